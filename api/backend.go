@@ -1,0 +1,111 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// Backend is what a node offers. Implementations are safe for concurrent use;
+// their errors wrap this package's sentinels.
+type Backend interface {
+	// Status returns the state of the node and its links.
+	Status(ctx context.Context) (Status, error)
+	// Report takes in one event, durably.
+	Report(ctx context.Context, r ReportRequest) (WriteResult, error)
+	// List returns a page of views of one kind: events and tasks newest first,
+	// everything else by name.
+	List(ctx context.Context, q ListQuery) (Page, error)
+	// View returns every document of a kind with a name; one name can stand in
+	// several streams.
+	View(ctx context.Context, kind, name string) ([]json.RawMessage, error)
+	// EditTrack sets fields of a track.
+	EditTrack(ctx context.Context, r EditRequest) (WriteResult, error)
+}
+
+// ReportRequest reports an event under an idempotency key.
+type ReportRequest struct {
+	// Key makes a retry safe: the same key gives the first report's result.
+	Key    string       `json:"key"`
+	Report event.Report `json:"report"`
+}
+
+// EditRequest sets fields of a track in the stream of a site.
+type EditRequest struct {
+	Key    string            `json:"key"`
+	Site   tiers.SiteID      `json:"site"`
+	Code   string            `json:"code"`
+	Fields map[string]string `json:"fields"`
+}
+
+// WriteResult says where a write stands.
+type WriteResult struct {
+	ID     tiers.DocID `json:"id"`
+	Stream string      `json:"stream"`
+	Seq    uint64      `json:"seq"`
+}
+
+// The kinds that can be listed.
+var kinds = []string{"event", "task", "track", "board", "type", "rule"}
+
+// ListQuery selects a page.
+type ListQuery struct {
+	Kind string
+	// Site restricts to one site's streams; empty for all.
+	Site tiers.SiteID
+	// Limit is the page size, 1 to 1,000; zero means 50.
+	Limit int
+	// After is the Next of the page before; empty for the first.
+	After string
+}
+
+// Page is one page of views.
+type Page struct {
+	Items []json.RawMessage `json:"items"`
+	// Next continues behind this page; empty at the end.
+	Next string `json:"next,omitempty"`
+}
+
+// Status is the state of a node.
+type Status struct {
+	Site            tiers.SiteID `json:"site"`
+	Name            string       `json:"name"`
+	Tier            string       `json:"tier"`
+	Node            uint32       `json:"node"`
+	Federation      string       `json:"federation"`
+	Incarnation     uint32       `json:"incarnation"`
+	TopologyVersion uint64       `json:"topology_version"`
+	Role            string       `json:"role"`
+	AppliedIndex    uint64       `json:"applied_index"`
+	Records         uint64       `json:"records"`
+	ViewsDirty      uint64       `json:"views_dirty"`
+	Refused         uint64       `json:"refused_records"`
+	UptimeS         float64      `json:"uptime_s"`
+	Links           []LinkStatus `json:"links"`
+	Alarms          []string     `json:"alarms"`
+}
+
+// LinkStatus is the state of one link.
+type LinkStatus struct {
+	Peer     tiers.SiteID `json:"peer"`
+	PeerName string       `json:"peer_name"`
+	// State is connected, connecting, refused or down.
+	State       string     `json:"state"`
+	Since       time.Time  `json:"since"`
+	LastContact *time.Time `json:"last_contact,omitempty"`
+	// OwedOut and OwedIn are records that the other end and this one are known
+	// to lack; of a link that is down, as of its last session.
+	OwedOut       uint64  `json:"owed_out"`
+	OwedIn        uint64  `json:"owed_in"`
+	SentBytes     uint64  `json:"sent_bytes"`
+	ReceivedBytes uint64  `json:"received_bytes"`
+	RTTMS         float64 `json:"rtt_ms"`
+	// Equal says that both ends are proven to hold the same now.
+	Equal         bool       `json:"equal"`
+	ProvenEqualAt *time.Time `json:"proven_equal_at,omitempty"`
+	Digest        string     `json:"digest,omitempty"`
+	LastError     string     `json:"last_error,omitempty"`
+}

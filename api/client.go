@@ -1,0 +1,133 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// Client talks to one node.
+type Client struct {
+	addr string
+	base string
+	http *http.Client
+}
+
+// NewClient returns a client of the node at "unix:/path" or a host:port. It
+// does not connect yet.
+func NewClient(addr string) *Client {
+	c := &Client{addr: addr, base: "http://" + addr, http: &http.Client{}}
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		c.base = "http://node"
+		c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		}}
+	}
+	return c
+}
+
+// Close drops idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// do sends a request and decodes the answer. The error wraps one of this
+// package's sentinels where the node said which, or [ErrUnreachable].
+func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	var payload io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+		payload = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, payload)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.failed(err, method)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	if err != nil {
+		return c.failed(err, method)
+	}
+	if resp.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(b, out); err != nil {
+			return fmt.Errorf("decode answer of %s: %w", c.addr, err)
+		}
+		return nil
+	}
+	var e struct {
+		Error errorBody `json:"error"`
+	}
+	if err := json.Unmarshal(b, &e); err != nil || e.Error.Code == "" {
+		return fmt.Errorf("%s answered %s", c.addr, resp.Status)
+	}
+	if sentinel := fromCode(e.Error.Code); sentinel != nil {
+		return fmt.Errorf("%w: %s", sentinel, strings.TrimPrefix(e.Error.Message, sentinel.Error()+": "))
+	}
+	return errors.New(e.Error.Message)
+}
+
+// failed tells a node that was never reached from a write whose answer was
+// lost on the way.
+func (c *Client) failed(err error, method string) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return fmt.Errorf("%w at %s: is it running, and is --api right? (%w)", ErrUnreachable, c.addr, op.Err)
+	}
+	if method != http.MethodGet {
+		return fmt.Errorf("%w: %s: %w", ErrUnknownOutcome, c.addr, err)
+	}
+	return fmt.Errorf("%w at %s: %w", ErrUnreachable, c.addr, err)
+}
+
+// Status returns the state of the node and its links.
+func (c *Client) Status(ctx context.Context) (out Status, err error) {
+	return out, c.do(ctx, http.MethodGet, "/v1/status", nil, &out)
+}
+
+// Report reports an event.
+func (c *Client) Report(ctx context.Context, r ReportRequest) (out WriteResult, err error) {
+	return out, c.do(ctx, http.MethodPost, "/v1/events", r, &out)
+}
+
+// List returns a page of a collection: events, tasks, tracks and so on.
+func (c *Client) List(ctx context.Context, collection string, q ListQuery) (out Page, err error) {
+	v := url.Values{}
+	if q.Limit != 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	if q.Site != "" {
+		v.Set("site", string(q.Site))
+	}
+	if q.After != "" {
+		v.Set("after", q.After)
+	}
+	return out, c.do(ctx, http.MethodGet, "/v1/"+collection+"?"+v.Encode(), nil, &out)
+}
+
+// View returns the documents of a collection with a name.
+func (c *Client) View(ctx context.Context, collection, name string) ([]json.RawMessage, error) {
+	var out Page
+	err := c.do(ctx, http.MethodGet, "/v1/"+collection+"/"+url.PathEscape(name), nil, &out)
+	return out.Items, err
+}
+
+// EditTrack sets fields of a track.
+func (c *Client) EditTrack(ctx context.Context, site tiers.SiteID, code, key string, fields map[string]string) (out WriteResult, err error) {
+	return out, c.do(ctx, http.MethodPatch, "/v1/tracks/"+url.PathEscape(string(site))+"/"+url.PathEscape(code),
+		EditRequest{Key: key, Site: site, Code: code, Fields: fields}, &out)
+}

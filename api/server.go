@@ -1,0 +1,255 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+const (
+	bodyBytesMax    = 1 << 20
+	shutdownTimeout = 5 * time.Second
+	limitDefault    = 50
+	limitMax        = 1000
+	keyBytesMax     = 128
+)
+
+// Config describes a server.
+type Config struct {
+	// Listen is "unix:/path" or a loopback host:port.
+	Listen   string
+	Backend  Backend
+	Logger   *slog.Logger
+	Gatherer prometheus.Gatherer
+}
+
+// Server serves one node.
+type Server struct {
+	cfg  Config
+	http *http.Server
+	ln   net.Listener
+}
+
+// Open starts listening. The error wraps [ErrListen] and names the address.
+func Open(cfg Config) (*Server, error) {
+	ln, err := listen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, ln: ln}
+	s.http = &http.Server{
+		Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
+	}
+	return s, nil
+}
+
+// listen opens a Unix socket for this user alone, or a loopback address: the
+// API has no authentication of its own.
+func listen(addr string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		return listenUnix(path)
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("%w on %q: want unix:/path or a loopback host:port", ErrListen, addr)
+	}
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w on %s: %w", ErrListen, addr, err)
+	}
+	return ln, nil
+}
+
+func listenUnix(path string) (net.Listener, error) {
+	if _, err := os.Lstat(path); err == nil {
+		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			return nil, errors.Join(fmt.Errorf("%w on %s: another process answers there", ErrListen, path), c.Close())
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("%w on %s: %w", ErrListen, path, err)
+		}
+	}
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("%w on %s: %w", ErrListen, path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w on %s: %w", ErrListen, path, err), ln.Close())
+	}
+	return ln, nil
+}
+
+// Addr returns the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+
+// Run serves until ctx ends or Close.
+func (s *Server) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve api: %w", err)
+	}
+	return nil
+}
+
+// Close lets requests under way finish, for a few seconds, and stops.
+func (s *Server) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("stop api: %w", err), s.http.Close())
+	}
+	if err := s.ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return fmt.Errorf("stop api: %w", err) // a server that never served
+	}
+	return nil
+}
+
+// collections maps a path's collection to the kind that it lists.
+var collections = map[string]string{
+	"events": "event", "tasks": "task", "tracks": "track", "boards": "board", "types": "type", "rules": "rule",
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /v1/status", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Status(r.Context()) }))
+	mux.Handle("POST /v1/events", s.handle(s.report))
+	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
+	mux.Handle("GET /v1/{collection}", s.handle(s.list))
+	mux.Handle("GET /v1/{collection}/{name}", s.handle(s.view))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(openAPI)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// handle turns a function into a handler; it is the only place that writes
+// results and errors.
+func (s *Server) handle(f func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
+		out, err := f(r)
+		status := http.StatusOK
+		if err != nil {
+			var code string
+			code, status = Code(err)
+			if status == http.StatusInternalServerError {
+				s.cfg.Logger.Error("request failed", "path", r.URL.Path, "err", err)
+			}
+			out = map[string]any{"error": errorBody{code, err.Error()}}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(out) // the client went away; nobody is left to tell
+	})
+}
+
+type errorBody struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// body decodes a request's JSON; unknown fields are refused by name.
+func body(r *http.Request, into any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return fmt.Errorf("%w: body is over %d bytes", ErrInvalid, tooLarge.Limit)
+		}
+		return fmt.Errorf("%w: body: %w", ErrInvalid, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: body: more than one JSON value", ErrInvalid)
+	}
+	return nil
+}
+
+func checkKey(key string) error {
+	if key == "" || len(key) > keyBytesMax {
+		return fmt.Errorf("%w: key of %d bytes: want 1 to %d; it makes a retry safe", ErrInvalid, len(key), keyBytesMax)
+	}
+	return nil
+}
+
+func (s *Server) report(r *http.Request) (any, error) {
+	var req ReportRequest
+	if err := body(r, &req); err != nil {
+		return nil, err
+	}
+	if err := checkKey(req.Key); err != nil {
+		return nil, err
+	}
+	return s.cfg.Backend.Report(r.Context(), req)
+}
+
+func (s *Server) edit(r *http.Request) (any, error) {
+	var req EditRequest
+	if err := body(r, &req); err != nil {
+		return nil, err
+	}
+	if err := checkKey(req.Key); err != nil {
+		return nil, err
+	}
+	req.Site, req.Code = tiers.SiteID(r.PathValue("site")), r.PathValue("code")
+	if err := req.Site.Validate(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return s.cfg.Backend.EditTrack(r.Context(), req)
+}
+
+func (s *Server) list(r *http.Request) (any, error) {
+	kind, ok := collections[r.PathValue("collection")]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, r.URL.Path)
+	}
+	q := ListQuery{Kind: kind, Limit: limitDefault}
+	for name, values := range r.URL.Query() {
+		switch name {
+		case "limit":
+			n, err := strconv.Atoi(values[0])
+			if err != nil || n < 1 || n > limitMax {
+				return nil, fmt.Errorf("%w: limit %q: want 1 to %d", ErrInvalid, values[0], limitMax)
+			}
+			q.Limit = n
+		case "site":
+			q.Site = tiers.SiteID(values[0])
+		case "after":
+			q.After = values[0]
+		default:
+			return nil, fmt.Errorf("%w: unknown parameter %q: want limit, site or after", ErrInvalid, name)
+		}
+	}
+	return s.cfg.Backend.List(r.Context(), q)
+}
+
+func (s *Server) view(r *http.Request) (any, error) {
+	kind := collections[r.PathValue("collection")]
+	if !slices.Contains(kinds, kind) {
+		return nil, fmt.Errorf("%w: %s", ErrNotFound, r.URL.Path)
+	}
+	items, err := s.cfg.Backend.View(r.Context(), kind, r.PathValue("name"))
+	return Page{Items: items}, err
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tiermesh/tiermesh/testbed/demo"
+	"github.com/tiermesh/tiermesh/testbed/local"
+)
+
+func newDemo() *cobra.Command {
+	cfg := demo.Config{}
+	var asJSON, serve bool
+	var input string
+	cmd := &cobra.Command{
+		Use: "demo", Short: "Play the main job on real input, and prove it", Args: cobra.NoArgs,
+		Long: `Starts one city, districts and townships in this process, each a full site with
+its own directory and QUIC port on loopback, and plays: publish, report and
+dispatch, cut a district off and isolate a township, edit one track in conflict,
+kill and restart the isolated township, heal, and compare every site. Exits with
+0 only if nothing was lost, duplicated, diverged or outside its audience, and the
+conflict is visible wherever it should be.`,
+		Example: "  tiermesh demo\n  tiermesh demo --json --events 1200\n  tiermesh demo --dir ./demo --serve",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if input != "" {
+				f, err := os.Open(input)
+				if err != nil {
+					return fmt.Errorf("%w: %w", errInput, err)
+				}
+				defer func() { _ = f.Close() }()
+				cfg.Input = f
+			}
+			cfg.API = serve
+			if cfg.Dir == "" {
+				dir, err := os.MkdirTemp("", "tiermesh-demo-")
+				if err != nil {
+					return err
+				}
+				defer func() { _ = os.RemoveAll(dir) }()
+				cfg.Dir = dir
+			}
+			return runDemo(cmd, cfg, asJSON, serve)
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&cfg.Events, "events", 1200, "service requests to report")
+	f.IntVar(&cfg.Townships, "townships", 6, "townships, dealt out to the districts")
+	f.IntVar(&cfg.Districts, "districts", 2, "districts")
+	f.StringVar(&cfg.Dir, "dir", "", "directory to keep the sites in; a temporary one when left out")
+	f.Uint64Var(&cfg.Seed, "seed", 1, "varies which township reports which request")
+	f.StringVar(&input, "input", "", "CSV file of requests in the format of NYC's 311; the built-in one when left out")
+	f.BoolVar(&asJSON, "json", false, "print the closing table as one JSON object")
+	f.BoolVar(&serve, "serve", false, "stay up afterwards and print each site's API address")
+	return cmd
+}
+
+func runDemo(cmd *cobra.Command, cfg demo.Config, asJSON, serve bool) (err error) {
+	p := newProgress(cmd.ErrOrStderr())
+	cfg.Progress = p
+	began := time.Now()
+	table, cluster, err := demo.Run(cmd.Context(), cfg)
+	p.done()
+	if cluster != nil {
+		defer func() { err = errors.Join(err, cluster.Close()) }()
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := json.NewEncoder(cmd.OutOrStdout()).Encode(table); err != nil {
+			return err
+		}
+	} else {
+		printTable(cmd.OutOrStdout(), table, time.Since(began))
+	}
+	if serve {
+		if err := serveDemo(cmd.Context(), cmd.ErrOrStderr(), cluster); err != nil {
+			return err
+		}
+	}
+	if !table.Holds() {
+		return errProof
+	}
+	return nil
+}
+
+func printTable(w io.Writer, t demo.Table, took time.Duration) {
+	verdict := "holds"
+	if !t.Holds() {
+		verdict = "DOES NOT HOLD"
+	}
+	for _, row := range []struct {
+		name string
+		text string
+	}{
+		{"sites", fmt.Sprint(t.Sites)},
+		{"reported", fmt.Sprint(t.Reported)},
+		{"acknowledged", fmt.Sprint(t.Acknowledged)},
+		{"dispatched", fmt.Sprint(t.Dispatched)},
+		{"quarantined rows", fmt.Sprint(t.Quarantined)},
+		{"lost", fmt.Sprint(t.Lost)},
+		{"duplicated", fmt.Sprint(t.Duplicated)},
+		{"diverged documents", fmt.Sprint(t.Diverged)},
+		{"conflict shown at", fmt.Sprintf("%d of %d sites", t.Conflicts, t.ConflictSites)},
+		{"audience violations", fmt.Sprint(t.Violations)},
+		{"converged after heal", fmt.Sprintf("%.2f s", t.ConvergeS)},
+		{"wire bytes since heal", fmt.Sprintf("%d, for %d bytes of records that were needed", t.WireBytes, t.NeededBytes)},
+		{"proof", fmt.Sprintf("%s, after %.1f s", verdict, took.Seconds())},
+	} {
+		fmt.Fprintf(w, "%-22s %s\n", row.name, row.text)
+	}
+}
+
+func serveDemo(ctx context.Context, w io.Writer, c *local.Cluster) error {
+	fmt.Fprintln(w, "\nserving; stop with Ctrl-C. Try: tiermesh status --api ADDRESS")
+	for _, s := range c.Topology().Sites() {
+		fmt.Fprintf(w, "%-10s %-9s %s  %s\n", s.ID, s.Tier, c.API(s.ID), s.Name)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// progress shows the demo on a terminal with a live line, elsewhere with whole
+// lines only.
+type progress struct {
+	w    io.Writer
+	live bool
+
+	mu   sync.Mutex // guards the fields below
+	bar  bool
+	last time.Time
+}
+
+func newProgress(w io.Writer) *progress {
+	f, ok := w.(*os.File)
+	if !ok {
+		return &progress{w: w}
+	}
+	info, err := f.Stat()
+	return &progress{w: w, live: err == nil && info.Mode()&os.ModeCharDevice != 0 && filepath.Base(f.Name()) != "null"}
+}
+
+// Step implements [demo.Progress].
+func (p *progress) Step(text string) { p.Line("\n" + text) }
+
+// Line implements [demo.Progress].
+func (p *progress) Line(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+	fmt.Fprintln(p.w, text)
+}
+
+// Bar implements [demo.Progress].
+func (p *progress) Bar(done, of int, what string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.live || time.Since(p.last) < 50*time.Millisecond && done != of {
+		return
+	}
+	const size = 30
+	full := 0
+	if of > 0 {
+		full = size * done / of
+	}
+	p.clear()
+	fmt.Fprintf(p.w, "  [%-*s] %d of %d %s", size, stars[:full], done, of, what)
+	p.bar, p.last = true, time.Now()
+}
+
+const stars = "##############################"
+
+func (p *progress) clear() {
+	if p.bar {
+		fmt.Fprint(p.w, "\r\033[K")
+		p.bar = false
+	}
+}
+
+func (p *progress) done() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clear()
+}

@@ -1,0 +1,296 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+var (
+	eventColumns = []column{
+		{title: "ID", path: "id"}, {title: "REPORTED", path: "report.reported_at_ms"}, {title: "STATE", path: "state"},
+		{title: "P", path: "report.priority"}, {title: "TYPE", path: "report.type"}, {title: "TITLE", path: "report.title"},
+		{title: "SITE", path: "site"}, {title: "PLACE", path: "report.place", wide: true}, {title: "TASKS", path: "tasks", wide: true},
+	}
+	taskColumns = []column{
+		{title: "ID", path: "id"}, {title: "DISPATCHED", path: "brief.dispatched_at_ms"}, {title: "STATE", path: "state"},
+		{title: "ORGAN", path: "brief.organ"}, {title: "TITLE", path: "brief.title"}, {title: "SITE", path: "site"},
+		{title: "RULE", path: "brief.rule", wide: true}, {title: "EVENT", path: "brief.event", wide: true},
+	}
+	trackColumns = []column{
+		{title: "CODE", path: "fields.code"}, {title: "SITE", path: "site"}, {title: "BOARD", path: "fields.board"},
+		{title: "NAME", path: "fields.name"}, {title: "OWNER", path: "fields.owner"}, {title: "TARGET", path: "fields.target"},
+		{title: "CONFLICTS", path: "conflicts"}, {title: "ORIGIN", path: "fields.origin", wide: true},
+	}
+)
+
+func newStatus(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "The node and the state of every link", Args: cobra.NoArgs,
+		Long: `Shows the node and its links. OWED is how many records the peer and this site
+are known to lack. PROVEN says when both ends last showed the same digest: then
+they held exactly the same, and "equal" says that they still do.`,
+		Example: "  tiermesh status\n  tiermesh status -o json --api unix:/run/tiermesh/api.sock",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				s, err := c.Status(ctx)
+				if err != nil {
+					return err
+				}
+				if g.output == "json" {
+					return json.NewEncoder(cmd.OutOrStdout()).Encode(s)
+				}
+				return printStatus(cmd.OutOrStdout(), s, time.Now())
+			})
+		},
+	}
+}
+
+func printStatus(w io.Writer, s api.Status, now time.Time) error {
+	fmt.Fprintf(w, "%s %s (%s) node %d of federation %s: %s, incarnation %d, topology %d, up %s\n",
+		s.Site, s.Name, s.Tier, s.Node, s.Federation, s.Role, s.Incarnation, s.TopologyVersion,
+		time.Duration(s.UptimeS*float64(time.Second)).Round(time.Second))
+	fmt.Fprintf(w, "%d records, %d views behind, %d records refused\n\n", s.Records, s.ViewsDirty, s.Refused)
+	var rows [][]string
+	for _, l := range s.Links {
+		equal := "no"
+		if l.Equal {
+			equal = "equal"
+		}
+		rows = append(rows, []string{
+			string(l.Peer), l.PeerName, l.State, ago(&l.Since, now), ago(l.LastContact, now),
+			fmt.Sprint(l.OwedOut), fmt.Sprint(l.OwedIn), equal, ago(l.ProvenEqualAt, now), fmt.Sprintf("%.1f ms", l.RTTMS), l.LastError,
+		})
+	}
+	if err := table(w, []string{"PEER", "NAME", "LINK", "SINCE", "CONTACT", "OWED OUT", "OWED IN", "NOW", "PROVEN", "RTT", "LAST ERROR"}, rows); err != nil {
+		return err
+	}
+	for _, a := range s.Alarms {
+		fmt.Fprintln(w, "alarm:", a)
+	}
+	return nil
+}
+
+func ago(t *time.Time, now time.Time) string {
+	if t == nil || t.IsZero() {
+		return "never"
+	}
+	return now.Sub(*t).Round(time.Second).String() + " ago"
+}
+
+// newList is the command that lists one kind.
+func newList(g *global, kind, collection string, cols []column) *cobra.Command {
+	parent := &cobra.Command{
+		Use: kind, Short: "List and show " + collection,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var site string
+	var limit int
+	list := &cobra.Command{
+		Use: "list", Short: "List " + collection, Args: cobra.NoArgs,
+		Example: "  tiermesh " + kind + " list --limit 20\n  tiermesh " + kind + " list -o json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				var items []json.RawMessage
+				q := api.ListQuery{Site: tiers.SiteID(site)}
+				for len(items) < limit {
+					q.Limit = min(limit-len(items), 500)
+					page, err := c.List(ctx, collection, q)
+					if err != nil {
+						return err
+					}
+					items = append(items, page.Items...)
+					if q.After = page.Next; q.After == "" {
+						break
+					}
+				}
+				return g.print(cmd.OutOrStdout(), cols, items)
+			})
+		},
+	}
+	list.Flags().StringVar(&site, "site", "", "only the streams of this site")
+	list.Flags().IntVar(&limit, "limit", 50, "how many to show at most")
+	show := &cobra.Command{
+		Use: "show ID", Short: "Show one of the " + collection + " in full, as JSON", Args: exactArgs(1),
+		Example: "  tiermesh " + kind + " show " + kind + ":0190f1c2-…",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				items, err := c.View(ctx, collection, strings.TrimPrefix(args[0], kind+":"))
+				if err != nil {
+					return err
+				}
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetEscapeHTML(false)
+				enc.SetIndent("", "  ")
+				for _, it := range items {
+					if err := enc.Encode(it); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		},
+	}
+	parent.AddCommand(list, show)
+	return parent
+}
+
+func newEvent(g *global) *cobra.Command {
+	cmd := newList(g, "event", "events", eventColumns)
+	cmd.Short = "Report, list and show events"
+	cmd.AddCommand(newReport(g))
+	return cmd
+}
+
+func newReport(g *global) *cobra.Command {
+	var r event.Report
+	var key, file string
+	var lat, lon float64
+	cmd := &cobra.Command{
+		Use: "report", Short: "Report an event to this site", Args: cobra.NoArgs,
+		Long: `Reports one event from flags, or many from a file of JSON lines, each
+{"key": …, "report": {…}} as the API takes it. Each event is printed when it is
+durable. A retry with the same key is safe: it gives the first report's result.`,
+		Example: `  tiermesh event report --type 01001 --title 供水井盖异常 --place 高笋塘 --priority 2
+  tiermesh event report --file events.jsonl`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				if file != "" {
+					return g.reportFile(cmd, c, file)
+				}
+				if cmd.Flags().Changed("lat") || cmd.Flags().Changed("lon") {
+					r.Lat, r.Lon = &lat, &lon
+				}
+				if key == "" {
+					key = uuid.NewString()
+				}
+				return g.reportOne(ctx, cmd, c, api.ReportRequest{Key: key, Report: r})
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&key, "key", "", "idempotency key; made up when left out")
+	f.StringVar(&file, "file", "", "file of JSON lines, or - for standard input")
+	f.StringVar(&r.Type, "type", "", "event type code")
+	f.StringVar(&r.Title, "title", "", "what happened, in a line")
+	f.StringVar(&r.Text, "text", "", "the whole report")
+	f.StringVar(&r.Place, "place", "", "where")
+	f.StringVar(&r.Grid, "grid", "", "grid code")
+	f.StringVar(&r.Reporter, "reporter", "", "who reports")
+	f.StringVar(&r.Channel, "channel", "cli", "how it was reported")
+	f.IntVar(&r.Priority, "priority", 3, "1 (highest) to 4; 1 and 2 are urgent")
+	f.Float64Var(&lat, "lat", 0, "latitude, degrees")
+	f.Float64Var(&lon, "lon", 0, "longitude, degrees")
+	return cmd
+}
+
+func (g *global) reportOne(ctx context.Context, cmd *cobra.Command, c *api.Client, r api.ReportRequest) error {
+	w, err := c.Report(ctx, r)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", r.Key, err)
+	}
+	if g.output == "json" {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(w)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
+	return err
+}
+
+// reportFile reports line by line; a bad line is named and set aside, the rest
+// goes on, and the command ends in an error.
+func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) error {
+	in := cmd.InOrStdin()
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errInput, err)
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, 1<<20)
+	bad, n := 0, 0
+	for n = 1; lines.Scan(); n++ {
+		if len(strings.TrimSpace(lines.Text())) == 0 {
+			continue
+		}
+		var r api.ReportRequest
+		err := json.Unmarshal(lines.Bytes(), &r)
+		if err == nil {
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(g.timeout))
+			err = g.reportOne(ctx, cmd, c, r)
+			cancel()
+			if code := exitCode(err); err != nil && code != exitInvalid && code != exitRejected {
+				return fmt.Errorf("line %d: %w", n, err)
+			}
+		}
+		if err != nil {
+			bad++
+			fmt.Fprintf(cmd.ErrOrStderr(), "line %d set aside: %v\n", n, err)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("%w: line %d: %w", errInput, n, err)
+	}
+	if bad > 0 {
+		return fmt.Errorf("%w: %d lines were set aside", errInput, bad)
+	}
+	return nil
+}
+
+func newTrack(g *global) *cobra.Command {
+	cmd := newList(g, "track", "tracks", trackColumns)
+	cmd.Short = "List, show and edit tracks"
+	var site, key string
+	edit := &cobra.Command{
+		Use: "edit CODE FIELD=VALUE…", Short: "Set fields of a track", Args: cobra.MinimumNArgs(2),
+		Long: `Sets fields of the track in the catalog stream of --site, which this site or
+one below it must be. Writing a field again resolves its conflict.`,
+		Example: "  tiermesh track edit flood-control target=15分钟到场 --site 500101",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			fields := map[string]string{}
+			for _, a := range args[1:] {
+				name, value, ok := strings.Cut(a, "=")
+				if !ok {
+					return usagef("%q: want FIELD=VALUE", a)
+				}
+				fields[name] = value
+			}
+			if key == "" {
+				key = uuid.NewString()
+			}
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				if site == "" {
+					s, err := c.Status(ctx)
+					if err != nil {
+						return err
+					}
+					site = string(s.Site)
+				}
+				w, err := c.EditTrack(ctx, tiers.SiteID(site), args[0], key, fields)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
+				return err
+			})
+		},
+	}
+	edit.Flags().StringVar(&site, "site", "", "whose catalog stream; this node's site when left out")
+	edit.Flags().StringVar(&key, "key", "", "idempotency key; made up when left out")
+	cmd.AddCommand(edit)
+	return cmd
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	// package transport says it itself, once, through the node's logger
+	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
+		fmt.Fprintln(os.Stderr, "tiermesh:", err)
+	}
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns its exit code. The first SIGINT or
+// SIGTERM ends the command in order, a second one at once.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintln(stderr, "tiermesh:", text)
+	}
+	return exitCode(err)
+}
+
+// global are the flags that every command has.
+type global struct {
+	api     string
+	output  string
+	timeout duration
+}
+
+func newRoot() *cobra.Command {
+	g := &global{timeout: duration(defaultTimeout)}
+	root := &cobra.Command{
+		Use:   "tiermesh",
+		Short: "A federated three-tier data mesh that works with every link cut",
+		Long: `tiermesh runs the sites of a city's governance centre: one city, tens of
+districts, a thousand townships. Each site is whole on its own; when links
+return, everything fits together again, and you can prove it.
+
+Try it:   tiermesh demo
+Run it:   tiermesh ca init, tiermesh ca issue, tiermesh node run
+See it:   tiermesh status, tiermesh event list, tiermesh track list`,
+		SilenceUsage: true, SilenceErrors: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("unknown command %q; see tiermesh --help", args[0])
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v; see %s --help", err, cmd.CommandPath())
+	})
+	flags := root.PersistentFlags()
+	def := os.Getenv("TIERMESH_API")
+	if def == "" {
+		def = "unix:/run/tiermesh/api.sock"
+	}
+	flags.StringVar(&g.api, "api", def, "address of the node's API: unix:/path or host:port; $TIERMESH_API")
+	flags.StringVarP(&g.output, "output", "o", "table", "output format: table, wide or json")
+	flags.Var(&g.timeout, "timeout", "how long to wait for the node")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if g.output != "table" && g.output != "wide" && g.output != "json" {
+			return usagef("-o %q: want table, wide or json", g.output)
+		}
+		return nil
+	}
+	root.AddCommand(
+		newDemo(), newCA(), newNode(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
+		newTopology(), newVersion(), exitCodesHelp(),
+	)
+	return root
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tiermesh/tiermesh/node"
+)
+
+const configExample = `{
+  "dir": "/var/lib/tiermesh/500101",
+  "credentials": "/etc/tiermesh/credentials",
+  "topology": "/etc/tiermesh/topology.json",
+  "listen": "0.0.0.0:7100",
+  "api": "unix:/run/tiermesh/api.sock"
+}
+`
+
+func newNode() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "node", Short: "Run a node of a site",
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newNodeRun(), &cobra.Command{
+		Use: "example", Short: "Print a sample configuration", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := io.WriteString(cmd.OutOrStdout(), configExample)
+			return err
+		},
+	})
+	return cmd
+}
+
+func newNodeRun() *cobra.Command {
+	var file, level string
+	cmd := &cobra.Command{
+		Use: "run --config FILE", Short: "Run a node until it is told to stop", Args: cobra.NoArgs,
+		Long: `Runs one node of the site that its certificate names. Relative paths in the
+configuration are taken from the configuration's own directory. SIGINT and
+SIGTERM end the node in order.
+
+The configuration (see "tiermesh node example"):
+  dir          data directory; it belongs to one site for good
+  credentials  directory that "tiermesh ca issue" wrote
+  topology     bootstrap topology file; a later one that the city published wins
+  listen       UDP address for peers, host:port
+  api          unix:/path or a loopback host:port; leave out for no API`,
+		Example: "  tiermesh node run --config /etc/tiermesh/node.json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := readConfig(file)
+			if err != nil {
+				return err
+			}
+			var lvl slog.Level
+			if err := lvl.UnmarshalText([]byte(level)); err != nil {
+				return usagef("--log %q: want debug, info, warn or error", level)
+			}
+			logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: lvl}))
+			n, err := node.Open(cfg, node.Options{Logger: logger})
+			if err != nil {
+				return err
+			}
+			logger.Info("node is up", "node", n.ID().String(), "listen", n.Addr().String(), "api", cfg.API)
+			return n.Run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (JSON)")
+	cmd.Flags().StringVar(&level, "log", "info", "log level: debug, info, warn or error")
+	require(cmd, "config")
+	return cmd
+}
+
+// readConfig reads a configuration; unknown keys are refused by name.
+func readConfig(path string) (node.Config, error) {
+	var cfg node.Config
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return cfg, fmt.Errorf("%w: %w", errInput, err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&cfg); err != nil {
+		return cfg, fmt.Errorf("%w: configuration %s: %w", errInput, path, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return cfg, fmt.Errorf("%w: configuration %s: more than one JSON value", errInput, path)
+	}
+	base := filepath.Dir(path)
+	for _, p := range []*string{&cfg.Dir, &cfg.Credentials, &cfg.Topology} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(base, *p)
+		}
+	}
+	return cfg, nil
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			v := "unknown"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				v = info.Main.Version + " " + info.GoVersion
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "tiermesh", v)
+			return err
+		},
+	}
+}

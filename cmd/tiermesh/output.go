@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/text/width"
+
+	"github.com/tiermesh/tiermesh/api"
+)
+
+// column is one column of a table: its title and the path of its value in a
+// view's JSON. A wide column shows with -o wide only.
+type column struct {
+	title string
+	path  string
+	wide  bool
+}
+
+// client runs f against the node, within the time-out.
+func (g *global) client(cmd *cobra.Command, f func(ctx context.Context, c *api.Client) error) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(g.timeout))
+	defer cancel()
+	c := api.NewClient(g.api)
+	defer c.Close()
+	return f(ctx, c)
+}
+
+// print writes views as JSON lines or as a table.
+func (g *global) print(w io.Writer, columns []column, items []json.RawMessage) error {
+	if g.output == "json" {
+		for _, it := range items {
+			if _, err := fmt.Fprintf(w, "%s\n", it); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var header []string
+	var rows [][]string
+	for _, c := range columns {
+		if !c.wide || g.output == "wide" {
+			header = append(header, c.title)
+		}
+	}
+	for _, it := range items {
+		var v any
+		if err := json.Unmarshal(it, &v); err != nil {
+			return fmt.Errorf("view does not decode: %w", err)
+		}
+		var row []string
+		for _, c := range columns {
+			if !c.wide || g.output == "wide" {
+				row = append(row, cell(v, c.path))
+			}
+		}
+		rows = append(rows, row)
+	}
+	return table(w, header, rows)
+}
+
+// cell reads a dotted path; a list shows as its length, a time as local time.
+func cell(v any, path string) string {
+	last := ""
+	for part := range strings.SplitSeq(path, ".") {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return "-"
+		}
+		v, last = m[part], part
+	}
+	switch v := v.(type) {
+	case nil:
+		return "-"
+	case string:
+		if v == "" {
+			return "-"
+		}
+		return strings.Join(strings.Fields(v), " ")
+	case float64:
+		if strings.HasSuffix(last, "_ms") {
+			return time.UnixMilli(int64(v)).Format("2006-01-02 15:04:05")
+		}
+		return fmt.Sprint(v)
+	case []any:
+		return fmt.Sprint(len(v))
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// table writes aligned columns; East Asian characters count double.
+func table(w io.Writer, header []string, rows [][]string) error {
+	widths := make([]int, len(header))
+	all := append([][]string{header}, rows...)
+	for _, row := range all {
+		for i, c := range row {
+			widths[i] = max(widths[i], columns(c))
+		}
+	}
+	for _, row := range all {
+		var b strings.Builder
+		for i, c := range row {
+			b.WriteString(c)
+			if i < len(row)-1 {
+				b.WriteString(strings.Repeat(" ", widths[i]-columns(c)+2))
+			}
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(b.String(), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// columns returns how many terminal columns a text takes.
+func columns(s string) int {
+	n := 0
+	for _, r := range s {
+		n++
+		if k := width.LookupRune(r).Kind(); k == width.EastAsianWide || k == width.EastAsianFullwidth {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,14 @@
+package engine
+
+import "errors"
+
+// Sentinels that this package's functions wrap; compare with errors.Is.
+var (
+	// ErrEngine reports what the Automerge library refused, in its words.
+	ErrEngine = errors.New("engine: refused")
+	// ErrHeads reports a document whose heads are not those that its changes
+	// imply: the library held some of them back.
+	ErrHeads = errors.New("engine: unexpected heads")
+	// ErrOps reports operations that cannot be carried out.
+	ErrOps = errors.New("engine: bad operations")
+)

@@ -1,0 +1,181 @@
+package node
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/track"
+)
+
+// backend shows a node to its API. It only translates.
+type backend struct{ n *Node }
+
+var _ api.Backend = backend{}
+
+// translate maps this side's errors to the API's; the one place that does.
+func translate(err error) error {
+	for _, t := range []struct {
+		from, to error
+	}{
+		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
+		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
+		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
+		{replication.ErrUnknown, api.ErrUnknownOutcome}, {replication.ErrNotLeader, api.ErrUnavailable},
+		{replication.ErrClosed, api.ErrUnavailable},
+	} {
+		if errors.Is(err, t.from) {
+			return fmt.Errorf("%w: %w", t.to, err)
+		}
+	}
+	return err
+}
+
+// Status implements [api.Backend].
+func (b backend) Status(context.Context) (api.Status, error) {
+	n := b.n
+	t := n.Topology()
+	self, _ := t.Site(n.id.Site)
+	counts := n.group.Store().Counts()
+	s := api.Status{
+		Site: n.id.Site, Name: self.Name, Tier: self.Tier.String(), Node: n.id.Node, Federation: n.id.Federation,
+		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(), Role: "follower",
+		AppliedIndex: n.group.Store().AppliedIndex(), Records: counts.Records, ViewsDirty: counts.Dirty,
+		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(), Alarms: n.alarms.all(),
+		Links: []api.LinkStatus{},
+	}
+	if n.group.Leads() {
+		s.Role = "leader"
+	}
+	for _, l := range n.Links() {
+		peer, _ := t.Site(l.Peer)
+		s.Links = append(s.Links, api.LinkStatus{
+			Peer: l.Peer, PeerName: peer.Name, State: l.State, Since: l.Since, LastContact: stamp(l.LastContact),
+			OwedOut: l.OwedOut, OwedIn: l.OwedIn, SentBytes: l.Totals.SentBytes, ReceivedBytes: l.Totals.ReceivedBytes,
+			RTTMS: float64(l.RTT) / float64(time.Millisecond), Equal: l.Equal, ProvenEqualAt: stamp(l.ProvenAt),
+			Digest: fmt.Sprintf("%x", l.Digest), LastError: l.LastError,
+		})
+	}
+	return s, nil
+}
+
+func stamp(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// Report implements [api.Backend].
+func (b backend) Report(ctx context.Context, r api.ReportRequest) (api.WriteResult, error) {
+	w, err := b.n.Report(ctx, "api:"+r.Key, r.Report)
+	return api.WriteResult{ID: w.Doc, Stream: w.Stream.String(), Seq: w.Seq}, translate(err)
+}
+
+// EditTrack implements [api.Backend].
+func (b backend) EditTrack(ctx context.Context, r api.EditRequest) (api.WriteResult, error) {
+	ops, err := track.EditOps(r.Fields)
+	if err != nil {
+		return api.WriteResult{}, translate(err)
+	}
+	stream := tiers.StreamID{Site: r.Site, Class: tiers.ClassCatalog}
+	doc := tiers.NewDocID(track.Kind, r.Code)
+	w, err := b.n.Edit(ctx, "api:"+r.Key, stream, doc, ops)
+	return api.WriteResult{ID: doc, Stream: stream.String(), Seq: w.Seq}, translate(err)
+}
+
+// newestFirst are the kinds whose index is by time.
+var newestFirst = map[string]bool{"event": true, "task": true}
+
+// List implements [api.Backend].
+func (b backend) List(_ context.Context, q api.ListQuery) (api.Page, error) {
+	after, err := parseCursor(q.After)
+	if err != nil {
+		return api.Page{}, err
+	}
+	page := api.Page{Items: []json.RawMessage{}}
+	query := store.IndexQuery{Name: q.Kind, Descending: newestFirst[q.Kind], After: after, Limit: q.Limit}
+	for {
+		hits, err := b.n.group.Store().Index(query)
+		if err != nil {
+			return api.Page{}, err
+		}
+		for _, h := range hits {
+			if len(page.Items) == q.Limit {
+				return page, nil
+			}
+			query.After, page.Next = &h, cursor(h)
+			if q.Site != "" && h.Key.Stream.Site != q.Site {
+				continue
+			}
+			v, err := b.n.views.View(h.Key)
+			if err != nil {
+				return api.Page{}, translate(err)
+			}
+			page.Items = append(page.Items, v.JSON)
+		}
+		if len(hits) < q.Limit {
+			page.Next = ""
+			return page, nil
+		}
+		if len(page.Items) == q.Limit {
+			return page, nil
+		}
+	}
+}
+
+// cursor encodes where a page ended.
+func cursor(h store.IndexHit) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strings.Join([]string{
+		h.Value, string(h.Key.Stream.Site), h.Key.Stream.Class.String(), string(h.Key.Doc),
+	}, "\x00")))
+}
+
+func parseCursor(s string) (*store.IndexHit, error) {
+	if s == "" {
+		return nil, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(s)
+	p := strings.Split(string(raw), "\x00")
+	if err != nil || len(p) != 4 {
+		return nil, fmt.Errorf("%w: after %q is not a page's next", api.ErrInvalid, s)
+	}
+	class, err := tiers.ParseClass(p[2])
+	if err != nil {
+		return nil, fmt.Errorf("%w: after: %w", api.ErrInvalid, err)
+	}
+	return &store.IndexHit{Value: p[0], Key: docKey(tiers.SiteID(p[1]), class, tiers.DocID(p[3]))}, nil
+}
+
+// View implements [api.Backend]: the name is looked up in every stream that
+// this site holds, which a document of that name may stand in.
+func (b backend) View(_ context.Context, kind, name string) ([]json.RawMessage, error) {
+	doc := tiers.NewDocID(kind, strings.TrimPrefix(name, kind+":"))
+	if err := doc.Validate(); err != nil {
+		return nil, translate(err)
+	}
+	var out []json.RawMessage
+	for _, s := range b.n.group.Store().Streams() {
+		v, err := b.n.views.View(store.DocKey{Stream: s, Doc: doc})
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, translate(err)
+		}
+		out = append(out, v.JSON)
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("%w: this site holds no %s", api.ErrNotFound, doc)
+	}
+	return out, nil
+}

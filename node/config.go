@@ -1,0 +1,104 @@
+package node
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// Config is what an operator says about a node. All fields but Topology's file
+// contents are checked by [Open].
+type Config struct {
+	// Dir is the node's data directory, created when missing.
+	Dir string `json:"dir"`
+	// Credentials is the directory that "tiermesh ca issue" wrote: it says which
+	// site and node this is.
+	Credentials string `json:"credentials"`
+	// Topology is the bootstrap topology file; a later version that the city
+	// published replaces it.
+	Topology string `json:"topology"`
+	// Listen is the QUIC address for peers, host:port.
+	Listen string `json:"listen"`
+	// API is where the HTTP API listens: "unix:/path" or a loopback host:port;
+	// empty for no API.
+	API string `json:"api"`
+}
+
+// Validate reports the first missing field. The error wraps [ErrConfig].
+func (c Config) Validate() error {
+	for _, f := range []struct{ name, value string }{
+		{"dir", c.Dir}, {"credentials", c.Credentials}, {"topology", c.Topology}, {"listen", c.Listen},
+	} {
+		if f.value == "" {
+			return fmt.Errorf("%w: %q is missing", ErrConfig, f.name)
+		}
+	}
+	return nil
+}
+
+// Options are what the process gives a node: the outside world, injected.
+type Options struct {
+	Logger *slog.Logger
+	// Conn replaces the socket on Config.Listen; the node owns it.
+	Conn net.PacketConn
+	// Now and Random are the clock and the source of randomness.
+	Now    func() time.Time
+	Random io.Reader
+	// Fatal is called on a storage error and must not return to normal work;
+	// nil logs and ends the process.
+	Fatal func(error)
+	// Tick is the session's unit of time; zero means 100 ms.
+	Tick time.Duration
+	// RedialMin and RedialMax bound the wait between attempts to reach the
+	// parent; zero means 200 ms and 15 s.
+	RedialMin, RedialMax time.Duration
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	if o.Fatal == nil {
+		logger := o.Logger
+		o.Fatal = func(err error) {
+			logger.Error("storage error", "err", err)
+			fmt.Fprintln(os.Stderr, "tiermesh: storage error:", err)
+			os.Exit(1)
+		}
+	}
+	if o.Tick == 0 {
+		o.Tick = 100 * time.Millisecond
+	}
+	if o.RedialMin == 0 {
+		o.RedialMin = 200 * time.Millisecond
+	}
+	if o.RedialMax == 0 {
+		o.RedialMax = 15 * time.Second
+	}
+	return o
+}
+
+// readTopology reads the bootstrap file.
+func readTopology(path string) (*tiers.Topology, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: topology: %w", ErrConfig, err)
+	}
+	t, err := tiers.ParseTopology(b)
+	if err != nil {
+		return nil, fmt.Errorf("%w: topology %s: %w", ErrConfig, path, err)
+	}
+	return t, nil
+}

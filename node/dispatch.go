@@ -1,0 +1,177 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// dispatchBatch is how many events are dispatched at once.
+const dispatchBatch = 64
+
+// runDispatch gives each event of this site its task, by the rules as this
+// site last saw them, with or without links. Its work list is an index, so it
+// goes on after a crash where it stopped; a task's identifier follows from the
+// event's, so no event gets two.
+func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
+	lead, err := n.group.Lead(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
+	}
+	for {
+		again, err := n.dispatchPass(ctx)
+		switch {
+		case ctx.Err() != nil || lead.Err() != nil:
+			return nil
+		case errors.Is(err, replication.ErrNotLeader), errors.Is(err, replication.ErrUnknown):
+			return nil
+		case err != nil:
+			return err
+		case again:
+			continue
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// dispatchPass dispatches one batch and reports whether more may wait.
+func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
+	hits, err := n.group.Store().Index(store.IndexQuery{Name: event.IndexUndispatched, Limit: dispatchBatch})
+	if err != nil || len(hits) == 0 {
+		return false, err
+	}
+	rules, err := n.rules()
+	if err != nil || len(rules) == 0 {
+		return false, err
+	}
+	types, err := n.categories()
+	if err != nil {
+		return false, err
+	}
+	var g errgroup.Group // ends with the batch
+	g.SetLimit(16)
+	done := make([]bool, len(hits))
+	for i, h := range hits {
+		if h.Key.Stream.Site != n.id.Site {
+			continue // it is dispatched where it was reported
+		}
+		g.Go(func() (err error) {
+			done[i], err = n.dispatchOne(ctx, h.Key, rules, types)
+			return err
+		})
+	}
+	err = g.Wait()
+	for _, d := range done {
+		again = again || d
+	}
+	return again && err == nil, err
+}
+
+// dispatchOne decides on one event and writes the task and the event's action
+// together. It reports whether it wrote.
+func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch.Rule, categories map[string]string) (bool, error) {
+	v, err := n.views.View(k)
+	if err != nil {
+		return false, err
+	}
+	var ev event.View
+	if err := json.Unmarshal(v.JSON, &ev); err != nil {
+		return false, fmt.Errorf("view of %s: %w", k, err)
+	}
+	decision, ok := dispatch.Decide(rules, dispatch.Subject{
+		Type: ev.Report.Type, Category: categories[ev.Report.Type], Priority: ev.Report.Priority,
+	})
+	if !ok || ev.State != event.StateReported {
+		return false, nil
+	}
+	at := n.group.Clock().Now()
+	task := dispatch.TaskID(k.Doc)
+	action, err := event.ActionOp(event.Action{
+		At: at, By: n.id.Site, Kind: event.KindDispatch, Task: task, Organ: decision.Organ, Note: decision.Rule,
+	})
+	if err != nil {
+		return false, err
+	}
+	ops, err := dispatch.TaskOps(dispatch.Brief{
+		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
+		Place: ev.Report.Place, Organ: decision.Organ, Limit: decision.Limit, Priority: ev.Report.Priority,
+		DispatchedAtMS: at.Millis(), Rule: decision.Rule,
+	})
+	if err != nil {
+		return false, err
+	}
+	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc),
+		Edit{Key: k, Ops: []crdt.Op{action}},
+		Edit{Key: docKey(n.id.Site, tiers.ClassCommand, task), Create: true, Ops: ops})
+	if errors.Is(err, ErrExists) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// rules reads the dispatch rules of this site and its ancestors.
+func (n *Node) rules() ([]dispatch.Rule, error) {
+	var out []dispatch.Rule
+	err := n.eachView(dispatch.KindRule, func(k store.DocKey, b []byte) error {
+		t := n.Topology()
+		if k.Stream.Site != n.id.Site && !t.IsAncestor(k.Stream.Site, n.id.Site) {
+			return nil
+		}
+		r, err := dispatch.RuleFromView(b)
+		if err != nil {
+			n.alarms.raise(fmt.Sprintf("rule %s is unusable: %v", k, err))
+			return nil
+		}
+		out = append(out, r)
+		return nil
+	})
+	return out, err
+}
+
+// categories maps event type codes to their category.
+func (n *Node) categories() (map[string]string, error) {
+	out := map[string]string{}
+	err := n.eachView(catalog.KindEventType, func(_ store.DocKey, b []byte) error {
+		t, err := catalog.EventTypeFromView(b)
+		out[t.Code] = t.Category
+		return err
+	})
+	return out, err
+}
+
+// eachView calls f with the view of every document of a kind, as last
+// materialised.
+func (n *Node) eachView(kind string, f func(store.DocKey, []byte) error) error {
+	hits, err := n.group.Store().Index(store.IndexQuery{Name: kind})
+	if err != nil {
+		return err
+	}
+	for _, h := range hits {
+		v, err := n.group.Store().View(h.Key)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := f(h.Key, v.JSON); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"sync"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/engine"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// editAttempts is how often a write is rebuilt on a document that moved on
+// under it. Local writers queue, so only records from peers can move it.
+const editAttempts = 32
+
+// Edit is one document's share of a write.
+type Edit struct {
+	Key store.DocKey
+	// Create refuses the edit when the document exists.
+	Create bool
+	Ops    []crdt.Op
+}
+
+// documents turns edits into Automerge changes and proposes them.
+type documents struct {
+	group  *replication.Group
+	engine *engine.Engine
+	seed   maphash.Seed
+	queues [256]sync.Mutex // one writer at a time of the documents that hash here
+}
+
+func newDocuments(g *replication.Group, e *engine.Engine) *documents {
+	return &documents{group: g, engine: e, seed: maphash.MakeSeed()}
+}
+
+// lock takes the queues of all documents, in one order, and returns the unlock.
+func (d *documents) lock(edits []Edit) func() {
+	var at []int
+	for _, e := range edits {
+		at = append(at, int(maphash.String(d.seed, e.Key.String())%uint64(len(d.queues))))
+	}
+	slices.Sort(at)
+	at = slices.Compact(at)
+	for _, i := range at {
+		d.queues[i].Lock()
+	}
+	return func() {
+		for _, i := range at {
+			d.queues[i].Unlock()
+		}
+	}
+}
+
+// write applies edits, all or none, under an idempotency key. A key that was
+// used before returns the first result. The error wraps [ErrExists],
+// [ErrBusy], or what [replication.Group.Append] returns.
+func (d *documents) write(ctx context.Context, key string, edits ...Edit) ([]replication.Written, error) {
+	defer d.lock(edits)()
+	if key != "" {
+		if done, err := d.group.Earlier(key); done != nil || err != nil {
+			return done, err
+		}
+	}
+	for range editAttempts {
+		items, err := d.build(edits)
+		if err != nil {
+			return nil, err
+		}
+		done, err := d.group.Append(ctx, key, items)
+		if !errors.Is(err, store.ErrMoved) {
+			return done, err
+		}
+	}
+	return nil, fmt.Errorf("%w: %s: try again", ErrBusy, edits[0].Key)
+}
+
+// build makes a change for each edit on the document's present heads.
+func (d *documents) build(edits []Edit) ([]store.Item, error) {
+	_, actor, err := d.group.Actor()
+	if err != nil {
+		return nil, err
+	}
+	items := make([]store.Item, len(edits))
+	for i, e := range edits {
+		history, err := d.group.Store().Changes(e.Key)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			history = &store.Changes{}
+		case err != nil:
+			return nil, err
+		case e.Create:
+			return nil, fmt.Errorf("%w: %s", ErrExists, e.Key)
+		}
+		at := d.group.Clock().Now()
+		built, err := d.engine.Build(history.Raw, actor, at.Millis(), e.Ops)
+		if err != nil {
+			return nil, fmt.Errorf("edit %s: %w", e.Key, err)
+		}
+		items[i] = store.Item{
+			Stream: e.Key.Stream, Doc: e.Key.Doc, Base: history.Heads, Time: at, Change: built.Raw,
+		}
+	}
+	return items, nil
+}
+
+// docKey joins a stream and a document.
+func docKey(site tiers.SiteID, class tiers.Class, doc tiers.DocID) store.DocKey {
+	return store.DocKey{Stream: tiers.StreamID{Site: site, Class: class}, Doc: doc}
+}

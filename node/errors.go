@@ -1,0 +1,15 @@
+package node
+
+import "errors"
+
+// Sentinels that this package's functions wrap; compare with errors.Is.
+var (
+	// ErrConfig reports a configuration that cannot work.
+	ErrConfig = errors.New("node: invalid configuration")
+	// ErrExists rejects the creation of a document that exists.
+	ErrExists = errors.New("node: document exists")
+	// ErrNotWriter rejects a write to a stream that this site may not write to.
+	ErrNotWriter = errors.New("node: site may not write to this stream")
+	// ErrBusy reports a document that other writers kept changing.
+	ErrBusy = errors.New("node: document is being written by others")
+)

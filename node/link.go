@@ -1,0 +1,368 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/federation"
+	"github.com/tiermesh/tiermesh/transport"
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+// Bounds of a link's queues. When ingestQueue batches wait for the site's
+// Raft, the link is not read, and QUIC's flow control holds the peer back; when
+// laneQueue messages wait for the network, the session waits.
+const (
+	ingestQueue = 16
+	laneQueue   = 64
+)
+
+// linkDriver does the I/O of one session.
+type linkDriver struct {
+	n    *Node
+	link *transport.Link
+	peer tiers.SiteID
+	done chan struct{} // closed when the link's record is final
+	wake chan struct{} // capacity 1: dirty is not empty
+	// live is the latest snapshot of the counters; links.mu guards it.
+	live LinkTotals
+
+	session *federation.Session // belongs to the loop
+	backlog int                 // ranges handed to ingest and not answered
+	frame   int                 // size of the message that was stepped last
+	lanes   [tiers.LaneCount]chan wire.Message
+
+	mu     sync.Mutex // guards the fields below
+	dirty  map[crdt.ChainID]crdt.Head
+	status linkStatus
+	totals LinkTotals
+}
+
+// linkStatus is what the loop publishes after each step.
+type linkStatus struct {
+	federation.Status
+	lastContact, provenAt time.Time
+	rtt                   time.Duration
+}
+
+// ingestJob is a range to make durable and the size of the frame it came in.
+type ingestJob struct {
+	federation.Range
+	frame int
+}
+
+type ingested struct {
+	r   federation.Range
+	err error
+}
+
+func newLinkDriver(n *Node, link *transport.Link) *linkDriver {
+	d := &linkDriver{
+		n: n, link: link, peer: link.Peer().Site,
+		done: make(chan struct{}), wake: make(chan struct{}, 1), dirty: map[crdt.ChainID]crdt.Head{},
+	}
+	for i := range d.lanes {
+		d.lanes[i] = make(chan wire.Message, laneQueue)
+	}
+	return d
+}
+
+func (d *linkDriver) close(code wire.Code, why string) { _ = d.link.Close(code, why) }
+
+// grew notes chains that the store has more of; it never blocks.
+func (d *linkDriver) grew(chains map[crdt.ChainID]crdt.Head) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c, h := range chains {
+		d.dirty[c] = h
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run drives the session until the link ends and returns why; nil when this
+// end closed in order.
+func (d *linkDriver) run(ctx context.Context) error {
+	// The driver is registered already: what is committed from here on arrives
+	// in dirty, so nothing falls between this snapshot and the first wake.
+	local := map[tiers.StreamID]crdt.Vector{}
+	st := d.n.group.Store()
+	for _, s := range st.Streams() {
+		local[s] = st.Vector(s)
+	}
+	d.session = federation.New(federation.Config{
+		Self: d.n.id.Site, Peer: d.peer, Node: d.n.id.Node,
+		Incarnation: st.Incarnation(), Topology: d.n.Topology(),
+	}, local)
+
+	messages := make(chan received)
+	ingests := make(chan ingestJob, ingestQueue)
+	results := make(chan ingested, ingestQueue)
+	g, ctx := errgroup.WithContext(ctx) // all end when one of them does
+	g.Go(func() error { return d.receive(ctx, messages) })
+	g.Go(func() error { return d.ingest(ctx, ingests, results) })
+	for lane := range d.lanes {
+		g.Go(func() error { return d.transmit(ctx, tiers.Lane(lane)) })
+	}
+	g.Go(func() error { return d.loop(ctx, messages, ingests, results) })
+	err := g.Wait()
+	d.close(wire.CodeShutdown, "closing") // a no-op when it is closed already
+	return err
+}
+
+type received struct {
+	m    wire.Message
+	size int
+}
+
+func (d *linkDriver) receive(ctx context.Context, out chan<- received) error {
+	for {
+		m, size, err := d.link.Recv(ctx)
+		if err != nil {
+			return err
+		}
+		select {
+		case out <- received{m, size}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// transmit writes one lane's messages in order.
+func (d *linkDriver) transmit(ctx context.Context, lane tiers.Lane) error {
+	for {
+		select {
+		case m := <-d.lanes[lane]:
+			if _, err := d.link.Send(ctx, lane, m); err != nil {
+				return err
+			}
+			if b, ok := m.(*wire.Batch); ok {
+				d.count(func(t *LinkTotals) { t.SentRecords += uint64(len(b.Records)) })
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// ingest makes ranges durable, one Raft entry each, in order.
+func (d *linkDriver) ingest(ctx context.Context, in <-chan ingestJob, out chan<- ingested) error {
+	for {
+		select {
+		case r := <-in:
+			fresh, err := d.n.group.Ingest(ctx, store.Range{
+				Chain: r.Chain, First: r.First, Records: r.Records, Checkpoint: r.Checkpoint,
+			})
+			d.count(func(t *LinkTotals) {
+				t.ReceivedRecords += uint64(len(r.Records))
+				t.BatchBytes += uint64(r.frame)
+				t.NeededBytes += uint64(r.frame) * uint64(fresh) / uint64(len(r.Records))
+			})
+			select {
+			case out <- ingested{r.Range, err}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *linkDriver) count(f func(*LinkTotals)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f(&d.totals)
+}
+
+// loop owns the session: it carries out what is ready, then waits for the next
+// thing that happens.
+func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests chan<- ingestJob, results <-chan ingested) error {
+	tick := time.NewTicker(d.n.opts.Tick)
+	defer tick.Stop()
+	for {
+		if err := d.perform(ctx, ingests); err != nil {
+			return err
+		}
+		in := messages
+		if d.backlog >= ingestQueue {
+			in = nil
+		}
+		select {
+		case r := <-in:
+			d.contact()
+			d.frame = r.size
+			d.session.Step(r.m)
+		case r := <-results:
+			d.backlog--
+			d.session.Ingested(r.r, r.err)
+		case <-d.wake:
+			for chain, head := range d.takeDirty() {
+				d.session.Local(chain, head)
+			}
+		case <-tick.C:
+			d.session.Tick()
+			d.publish()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (d *linkDriver) takeDirty() map[crdt.ChainID]crdt.Head {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := d.dirty
+	d.dirty = map[crdt.ChainID]crdt.Head{}
+	return out
+}
+
+// perform carries out everything that the session wants done now.
+func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) error {
+	for {
+		r := d.session.Ready()
+		for _, a := range r.Alarms {
+			d.n.log.Warn("link alarm", "peer", string(d.peer), "err", a)
+			d.n.alarms.raise(a)
+		}
+		if r.RolledBack != nil {
+			d.rolledBack(ctx, *r.RolledBack)
+		}
+		for _, o := range r.Send {
+			select {
+			case d.lanes[o.Lane] <- o.Message:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		for _, in := range r.Ingests {
+			d.backlog++
+			select {
+			case ingests <- ingestJob{in, d.frame}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		for _, l := range r.Loads {
+			if err := d.load(l); err != nil {
+				return err
+			}
+		}
+		if r.Close != nil {
+			d.publish()
+			d.close(r.Close.Code, r.Close.Reason)
+			return &transport.ClosedError{Code: r.Close.Code, Reason: r.Close.Reason}
+		}
+		if len(r.Loads) == 0 {
+			return nil
+		}
+	}
+}
+
+// load reads a run for the session. The site signs its own chain where the run
+// happens to end; another author's run must end at a checkpoint of its.
+func (d *linkDriver) load(l federation.Load) error {
+	st := d.n.group.Store()
+	if l.Chain.Author.Site == d.n.id.Site {
+		run, err := st.ReadRun(l.Chain, l.First, l.Last, l.Bytes)
+		if err != nil {
+			return fmt.Errorf("read %s for %s: %w", l.Chain, d.peer, err)
+		}
+		cp, err := crdt.SignCheckpoint(crdt.Ed25519Signer(d.n.creds.SiteKey), l.Chain, run.End, d.n.opts.Now().UnixMilli())
+		if err != nil {
+			return err
+		}
+		d.session.Loaded(l.Chain, run.Prev, run.First, run.Records, cp)
+		return nil
+	}
+	// How far Bytes reach is found by reading; a relay may go past that to the
+	// next checkpoint.
+	probe, err := st.ReadRun(l.Chain, l.First, l.Last, l.Bytes)
+	if err != nil {
+		return fmt.Errorf("read %s for %s: %w", l.Chain, d.peer, err)
+	}
+	cp, err := st.CheckpointFrom(l.Chain, l.First, probe.End.Seq)
+	if errors.Is(err, store.ErrNotFound) {
+		d.session.NotLoaded(l.Chain)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	run, err := st.ReadRun(l.Chain, l.First, cp.Head.Seq, 1<<31-1)
+	if err != nil {
+		return fmt.Errorf("read %s for %s: %w", l.Chain, d.peer, err)
+	}
+	d.session.Loaded(l.Chain, run.Prev, run.First, run.Records, cp)
+	return nil
+}
+
+// rolledBack starts a new incarnation when the store really holds less of the
+// site's own chain than a peer does. What the peer holds then comes back as
+// that of any other author.
+func (d *linkDriver) rolledBack(ctx context.Context, c federation.Claim) {
+	st := d.n.group.Store()
+	held := st.Vector(c.Chain.Stream)[c.Chain.Author].Seq
+	if held >= c.Head.Seq || c.Chain.Author.Incarnation != st.Incarnation() {
+		return // the session had not heard of the latest records
+	}
+	d.n.alarms.raise(fmt.Sprintf("this site was rolled back: %s holds %d records of %s, the site %d; starting incarnation %d",
+		d.peer, c.Head.Seq, c.Chain, held, c.Chain.Author.Incarnation+1))
+	if err := d.n.group.NewIncarnation(ctx, c.Chain.Author.Incarnation); err != nil {
+		d.n.log.Error("new incarnation", "err", err)
+	}
+}
+
+func (d *linkDriver) contact() {
+	now := d.n.opts.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status.lastContact = now
+}
+
+// publish makes the session's state visible to readers.
+func (d *linkDriver) publish() {
+	status, rtt, now := d.session.Status(), d.link.RTT(), d.n.opts.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status.Status, d.status.rtt = status, rtt
+	if status.Equal {
+		d.status.provenAt = now
+	}
+}
+
+// snapshot returns the link's state and counters.
+func (d *linkDriver) snapshot() (linkStatus, LinkTotals) {
+	stats := d.link.Stats()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	totals := d.totals
+	totals.SentBytes, totals.ReceivedBytes = stats.SentBytes, stats.ReceivedBytes
+	return d.status, totals
+}
+
+// absorb takes a session's latest state into the peer's record.
+func (r *linkRecord) absorb(s linkStatus) {
+	if s.lastContact.After(r.lastContact) {
+		r.lastContact = s.lastContact
+	}
+	if s.provenAt.After(r.provenAt) {
+		r.provenAt = s.provenAt
+	}
+	r.rtt, r.equal = s.rtt, s.Equal
+	if s.Greeted {
+		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn
+		r.digest, r.peerDigest = s.Digest, s.PeerDigest
+	}
+}

@@ -1,0 +1,312 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/transport"
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+// links dials the parent, accepts children, runs a session on each link and
+// remembers what became of it.
+type links struct {
+	n *Node
+
+	mu    sync.Mutex // guards the fields below
+	live  map[tiers.SiteID]*linkDriver
+	known map[tiers.SiteID]*linkRecord
+}
+
+// linkRecord outlives the connections to one peer.
+type linkRecord struct {
+	state           string
+	since           time.Time
+	lastContact     time.Time
+	provenAt        time.Time
+	lastError       string
+	owedOut, owedIn uint64 // as the last session left it
+	rtt             time.Duration
+	totals          LinkTotals
+	digest          crdt.Hash
+	peerDigest      crdt.Hash
+	equal           bool
+}
+
+// LinkTotals are a link's counters over all its connections. The receiving
+// end's NeededBytes are the batch bytes that carried records new to it.
+type LinkTotals struct {
+	SentBytes, ReceivedBytes     uint64 // UDP payload
+	SentRecords, ReceivedRecords uint64
+	BatchBytes, NeededBytes      uint64 // received in batches; of these, new
+	Connections                  uint64
+}
+
+// The states of a link.
+const (
+	linkConnecting = "connecting"
+	linkConnected  = "connected"
+	linkRefused    = "refused"
+	linkDown       = "down"
+)
+
+func newLinks(n *Node) *links {
+	return &links{n: n, live: map[tiers.SiteID]*linkDriver{}, known: map[tiers.SiteID]*linkRecord{}}
+}
+
+// run holds the node's links until ctx ends. Links live only while this node
+// leads its site, for a link's session must see every committed record.
+func (l *links) run(ctx context.Context) error {
+	lead, err := l.n.group.Lead(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx) // all end with ctx
+	stop := context.AfterFunc(lead, func() { l.closeAll("leadership moved") })
+	defer stop()
+	g.Go(func() error { return l.accept(ctx, g) })
+	g.Go(func() error { return l.dialParent(ctx) })
+	g.Go(func() error { return l.broadcast(ctx) })
+	return g.Wait()
+}
+
+// accept runs a session on each link that a child opens.
+func (l *links) accept(ctx context.Context, g *errgroup.Group) error {
+	for {
+		link, err := l.n.endpoint.Accept(ctx)
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, transport.ErrClosed) {
+				return nil
+			}
+			l.n.log.Warn("peer refused", "err", err)
+			l.n.alarms.raise("a peer was refused: " + err.Error())
+			continue
+		}
+		g.Go(func() error { // ends with the link
+			l.serve(ctx, link)
+			return nil
+		})
+	}
+}
+
+// dialParent keeps a link to the parent, with exponential backoff and jitter
+// between attempts.
+func (l *links) dialParent(ctx context.Context) error {
+	wait := l.n.opts.RedialMin
+	for ctx.Err() == nil {
+		parent, addr, ok := l.parent()
+		if ok {
+			began := time.Now()
+			l.dialOnce(ctx, parent, addr)
+			if time.Since(began) > l.n.opts.RedialMax {
+				wait = l.n.opts.RedialMin // it held: start over
+			}
+		}
+		jitter := time.Duration(rand.Int64N(int64(wait)/2 + 1)) //nolint:gosec // spreading load, not a secret
+		select {
+		case <-time.After(wait/2 + jitter):
+		case <-ctx.Done():
+		}
+		wait = min(wait*2, l.n.opts.RedialMax)
+	}
+	return nil
+}
+
+func (l *links) parent() (tiers.SiteID, string, bool) {
+	t := l.n.Topology()
+	self, ok := t.Site(l.n.id.Site)
+	if !ok || self.Parent == "" {
+		return "", "", false
+	}
+	parent, _ := t.Site(self.Parent)
+	if len(parent.Nodes) == 0 {
+		return "", "", false
+	}
+	return parent.ID, parent.Nodes[rand.IntN(len(parent.Nodes))].Addr, true //nolint:gosec // any node will do
+}
+
+func (l *links) dialOnce(ctx context.Context, parent tiers.SiteID, addr string) {
+	l.note(parent, func(r *linkRecord) {
+		if r.state != linkConnecting && r.state != linkRefused {
+			r.state, r.since = linkConnecting, l.n.opts.Now()
+		}
+	})
+	link, err := l.n.endpoint.Dial(ctx, addr, parent)
+	if err != nil {
+		l.n.log.Debug("dial failed", "peer", string(parent), "err", err)
+		l.note(parent, func(r *linkRecord) { r.lastError = err.Error() })
+		return
+	}
+	l.serve(ctx, link)
+}
+
+// serve runs the session of one link to its end. A newer link to the same peer
+// replaces an older one, whose end may not have noticed that it is dead.
+func (l *links) serve(ctx context.Context, link *transport.Link) {
+	peer := link.Peer().Site
+	d := newLinkDriver(l.n, link)
+	l.mu.Lock()
+	older := l.live[peer]
+	l.live[peer] = d
+	l.mu.Unlock()
+	if older != nil {
+		older.close(wire.CodeSuperseded, "a newer link replaces this one")
+		<-older.done
+	}
+	now := l.n.opts.Now()
+	l.note(peer, func(r *linkRecord) {
+		r.state, r.since, r.lastContact = linkConnected, now, now
+		r.totals.Connections++
+	})
+	err := d.run(ctx)
+	l.mu.Lock()
+	if l.live[peer] == d {
+		delete(l.live, peer)
+	}
+	l.mu.Unlock()
+	status, totals := d.snapshot()
+	l.note(peer, func(r *linkRecord) {
+		r.totals.add(totals)
+		r.absorb(status)
+		r.equal = false
+		r.state, r.since = linkDown, l.n.opts.Now()
+		if err != nil {
+			r.lastError = err.Error()
+			if refused(err) {
+				r.state = linkRefused
+			}
+		}
+	})
+	close(d.done)
+	if err != nil && ctx.Err() == nil {
+		l.n.log.Info("link ended", "peer", string(peer), "err", err)
+	}
+}
+
+// refused reports whether a link ended because one end does not accept the
+// other, which reconnecting alone will not mend.
+func refused(err error) bool {
+	var closed *transport.ClosedError
+	if !errors.As(err, &closed) {
+		return false
+	}
+	switch closed.Code {
+	case wire.CodeFederation, wire.CodeAudience, wire.CodeAuthorship, wire.CodeChain,
+		wire.CodeCheckpoint, wire.CodeVersion, wire.CodeUnlinked:
+		return true
+	default:
+		return false
+	}
+}
+
+func (t *LinkTotals) add(o LinkTotals) {
+	t.SentBytes += o.SentBytes
+	t.ReceivedBytes += o.ReceivedBytes
+	t.SentRecords += o.SentRecords
+	t.ReceivedRecords += o.ReceivedRecords
+	t.BatchBytes += o.BatchBytes
+	t.NeededBytes += o.NeededBytes
+	t.Connections += o.Connections
+}
+
+// note changes a peer's record under the lock.
+func (l *links) note(peer tiers.SiteID, f func(*linkRecord)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r := l.known[peer]
+	if r == nil {
+		r = &linkRecord{state: linkDown, since: l.n.opts.Now()}
+		l.known[peer] = r
+	}
+	f(r)
+}
+
+// broadcast tells every live link which chains grew.
+func (l *links) broadcast(ctx context.Context) error {
+	for {
+		select {
+		case <-l.n.group.Store().Changed():
+		case <-ctx.Done():
+			return nil
+		}
+		grown := l.n.group.Store().TakeGrown()
+		for _, d := range l.drivers() {
+			d.grew(grown)
+		}
+	}
+}
+
+func (l *links) drivers() []*linkDriver {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Collect(maps.Values(l.live))
+}
+
+// closeAll ends every live link; the dialer comes back with fresh sessions.
+func (l *links) closeAll(why string) {
+	for _, d := range l.drivers() {
+		d.close(wire.CodeOK, why)
+	}
+}
+
+// LinkState is what a node knows of one of its links.
+type LinkState struct {
+	Peer        tiers.SiteID
+	State       string
+	Since       time.Time
+	LastContact time.Time
+	// OwedOut and OwedIn are records; both as of the last session when the
+	// link is down, plus nothing for what came later.
+	OwedOut, OwedIn uint64
+	RTT             time.Duration
+	Totals          LinkTotals
+	// Equal says that both ends hold the same now; ProvenAt is when that was
+	// last shown, zero for never.
+	Equal              bool
+	ProvenAt           time.Time
+	Digest, PeerDigest crdt.Hash
+	LastError          string
+}
+
+// Links returns the state of each link that the node has or had, by peer.
+func (n *Node) Links() []LinkState {
+	l := n.links
+	for _, d := range l.drivers() {
+		status, totals := d.snapshot()
+		l.note(d.peer, func(r *linkRecord) { r.absorb(status); d.live = totals })
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []LinkState
+	for _, peer := range slices.Sorted(maps.Keys(l.known)) {
+		r := l.known[peer]
+		totals := r.totals
+		if d := l.live[peer]; d != nil {
+			totals.add(d.live)
+		}
+		out = append(out, LinkState{
+			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
+			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Totals: totals, Equal: r.equal,
+			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
+		})
+	}
+	return out
+}
+
+// String formats a link for messages.
+func (s LinkState) String() string {
+	return fmt.Sprintf("%s %s owed %d/%d equal %v", s.Peer, s.State, s.OwedOut, s.OwedIn, s.Equal)
+}

@@ -1,0 +1,232 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/crdt/engine"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/view"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
+	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/track"
+	"github.com/tiermesh/tiermesh/transport"
+	"github.com/tiermesh/tiermesh/transport/identity"
+)
+
+// Node is an open node of a site.
+type Node struct {
+	cfg      Config
+	opts     Options
+	log      *slog.Logger
+	id       identity.ID
+	creds    *identity.Credentials
+	started  time.Time
+	topology atomic.Pointer[tiers.Topology]
+	registry *prometheus.Registry
+
+	group    *replication.Group
+	docs     *documents
+	views    *view.Materialiser
+	endpoint *transport.Endpoint
+	links    *links
+	alarms   *alarms
+	api      *api.Server
+
+	closeOnce sync.Once
+	closeErr  error
+	stop      context.CancelCauseFunc
+	stopped   context.Context
+	running   sync.WaitGroup
+}
+
+// folds maps each document kind that this version knows to its rules.
+func folds() map[string]view.Fold {
+	return map[string]view.Fold{
+		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
+		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
+	}
+}
+
+// Open acquires everything the node needs and starts its Raft group. The error
+// wraps [ErrConfig], the sentinels of replication/store, transport or identity,
+// and names file, address or directory. The caller must Close the node.
+func Open(cfg Config, opts Options) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	opts = opts.withDefaults()
+	creds, err := identity.Load(cfg.Credentials)
+	if err != nil {
+		return nil, err
+	}
+	topology, err := readTopology(cfg.Topology)
+	if err != nil {
+		return nil, err
+	}
+	site, ok := topology.Site(creds.ID.Site)
+	if !ok || topology.Federation() != creds.ID.Federation {
+		return nil, fmt.Errorf("%w: certificate is for site %s of federation %q, topology %s (federation %q) does not list it",
+			ErrConfig, creds.ID.Site, creds.ID.Federation, cfg.Topology, topology.Federation())
+	}
+	n := &Node{
+		cfg: cfg, opts: opts, id: creds.ID, creds: creds, started: opts.Now(),
+		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
+		registry: prometheus.NewRegistry(), alarms: newAlarms(opts.Now),
+	}
+	n.stopped, n.stop = context.WithCancelCause(context.Background())
+	n.topology.Store(topology)
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+// open acquires in the order of dependence; what it acquired is closed by Close.
+func (n *Node) open() (err error) {
+	conn := n.opts.Conn
+	if conn == nil {
+		if conn, err = transport.ListenUDP(n.cfg.Listen); err != nil {
+			return err
+		}
+	}
+	if n.endpoint, err = transport.Open(transport.Config{Conn: conn, Credentials: n.creds, Logger: n.log}); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	if n.group, err = replication.Open(replication.Config{
+		Dir: n.cfg.Dir, Federation: n.id.Federation, Site: n.id.Site, Node: n.id.Node,
+		Now: n.opts.Now, Random: n.opts.Random, Fatal: n.opts.Fatal, Logger: n.log,
+	}); err != nil {
+		return err
+	}
+	e := engine.New()
+	n.docs = newDocuments(n.group, e)
+	n.views = view.New(view.Config{Store: n.group.Store(), Engine: e, Folds: folds(), Logger: n.log})
+	n.links = newLinks(n)
+	if err := n.adoptTopology(); err != nil {
+		return err
+	}
+	n.registerMetrics()
+	if n.cfg.API == "" {
+		return nil
+	}
+	n.api, err = api.Open(api.Config{Listen: n.cfg.API, Backend: backend{n}, Logger: n.log, Gatherer: n.registry})
+	return err
+}
+
+// Run runs the node until ctx ends or a loop fails, then closes it. It returns
+// nil when ctx ended.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() { // ends with ctx or the node
+		select {
+		case <-n.stopped.Done():
+			cancel(context.Cause(n.stopped))
+		case <-ctx.Done():
+		}
+	}()
+	n.running.Add(1)
+	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
+	views, dispatches, topology := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
+	_ = views
+	loops.Go(func() error { return n.views.Run(loopCtx) })
+	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
+	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
+	loops.Go(func() error { return n.links.run(loopCtx) })
+	if n.api != nil {
+		loops.Go(func() error { return n.api.Run(loopCtx) })
+	}
+	err := loops.Wait()
+	n.running.Done()
+	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = nil
+	}
+	return errors.Join(err, n.Close())
+}
+
+// errStopped is the cause that ends the loops on Close.
+var errStopped = errors.New("node: closed")
+
+// Close ends the node; see the package comment for the order.
+func (n *Node) Close() error { return n.end(true) }
+
+// Crash ends the node as SIGKILL would: nothing is flushed, no peer is told.
+// The testbed uses it.
+func (n *Node) Crash() error { return n.end(false) }
+
+func (n *Node) end(orderly bool) error {
+	n.closeOnce.Do(func() {
+		var errs []error
+		if !orderly && n.endpoint != nil {
+			errs = append(errs, n.endpoint.Abandon()) // first, so that no goodbye goes out
+		}
+		n.stop(errStopped)
+		if n.api != nil {
+			errs = append(errs, n.api.Close())
+		}
+		n.running.Wait()
+		if orderly && n.endpoint != nil {
+			errs = append(errs, n.endpoint.Close())
+		}
+		switch {
+		case n.group == nil:
+		case orderly:
+			errs = append(errs, n.group.Close())
+		default:
+			errs = append(errs, n.group.Abandon())
+		}
+		n.closeErr = errors.Join(errs...)
+	})
+	return n.closeErr
+}
+
+// Ready waits until the site can take writes here.
+func (n *Node) Ready(ctx context.Context) error {
+	_, err := n.group.Lead(ctx)
+	return err
+}
+
+// ID returns the node's identity.
+func (n *Node) ID() identity.ID { return n.id }
+
+// Addr returns the address on which peers reach the node.
+func (n *Node) Addr() net.Addr { return n.endpoint.Addr() }
+
+// Topology returns the topology in force.
+func (n *Node) Topology() *tiers.Topology { return n.topology.Load() }
+
+// Group returns the site's Raft group, for the testbed's oracles.
+func (n *Node) Group() *replication.Group { return n.group }
+
+// Views returns the materialiser, for the testbed's oracles.
+func (n *Node) Views() *view.Materialiser { return n.views }
+
+// DiskBytes returns the size of the node's data directory.
+func (n *Node) DiskBytes() (total int64, err error) {
+	err = filepath.WalkDir(n.cfg.Dir, func(_ string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			total += info.Size()
+		}
+		return nil // a file may vanish under the walk
+	})
+	return total, err
+}

@@ -1,0 +1,78 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// Report takes in one event at this site, durably, and returns where it
+// stands. A report with a key that was used before returns the first one's
+// place. The error wraps event's validation errors, or the write outcomes of
+// package replication.
+func (n *Node) Report(ctx context.Context, key string, r event.Report) (replication.Written, error) {
+	now := n.opts.Now()
+	if r.ReportedAtMS == 0 {
+		r.ReportedAtMS = now.UnixMilli()
+	}
+	if err := r.Validate(now); err != nil {
+		return replication.Written{}, err
+	}
+	ops, err := event.CreateOps(r)
+	if err != nil {
+		return replication.Written{}, err
+	}
+	id, err := uuid.NewV7FromReader(n.opts.Random)
+	if err != nil {
+		return replication.Written{}, fmt.Errorf("new event id: %w", err)
+	}
+	done, err := n.docs.write(ctx, key, Edit{
+		Key: docKey(n.id.Site, event.Class(r.Priority), tiers.NewDocID("event", id.String())), Create: true, Ops: ops,
+	})
+	if err != nil {
+		return replication.Written{}, err
+	}
+	return done[0], nil
+}
+
+// Entry is a document to publish: its identifier and the operations that
+// create it or bring it up to date.
+type Entry struct {
+	Doc tiers.DocID
+	Ops []crdt.Op
+}
+
+// Publish writes catalog entries to this site's own catalog stream, each once:
+// an entry whose key was used before is left as it is.
+func (n *Node) Publish(ctx context.Context, key string, entries []Entry) error {
+	for _, e := range entries {
+		_, err := n.docs.write(ctx, key+":"+string(e.Doc), Edit{Key: docKey(n.id.Site, tiers.ClassCatalog, e.Doc), Ops: e.Ops})
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", e.Doc, err)
+		}
+	}
+	return nil
+}
+
+// Edit changes a document that exists, in a stream that this site may write
+// to. The error wraps [ErrNotWriter] or [store.ErrNotFound].
+func (n *Node) Edit(ctx context.Context, key string, stream tiers.StreamID, doc tiers.DocID, ops []crdt.Op) (replication.Written, error) {
+	if !n.Topology().MayWrite(stream, n.id.Site) {
+		return replication.Written{}, fmt.Errorf("%w: %s, site %s", ErrNotWriter, stream, n.id.Site)
+	}
+	k := docKey(stream.Site, stream.Class, doc)
+	if _, err := n.group.Store().Changes(k); err != nil {
+		return replication.Written{}, err
+	}
+	done, err := n.docs.write(ctx, key, Edit{Key: k, Ops: ops})
+	if err != nil {
+		return replication.Written{}, err
+	}
+	return done[0], nil
+}

@@ -1,0 +1,98 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// topologyDoc is the one document that holds the topology, in the city's
+// control stream: every site stores it and only the city may write it.
+const topologyDoc = tiers.DocID("topology:current")
+
+func (n *Node) topologyKey() store.DocKey {
+	return docKey(n.Topology().City(), tiers.ClassControl, topologyDoc)
+}
+
+// publishedTopology returns the topology document's version as this site last
+// saw it, or nil when none has come yet.
+func (n *Node) publishedTopology() (*tiers.Topology, error) {
+	v, err := n.views.View(n.topologyKey())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Fields struct {
+			Body string `json:"body"`
+		} `json:"fields"`
+	}
+	if err := json.Unmarshal(v.JSON, &doc); err != nil {
+		return nil, fmt.Errorf("read %s: %w", topologyDoc, err)
+	}
+	return tiers.ParseTopology([]byte(doc.Fields.Body))
+}
+
+// adoptTopology puts the published topology in force when it is newer than the
+// one that is. A topology that does not check is left alone and reported.
+func (n *Node) adoptTopology() error {
+	t, err := n.publishedTopology()
+	if errors.Is(err, tiers.ErrInvalidTopology) {
+		n.alarms.raise("published topology refused: " + err.Error())
+		return nil
+	}
+	if err != nil || t == nil || t.Version() <= n.Topology().Version() || t.Federation() != n.id.Federation {
+		return err
+	}
+	n.topology.Store(t)
+	n.log.Info("topology adopted", "topology_version", t.Version())
+	n.links.closeAll("topology changed")
+	return nil
+}
+
+// runTopology publishes the bootstrap topology at the city when it is newer
+// than what was published, and follows the published one everywhere.
+func (n *Node) runTopology(ctx context.Context, changed <-chan struct{}) error {
+	if n.id.Site == n.Topology().City() {
+		if err := n.publishTopology(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	for {
+		select {
+		case <-changed:
+			if err := n.adoptTopology(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (n *Node) publishTopology(ctx context.Context) error {
+	if _, err := n.group.Lead(ctx); err != nil {
+		return err
+	}
+	mine := n.Topology()
+	published, err := n.publishedTopology()
+	if err != nil || published != nil && published.Version() >= mine.Version() {
+		return err
+	}
+	body, err := mine.Marshal()
+	if err != nil {
+		return err
+	}
+	_, err = n.docs.write(ctx, "", Edit{Key: n.topologyKey(), Ops: []crdt.Op{
+		{Kind: crdt.OpPut, Key: "version", Value: int64(mine.Version())},
+		{Kind: crdt.OpPut, Key: "body", Value: string(body)},
+	}})
+	return err
+}

@@ -1,0 +1,47 @@
+package replication
+
+import (
+	"errors"
+
+	"github.com/tiermesh/tiermesh/replication/store"
+)
+
+// Sentinels that this package's functions wrap; compare with errors.Is. A
+// write that fails with none of these three was rejected: it had no effect and
+// the same command will not have one later.
+var (
+	// ErrNotLeader reports a write at a node that does not lead its site; it
+	// had no effect.
+	ErrNotLeader = errors.New("replication: not leader")
+	// ErrUnknown reports a write whose outcome is not known: it may or may not
+	// take effect. Retry it with the same idempotency key.
+	ErrUnknown = errors.New("replication: outcome unknown")
+	// ErrClosed reports a use after Close.
+	ErrClosed = errors.New("replication: closed")
+)
+
+// ErrBehind reports a store that lost entries which the Raft log no longer has.
+var ErrBehind = errors.New("replication: store is behind its Raft log")
+
+// ErrBadCommand rejects a log entry that this version cannot decode.
+var ErrBadCommand = errors.New("replication: bad command")
+
+// rejections are the sentinels that cross the state machine as numbers, so
+// that an outcome is the same value on every node.
+var rejections = []error{
+	1: store.ErrMoved,
+	2: store.ErrBadChange,
+	3: store.ErrGap,
+	4: store.ErrFork,
+	5: ErrBadCommand,
+}
+
+// rejectionCode returns the number of the sentinel that err wraps, or 0.
+func rejectionCode(err error) int {
+	for code, sentinel := range rejections {
+		if code > 0 && errors.Is(err, sentinel) {
+			return code
+		}
+	}
+	return 0
+}

@@ -1,0 +1,165 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// fsm adapts the store to Raft. It holds no state of its own. A storage error
+// is fatal: what Raft committed must be in the store, or the node may not run.
+type fsm struct {
+	store *store.Store
+	site  tiers.SiteID
+	codec codec
+	fatal func(error)
+}
+
+var _ raft.BatchingFSM = (*fsm)(nil)
+
+// Apply implements [raft.FSM].
+func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+// ApplyBatch implements [raft.BatchingFSM]: one store commit a batch. Entries
+// that the store reflects already (a replay after a crash) are skipped.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	out := make([]any, len(logs))
+	applied := f.store.AppliedIndex()
+	tx := f.store.Begin()
+	last := applied
+	for i, l := range logs {
+		if l.Index <= applied {
+			out[i] = outcome{}
+			continue
+		}
+		last = l.Index
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		o, err := f.apply(tx, l.Data)
+		if err != nil {
+			f.fatal(fmt.Errorf("apply entry %d: %w", l.Index, err))
+			return out
+		}
+		out[i] = o
+	}
+	if last == applied {
+		if err := tx.Discard(); err != nil {
+			f.fatal(err)
+		}
+		return out
+	}
+	if err := tx.Commit(last); err != nil {
+		f.fatal(err)
+	}
+	return out
+}
+
+// apply runs one command. A rejection is an outcome; an error is fatal.
+func (f *fsm) apply(tx *store.Tx, data []byte) (outcome, error) {
+	cmd, err := f.codec.decodeCommand(data)
+	if err != nil {
+		return outcome{Code: rejectionCode(err), Reason: err.Error()}, nil
+	}
+	if cmd.Key != "" {
+		if o, found, err := f.earlier(tx, cmd.Key); found || err != nil {
+			return o, err
+		}
+	}
+	o, err := f.run(tx, cmd)
+	if code := rejectionCode(err); code != 0 && !errors.Is(err, store.ErrCorrupt) {
+		return outcome{Code: code, Reason: err.Error()}, nil
+	}
+	if err != nil || cmd.Key == "" {
+		return o, err
+	}
+	b, err := f.codec.enc.Marshal(o)
+	if err != nil {
+		return outcome{}, fmt.Errorf("encode outcome: %w", err)
+	}
+	return o, tx.SetOutcome(cmd.Key, b)
+}
+
+// earlier returns the outcome of an earlier command with the same key.
+func (f *fsm) earlier(tx *store.Tx, key string) (outcome, bool, error) {
+	b, err := tx.Outcome(key)
+	if b == nil || err != nil {
+		return outcome{}, false, err
+	}
+	var o outcome
+	if err := f.codec.dec.Unmarshal(b, &o); err != nil {
+		return outcome{}, false, fmt.Errorf("%w: outcome of %q: %w", store.ErrCorrupt, key, err)
+	}
+	o.Replayed = true
+	return o, true, nil
+}
+
+func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
+	switch {
+	case cmd.Ingest != nil:
+		n, err := tx.Ingest(cmd.Ingest.storeRange())
+		return outcome{New: n}, err
+	case cmd.Incarnation != nil:
+		if tx.Incarnation() != cmd.Incarnation.From {
+			return outcome{}, nil
+		}
+		return outcome{}, tx.SetIncarnation(cmd.Incarnation.From + 1)
+	default:
+		return f.runAppend(tx, cmd.Append)
+	}
+}
+
+func (f *fsm) runAppend(tx *store.Tx, in []appendItem) (outcome, error) {
+	author := crdt.Author{Site: f.site, Incarnation: tx.Incarnation()}
+	items := make([]store.Item, len(in))
+	for i, it := range in {
+		items[i] = store.Item{
+			Stream: tiers.StreamID{Site: it.Site, Class: it.Class}, Doc: it.Doc,
+			Base: it.Base, Time: crdt.HybridTime(it.Time), Change: it.Change,
+		}
+		if err := errors.Join(items[i].Stream.Validate(), it.Doc.Validate()); err != nil {
+			return outcome{}, fmt.Errorf("%w: %w", ErrBadCommand, err)
+		}
+	}
+	at, err := tx.Append(author, items)
+	if err != nil {
+		return outcome{}, err
+	}
+	o := outcome{Placed: make([]placed, len(at))}
+	for i, p := range at {
+		o.Placed[i] = placed{
+			Site: in[i].Site, Class: in[i].Class, Doc: in[i].Doc,
+			Incarnation: p.Chain.Author.Incarnation, Seq: p.Seq,
+		}
+	}
+	return o, nil
+}
+
+// Snapshot implements [raft.FSM]. The store already is the state; persisting
+// it is a flush, after which Raft may forget the entries that it reflects.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return flushSnapshot{f.store}, nil }
+
+// Restore implements [raft.FSM]. Raft calls it on a node that is too far
+// behind its leader; a site of one node has no such leader.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	return errors.Join(errors.New("replication: a one-node site cannot install a snapshot"), r.Close())
+}
+
+type flushSnapshot struct{ store *store.Store }
+
+// Persist implements [raft.FSMSnapshot].
+func (s flushSnapshot) Persist(sink raft.SnapshotSink) error {
+	if err := s.store.Flush(); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release implements [raft.FSMSnapshot].
+func (flushSnapshot) Release() {}

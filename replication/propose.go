@@ -1,0 +1,123 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// Written says where one item of an accepted append stands.
+type Written struct {
+	Stream tiers.StreamID
+	Doc    tiers.DocID
+	Seq    uint64
+}
+
+// Append writes local changes, all or none, and returns when they are durable
+// and applied. key is the client's idempotency key ("" for none): a second
+// append with the same key returns the first one's result and writes nothing.
+// The error wraps [ErrNotLeader], [ErrUnknown], [store.ErrMoved] or
+// [store.ErrBadChange].
+func (g *Group) Append(ctx context.Context, key string, items []store.Item) ([]Written, error) {
+	cmd := command{Key: key, Append: make([]appendItem, len(items))}
+	for i, it := range items {
+		cmd.Append[i] = appendItem{
+			Site: it.Stream.Site, Class: it.Stream.Class, Doc: it.Doc,
+			Base: it.Base, Time: uint64(it.Time), Change: it.Change,
+		}
+	}
+	o, err := g.propose(ctx, cmd)
+	return o.written(), err
+}
+
+// Earlier returns the result of an earlier append with this key, or nil.
+func (g *Group) Earlier(key string) ([]Written, error) {
+	b, err := g.store.Outcome(key)
+	if b == nil || err != nil {
+		return nil, err
+	}
+	var o outcome
+	if err := g.codec.dec.Unmarshal(b, &o); err != nil {
+		return nil, fmt.Errorf("%w: outcome of %q: %w", store.ErrCorrupt, key, err)
+	}
+	return o.written(), nil
+}
+
+func (o outcome) written() []Written {
+	out := make([]Written, len(o.Placed))
+	for i, p := range o.Placed {
+		out[i] = Written{Stream: tiers.StreamID{Site: p.Site, Class: p.Class}, Doc: p.Doc, Seq: p.Seq}
+	}
+	return out
+}
+
+// Ingest writes a verified range of another author's chain and returns how
+// many of its records were new. It is idempotent. The error wraps
+// [ErrNotLeader], [ErrUnknown], [store.ErrGap] or [store.ErrFork].
+func (g *Group) Ingest(ctx context.Context, r store.Range) (int, error) {
+	o, err := g.propose(ctx, command{Ingest: newIngestCommand(r)})
+	if err == nil && len(r.Records) > 0 {
+		if rec, derr := crdt.DecodeRecord(r.Records[len(r.Records)-1]); derr == nil {
+			g.clock.Observe(rec.Time)
+		}
+	}
+	return o.New, err
+}
+
+// NewIncarnation starts incarnation from+1, once, whoever asks how often.
+func (g *Group) NewIncarnation(ctx context.Context, from uint32) error {
+	_, err := g.propose(ctx, command{Incarnation: &incarnationCommand{From: from}})
+	return err
+}
+
+// propose hands one command to Raft and waits for its outcome. It is the only
+// place that looks at both of Raft's results: the future's error is Raft's,
+// the response the state machine's.
+func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
+	data, err := g.codec.enc.Marshal(cmd)
+	if err != nil {
+		return outcome{}, fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	future := g.raft.Apply(data, 0)
+	done := make(chan error, 1)
+	// Ends when Raft answers, which Shutdown forces.
+	go func() { done <- future.Error() }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return outcome{}, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
+	}
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return outcome{}, ErrNotLeader
+	case err != nil:
+		return outcome{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	o, ok := future.Response().(outcome)
+	if !ok {
+		return outcome{}, fmt.Errorf("%w: no response", ErrUnknown)
+	}
+	return o, o.err()
+}
+
+// newRaftLogger passes Raft's warnings and errors to the injected logger.
+func newRaftLogger(l *slog.Logger) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: lineWriter{l}, DisableTime: true})
+}
+
+type lineWriter struct{ l *slog.Logger }
+
+// Write logs one line of Raft's.
+func (w lineWriter) Write(p []byte) (int, error) {
+	w.l.Warn("raft", "text", strings.TrimSpace(string(p)))
+	return len(p), nil
+}

@@ -1,0 +1,151 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tiermesh/tiermesh/crdt"
+)
+
+// Retained checkpoints are at most this far apart, in records and in bytes,
+// unless one range was larger. A relay must end a batch at one of them.
+const (
+	checkpointRecords = 128
+	checkpointBytes   = 128 << 10
+)
+
+// putCheckpoint stores the checkpoint at the end of an ingested range, and
+// drops the one before it when its own predecessor is near enough.
+func (t *Tx) putCheckpoint(c crdt.Checkpoint) error {
+	st := t.chain(c.Chain)
+	last, err := t.s.checkpointsBefore(c.Chain, c.Head.Seq, 2)
+	if err != nil {
+		return err
+	}
+	if len(last) == 2 && c.Head.Seq-last[1].seq <= checkpointRecords && st.bytes-last[1].bytes <= checkpointBytes {
+		if err := t.batch.Delete(keySeq(tableCheckpoint, c.Chain, last[0].seq), nil); err != nil {
+			return err
+		}
+	}
+	v := append([]byte(nil), c.Head.Hash[:]...)
+	v = binary.BigEndian.AppendUint64(v, uint64(c.TimeMS))
+	v = binary.BigEndian.AppendUint64(v, st.bytes)
+	return t.batch.Set(keySeq(tableCheckpoint, c.Chain, c.Head.Seq), append(v, c.Signature...), nil)
+}
+
+// Outcome returns what was stored under an idempotency key, or nil.
+func (t *Tx) Outcome(key string) ([]byte, error) {
+	if v, ok := t.keys[key]; ok {
+		return v, nil
+	}
+	return t.s.Outcome(key)
+}
+
+// SetOutcome stores a command's outcome under its idempotency key.
+func (t *Tx) SetOutcome(key string, outcome []byte) error {
+	t.keys[key] = outcome
+	return t.batch.Set(keyIdempotency(key), outcome, nil)
+}
+
+// Incarnation returns the site's incarnation as of this Tx.
+func (t *Tx) Incarnation() uint32 {
+	if t.incarnation != 0 {
+		return t.incarnation
+	}
+	return t.s.Incarnation()
+}
+
+// SetIncarnation starts a new incarnation.
+func (t *Tx) SetIncarnation(n uint32) error {
+	t.incarnation = n
+	return t.batch.Set(keyMeta("incarnation"), binary.BigEndian.AppendUint32(nil, n), nil)
+}
+
+// Commit makes the Tx visible, as the state after the Raft entry index. It is
+// durable after the next [Store.Flush]. On an error the process must end.
+func (t *Tx) Commit(index uint64) error {
+	for _, c := range slices.SortedFunc(maps.Keys(t.chains), crdt.ChainID.Compare) {
+		st := t.chains[c]
+		v := binary.BigEndian.AppendUint64(nil, st.head.Seq)
+		v = append(v, st.head.Hash[:]...)
+		v = binary.BigEndian.AppendUint64(v, st.bytes)
+		if err := t.batch.Set(keyChain(tableChain, c), v, nil); err != nil {
+			return err
+		}
+	}
+	touched, err := t.putDocs()
+	if err != nil {
+		return err
+	}
+	if err := t.batch.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, index), nil); err != nil {
+		return err
+	}
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	newly, err := s.countClean(touched)
+	if err != nil {
+		return err
+	}
+	if err := t.batch.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("commit store: %w", err)
+	}
+	s.applied = index
+	if t.incarnation != 0 {
+		s.incarnation = t.incarnation
+	}
+	for c, st := range t.chains {
+		s.setChain(c, st)
+		s.grown[c] = st.head
+	}
+	s.counts.Records += t.records
+	s.counts.Refused += t.refused
+	s.counts.Dirty += newly
+	if t.records > 0 {
+		signal(s.changed)
+	}
+	if len(touched) > 0 {
+		signal(s.dirty)
+	}
+	return nil
+}
+
+// putDocs writes the changed document states and marks the documents dirty.
+func (t *Tx) putDocs() ([]DocKey, error) {
+	var touched []DocKey
+	for k, w := range t.docs {
+		if !w.touched {
+			continue
+		}
+		touched = append(touched, k)
+		if err := t.batch.Set(keyDoc(tableDoc, k), w.state.encode(), nil); err != nil {
+			return nil, err
+		}
+		if err := t.batch.Set(keyDoc(tableDirty, k), binary.AppendUvarint(nil, w.state.version()), nil); err != nil {
+			return nil, err
+		}
+	}
+	return touched, nil
+}
+
+// countClean returns how many of the documents are not dirty yet.
+func (s *Store) countClean(docs []DocKey) (n uint64, err error) {
+	for _, k := range docs {
+		_, closer, err := s.db.Get(keyDoc(tableDirty, k))
+		switch {
+		case err == pebble.ErrNotFound: //nolint:errorlint // Pebble documents this exact value
+			n++
+		case err != nil:
+			return 0, fmt.Errorf("read store: %w", err)
+		default:
+			if err := closer.Close(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return n, nil
+}

@@ -1,0 +1,38 @@
+// Package store is the site's state on Pebble: chains of records, the state
+// of each document, views and their indexes. It is the only package that
+// touches Pebble.
+//
+// Layer 1: it imports tiers and crdt's types and codec. It knows nothing of
+// Raft but the index of the last entry it holds.
+//
+// # Concurrency
+//
+// One goroutine (the FSM) writes through [Store.Begin] and [Tx.Commit]; view
+// workers write through [Store.PutView]; everybody else reads. All methods of
+// [Store] are safe for concurrent use.
+//
+// # Durability
+//
+// Pebble runs without a write-ahead log of its own: the Raft log is it. Each
+// commit carries the Raft index it reflects, so after a crash the store is
+// exactly the state at [Store.AppliedIndex] and Raft replays the rest. What
+// [Store.Flush] returned for is durable.
+//
+// # Keyspace, version 1
+//
+// A stream is its site code, a zero byte and the class byte; an author its site
+// code, a zero byte and the incarnation; a chain a stream and an author.
+// Integers in keys are big endian.
+//
+//	m name                      meta: format, federation, site, incarnation, applied
+//	c chain                     head: seq u64, hash, bytes u64
+//	r chain seq                 record: chain hash after it, encoding (package crdt)
+//	k chain seq                 checkpoint: hash, time, chain bytes, signature
+//	d stream doc                document state (see docState)
+//	x stream doc 0 order        change of a document: its place in a chain, hash, last op
+//	q stream doc 0 author seq   refused record: the reason
+//	y stream doc                dirty document: its version
+//	v stream doc                view: index entries, JSON
+//	n name 0 value 0 stream doc index entry
+//	i key                       idempotency: the outcome of a command
+package store

@@ -1,0 +1,225 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tiermesh/tiermesh/crdt"
+)
+
+// recordAt returns a record's chain hash and encoding.
+func (s *Store) recordAt(c crdt.ChainID, seq uint64) (crdt.Hash, []byte, error) {
+	v, err := s.get(keySeq(tableRecord, c, seq))
+	if err != nil {
+		return crdt.Hash{}, nil, fmt.Errorf("record %d of %s: %w", seq, c, err)
+	}
+	if len(v) < 32 {
+		return crdt.Hash{}, nil, fmt.Errorf("%w: record %d of %s", ErrCorrupt, seq, c)
+	}
+	return crdt.Hash(v[:32]), v[32:], nil
+}
+
+// HashAt returns the chain hash after record seq; after 0 it is the chain's
+// origin. The error wraps [ErrNotFound] beyond the chain's end.
+func (s *Store) HashAt(c crdt.ChainID, seq uint64) (crdt.Hash, error) {
+	if seq == 0 {
+		return c.Origin().Hash, nil
+	}
+	h, _, err := s.recordAt(c, seq)
+	return h, err
+}
+
+// Run is a run of records read from a chain.
+type Run struct {
+	Prev    crdt.Hash // chain hash before the first record
+	First   uint64    // sequence number of the first record
+	Records [][]byte  // encodings, owned by the caller
+	End     crdt.Head // head after the last record
+}
+
+// ReadRun reads records from seq first until one of the limits is passed (at
+// least one record), or until last. It returns an empty run when the chain
+// ends before first.
+func (s *Store) ReadRun(c crdt.ChainID, first, last uint64, bytesMax int) (Run, error) {
+	prev, err := s.HashAt(c, first-1)
+	if err != nil {
+		return Run{}, err
+	}
+	run := Run{Prev: prev, First: first, End: crdt.Head{Seq: first - 1, Hash: prev}}
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: keySeq(tableRecord, c, first), UpperBound: keySeq(tableRecord, c, last+1),
+	})
+	if err != nil {
+		return Run{}, fmt.Errorf("read chain %s: %w", c, err)
+	}
+	size := 0
+	for ok := it.First(); ok && (size < bytesMax || len(run.Records) == 0); ok = it.Next() {
+		v := it.Value()
+		if len(v) < 32 {
+			return Run{}, errors.Join(fmt.Errorf("%w: record of %s", ErrCorrupt, c), it.Close())
+		}
+		run.End = crdt.Head{Seq: run.End.Seq + 1, Hash: crdt.Hash(v[:32])}
+		run.Records = append(run.Records, append([]byte(nil), v[32:]...))
+		size += len(v)
+	}
+	return run, errors.Join(it.Error(), it.Close())
+}
+
+type checkpointAt struct {
+	seq, bytes uint64
+	checkpoint crdt.Checkpoint
+}
+
+func decodeCheckpoint(c crdt.ChainID, key, value []byte) (checkpointAt, error) {
+	k, v := decoder{b: key[len(key)-8:]}, decoder{b: value}
+	at := checkpointAt{seq: k.u64()}
+	at.checkpoint = crdt.Checkpoint{Chain: c, Head: crdt.Head{Seq: at.seq, Hash: v.hash()}, TimeMS: int64(v.u64())}
+	at.bytes = v.u64()
+	at.checkpoint.Signature = append([]byte(nil), v.b...)
+	if v.bad {
+		return checkpointAt{}, fmt.Errorf("%w: checkpoint of %s", ErrCorrupt, c)
+	}
+	return at, nil
+}
+
+// checkpointsBefore returns up to n checkpoints below seq, the latest first.
+func (s *Store) checkpointsBefore(c crdt.ChainID, seq uint64, n int) ([]checkpointAt, error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: keySeq(tableCheckpoint, c, 0), UpperBound: keySeq(tableCheckpoint, c, seq),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read checkpoints of %s: %w", c, err)
+	}
+	var out []checkpointAt
+	for ok := it.Last(); ok && err == nil && len(out) < n; ok = it.Prev() {
+		var at checkpointAt
+		if at, err = decodeCheckpoint(c, it.Key(), it.Value()); err == nil {
+			out = append(out, at)
+		}
+	}
+	return out, errors.Join(err, it.Error(), it.Close())
+}
+
+// CheckpointFrom returns where a relayed batch that starts at seq first should
+// end: the last stored checkpoint at or below want, or else the first one
+// above it. The error wraps [ErrNotFound] when none is at or after first.
+func (s *Store) CheckpointFrom(c crdt.ChainID, first, want uint64) (crdt.Checkpoint, error) {
+	below, err := s.checkpointsBefore(c, want+1, 1)
+	if err != nil {
+		return crdt.Checkpoint{}, err
+	}
+	if len(below) == 1 && below[0].seq >= first {
+		return below[0].checkpoint, nil
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: keySeq(tableCheckpoint, c, want+1), UpperBound: prefixEnd(keyChain(tableCheckpoint, c)),
+	})
+	if err != nil {
+		return crdt.Checkpoint{}, fmt.Errorf("read checkpoints of %s: %w", c, err)
+	}
+	if !it.First() {
+		return crdt.Checkpoint{}, errors.Join(fmt.Errorf("checkpoint of %s from %d: %w", c, first, ErrNotFound), it.Error(), it.Close())
+	}
+	at, err := decodeCheckpoint(c, it.Key(), it.Value())
+	return at.checkpoint, errors.Join(err, it.Close())
+}
+
+func (s *Store) docState(k DocKey) (*docState, error) {
+	v, err := s.get(keyDoc(tableDoc, k))
+	if err != nil {
+		return nil, err
+	}
+	return decodeDocState(v)
+}
+
+// changeMaxOp finds an applied change by its hash. Dependencies are nearly
+// always recent, so it looks from the latest change back.
+func (s *Store) changeMaxOp(k DocKey, h crdt.Hash) (uint64, bool) {
+	prefix := append(keyDoc(tableChange, k), 0)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+	if err != nil {
+		panic(fmt.Sprintf("store: iterate: %v", err)) // only on misuse or a closed store
+	}
+	defer func() { _ = it.Close() }()
+	for ok := it.Last(); ok; ok = it.Prev() {
+		d := decoder{b: it.Value()}
+		if d.hash() == h {
+			d.ref()
+			return d.uvarint(), true
+		}
+	}
+	if err := it.Error(); err != nil {
+		// Apply must not take "cannot read" for "not there".
+		panic(fmt.Sprintf("store: read changes of %s: %v", k, err))
+	}
+	return 0, false
+}
+
+// Changes is a document's applied history.
+type Changes struct {
+	// Raw are the changes in an order in which each follows what it depends on.
+	Raw [][]byte
+	// Authors are the changes' authors, by index.
+	Authors []crdt.Author
+	// Times are the records' hybrid times, by index.
+	Times []crdt.HybridTime
+	Heads []crdt.Hash
+	// Pending and Refused count records that are held back or refused.
+	Pending, Refused int
+	// Version rises with every record that touches the document.
+	Version uint64
+}
+
+// Changes reads a document's history. The error wraps [ErrNotFound].
+func (s *Store) Changes(k DocKey) (*Changes, error) {
+	// A snapshot, so that state and changes belong together.
+	snap := s.db.NewSnapshot()
+	defer func() { _ = snap.Close() }()
+	v, closer, err := snap.Get(keyDoc(tableDoc, k))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, fmt.Errorf("document %s: %w", k, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read store: %w", err)
+	}
+	st, err := decodeDocState(v)
+	if err := errors.Join(err, closer.Close()); err != nil {
+		return nil, fmt.Errorf("document %s: %w", k, err)
+	}
+	out := &Changes{Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version()}
+	prefix := append(keyDoc(tableChange, k), 0)
+	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+	if err != nil {
+		return nil, fmt.Errorf("read store: %w", err)
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		d := decoder{b: it.Value()}
+		d.hash()
+		r := d.ref()
+		var enc []byte
+		if _, enc, err = s.recordAt(crdt.ChainID{Stream: k.Stream, Author: r.author}, r.seq); err != nil {
+			break
+		}
+		var rec crdt.Record
+		if rec, err = crdt.DecodeRecord(enc); err == nil {
+			out.Raw = append(out.Raw, rec.Body)
+			out.Authors = append(out.Authors, r.author)
+			out.Times = append(out.Times, rec.Time)
+		}
+	}
+	if err := errors.Join(err, it.Error(), it.Close()); err != nil {
+		return nil, fmt.Errorf("document %s: %w", k, err)
+	}
+	return out, nil
+}
+
+// Outcome returns what was stored under an idempotency key, or nil.
+func (s *Store) Outcome(key string) ([]byte, error) {
+	v, err := s.get(keyIdempotency(key))
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	return v, err
+}

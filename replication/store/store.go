@@ -1,0 +1,340 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// formatVersion is the keyspace version that this package writes.
+const formatVersion = 1
+
+// Config says where the store is and whose it is.
+type Config struct {
+	// Dir is the directory, created when missing.
+	Dir string
+	// FS is the file system; nil means the operating system's.
+	FS vfs.FS
+	// Federation and Site are stamped into a new directory and must match an
+	// existing one.
+	Federation string
+	Site       tiers.SiteID
+	// CacheBytes bounds Pebble's block cache; zero means 8 MiB.
+	CacheBytes int64
+	// MemTableBytes bounds one memtable; zero means 8 MiB.
+	MemTableBytes uint64
+	Logger        *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 8 << 20
+	}
+	if c.MemTableBytes == 0 {
+		c.MemTableBytes = 8 << 20
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// chainState is the end of a chain and the size of its records so far.
+type chainState struct {
+	head  crdt.Head
+	bytes uint64
+}
+
+// Store is an open site store. See the package comment for its concurrency.
+type Store struct {
+	db      *pebble.DB
+	changed chan struct{}
+	dirty   chan struct{}
+
+	mu          sync.RWMutex // guards the fields below and orders commits of Apply and of views
+	chains      map[tiers.StreamID]map[crdt.Author]chainState
+	applied     uint64
+	incarnation uint32
+	counts      Counts
+	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
+	closed      bool
+}
+
+// Counts are the sizes of the store.
+type Counts struct {
+	// Records is the number of records in all chains.
+	Records uint64
+	// Dirty is the number of documents whose view is behind.
+	Dirty uint64
+	// Refused is the number of records whose change can never apply.
+	Refused uint64
+}
+
+// Open opens or creates the store. The error wraps [ErrForeign], [ErrLocked]
+// or [ErrFormat] where one of these is the cause. The caller must Close it.
+func Open(cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	cache := pebble.NewCache(cfg.CacheBytes)
+	defer cache.Unref()
+	db, err := pebble.Open(cfg.Dir, &pebble.Options{
+		FS: cfg.FS, Cache: cache, DisableWAL: true, MemTableSize: cfg.MemTableBytes,
+		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger},
+	})
+	if err != nil {
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
+			return nil, fmt.Errorf("%w: %s: stop the other process first", ErrLocked, cfg.Dir)
+		}
+		return nil, fmt.Errorf("open store %s: %w", cfg.Dir, err)
+	}
+	s := &Store{
+		db: db, changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		chains: map[tiers.StreamID]map[crdt.Author]chainState{}, grown: map[crdt.ChainID]crdt.Head{},
+	}
+	if err := errors.Join(s.stamp(cfg), s.load()); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+// stamp claims a new directory for its site, or checks whose an old one is.
+func (s *Store) stamp(cfg Config) error {
+	want := map[string]string{"federation": cfg.Federation, "site": string(cfg.Site)}
+	format, err := s.get(keyMeta("format"))
+	if errors.Is(err, ErrNotFound) {
+		b := s.db.NewBatch()
+		for name, v := range want {
+			_ = b.Set(keyMeta(name), []byte(v), nil)
+		}
+		_ = b.Set(keyMeta("format"), []byte{formatVersion}, nil)
+		_ = b.Set(keyMeta("incarnation"), binary.BigEndian.AppendUint32(nil, 1), nil)
+		_ = b.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, 0), nil)
+		if err := b.Commit(pebble.NoSync); err != nil {
+			return fmt.Errorf("stamp store %s: %w", cfg.Dir, err)
+		}
+		return s.Flush()
+	}
+	if err != nil {
+		return err
+	}
+	if len(format) != 1 || format[0] != formatVersion {
+		return fmt.Errorf("%w: %s holds version %v, this build reads %d", ErrFormat, cfg.Dir, format, formatVersion)
+	}
+	for _, name := range []string{"federation", "site"} {
+		got, err := s.get(keyMeta(name))
+		if err != nil {
+			return err
+		}
+		if string(got) != want[name] {
+			return fmt.Errorf("%w: %s belongs to %s %q, the configuration says %q", ErrForeign, cfg.Dir, name, got, want[name])
+		}
+	}
+	return nil
+}
+
+// load reads what is kept in memory: chain heads, meta and counts.
+func (s *Store) load() error {
+	for name, into := range map[string]func([]byte){
+		"applied":     func(b []byte) { s.applied = binary.BigEndian.Uint64(b) },
+		"incarnation": func(b []byte) { s.incarnation = binary.BigEndian.Uint32(b) },
+	} {
+		b, err := s.get(keyMeta(name))
+		if err != nil {
+			return fmt.Errorf("read meta %s: %w", name, err)
+		}
+		into(b)
+	}
+	err := s.scan([]byte{tableChain}, func(key, value []byte) error {
+		k, v := decoder{b: key[1:]}, decoder{b: value}
+		stream, author := k.stream(), k.author()
+		st := chainState{head: crdt.Head{Seq: v.u64(), Hash: v.hash()}, bytes: v.u64()}
+		if k.bad || v.bad {
+			return fmt.Errorf("%w: head of a chain of %s", ErrCorrupt, stream)
+		}
+		s.setChain(crdt.ChainID{Stream: stream, Author: author}, st)
+		s.counts.Records += st.head.Seq
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	count := func(n *uint64) func([]byte, []byte) error {
+		return func([]byte, []byte) error { *n++; return nil }
+	}
+	return errors.Join(
+		s.scan([]byte{tableDirty}, count(&s.counts.Dirty)),
+		s.scan([]byte{tableRefused}, count(&s.counts.Refused)))
+}
+
+func (s *Store) setChain(c crdt.ChainID, st chainState) {
+	if s.chains[c.Stream] == nil {
+		s.chains[c.Stream] = map[crdt.Author]chainState{}
+	}
+	s.chains[c.Stream][c.Author] = st
+}
+
+// Flush makes everything committed so far durable and returns the Raft index
+// that the durable state reflects.
+func (s *Store) Flush() error {
+	if err := s.db.Flush(); err != nil {
+		return fmt.Errorf("flush store: %w", err)
+	}
+	return nil
+}
+
+// Close flushes and closes the store. It is idempotent.
+func (s *Store) Close() error { return s.end(true) }
+
+// Abandon closes the store as a crash would: what was not flushed is lost. The
+// testbed uses it.
+func (s *Store) Abandon() error { return s.end(false) }
+
+func (s *Store) end(flush bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	var err error
+	if flush {
+		err = s.Flush()
+	}
+	return errors.Join(err, s.db.Close())
+}
+
+// AppliedIndex returns the Raft index that the store reflects.
+func (s *Store) AppliedIndex() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.applied
+}
+
+// Incarnation returns the site's incarnation, from 1.
+func (s *Store) Incarnation() uint32 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.incarnation
+}
+
+// Counts returns the store's sizes.
+func (s *Store) Counts() Counts {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.counts
+}
+
+// TakeGrown returns the chains that grew since the last call, with their heads.
+// It has one consumer, which [Store.Changed] wakes; memory is bounded by the
+// number of chains.
+func (s *Store) TakeGrown() map[crdt.ChainID]crdt.Head {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.grown
+	s.grown = map[crdt.ChainID]crdt.Head{}
+	return out
+}
+
+// Changed receives a value after commits that added records; bursts coalesce.
+func (s *Store) Changed() <-chan struct{} { return s.changed }
+
+// DirtyNotify receives a value after commits that left documents dirty.
+func (s *Store) DirtyNotify() <-chan struct{} { return s.dirty }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Streams returns the streams that hold at least one record, in lane order.
+func (s *Store) Streams() []tiers.StreamID {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.SortedFunc(maps.Keys(s.chains), tiers.StreamID.Compare)
+}
+
+// Vector returns what the store holds of a stream; the caller owns it.
+func (s *Store) Vector(stream tiers.StreamID) crdt.Vector {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v := make(crdt.Vector, len(s.chains[stream]))
+	for a, st := range s.chains[stream] {
+		v[a] = st.head
+	}
+	return v
+}
+
+func (s *Store) chain(c crdt.ChainID) chainState {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if st, ok := s.chains[c.Stream][c.Author]; ok {
+		return st
+	}
+	return chainState{head: c.Origin()}
+}
+
+// get returns a copy of a value, or [ErrNotFound].
+func (s *Store) get(key []byte) ([]byte, error) {
+	v, closer, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read store: %w", err)
+	}
+	out := append([]byte(nil), v...)
+	return out, closer.Close()
+}
+
+// errStop ends a scan early without an error.
+var errStop = errors.New("stop")
+
+// scan calls f for each entry under prefix; the slices are valid in f only.
+func (s *Store) scan(prefix []byte, f func(key, value []byte) error) error {
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+	if err != nil {
+		return fmt.Errorf("scan store: %w", err)
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		err = f(it.Key(), it.Value())
+	}
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return errors.Join(err, it.Error(), it.Close())
+}
+
+// pebbleLogger passes Pebble's messages on at debug level; a fatal one ends
+// the process, since the store may no longer be trusted.
+type pebbleLogger struct{ l *slog.Logger }
+
+func (p pebbleLogger) Infof(format string, args ...any) {
+	p.l.Debug("pebble", "msg_text", fmt.Sprintf(format, args...))
+}
+
+func (p pebbleLogger) Errorf(format string, args ...any) {
+	p.l.Error("pebble", "err", fmt.Sprintf(format, args...))
+}
+
+func (p pebbleLogger) Fatalf(format string, args ...any) {
+	p.l.Error("pebble_fatal", "err", fmt.Sprintf(format, args...))
+	fmt.Fprintf(os.Stderr, "tiermesh: storage error: "+format+"\n", args...)
+	os.Exit(1)
+}

@@ -1,0 +1,171 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tiermesh/tiermesh/crdt"
+)
+
+// DirtyDocs returns up to limit documents whose view is behind.
+func (s *Store) DirtyDocs(limit int) ([]DocKey, error) {
+	var out []DocKey
+	err := s.scan([]byte{tableDirty}, func(key, _ []byte) error {
+		d := decoder{b: key[1:]}
+		out = append(out, d.docKey())
+		if d.bad {
+			return fmt.Errorf("%w: dirty key", ErrCorrupt)
+		}
+		if len(out) == limit {
+			return errStop
+		}
+		return nil
+	})
+	return out, err
+}
+
+// IsDirty reports whether a document's view is behind.
+func (s *Store) IsDirty(k DocKey) (bool, error) {
+	_, err := s.get(keyDoc(tableDirty, k))
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// PutView replaces a document's view and index entries with those made from
+// its history at version. The document stays dirty when it moved on since.
+func (s *Store) PutView(k DocKey, v crdt.View, version uint64) error {
+	b := s.db.NewBatch()
+	defer func() { _ = b.Close() }()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, err := s.view(k)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	for _, e := range old.Index {
+		_ = b.Delete(keyIndex(e, k), nil)
+	}
+	for _, e := range v.Index {
+		_ = b.Set(keyIndex(e, k), nil, nil)
+	}
+	_ = b.Set(keyDoc(tableView, k), encodeView(v), nil)
+	dirty, err := s.get(keyDoc(tableDirty, k))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	clean := err == nil && (&decoder{b: dirty}).uvarint() == version
+	if clean {
+		_ = b.Delete(keyDoc(tableDirty, k), nil)
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("put view of %s: %w", k, err)
+	}
+	if clean {
+		s.counts.Dirty--
+	}
+	return nil
+}
+
+func encodeView(v crdt.View) []byte {
+	b := binary.AppendUvarint(nil, uint64(len(v.Index)))
+	for _, e := range v.Index {
+		b = appendBytes(appendBytes(b, []byte(e.Name)), []byte(e.Value))
+	}
+	return append(b, v.JSON...)
+}
+
+func (s *Store) view(k DocKey) (crdt.View, error) {
+	raw, err := s.get(keyDoc(tableView, k))
+	if err != nil {
+		return crdt.View{}, err
+	}
+	d := decoder{b: raw}
+	var v crdt.View
+	for range d.count() {
+		v.Index = append(v.Index, crdt.IndexEntry{Name: string(d.bytes()), Value: string(d.bytes())})
+	}
+	v.JSON = d.b
+	if d.bad {
+		return crdt.View{}, fmt.Errorf("%w: view of %s", ErrCorrupt, k)
+	}
+	return v, nil
+}
+
+// View returns a document's view as last materialised; the caller owns it. The
+// error wraps [ErrNotFound].
+func (s *Store) View(k DocKey) (crdt.View, error) {
+	v, err := s.view(k)
+	if err != nil {
+		return v, fmt.Errorf("view of %s: %w", k, err)
+	}
+	return v, nil
+}
+
+// IndexHit is a document found through an index.
+type IndexHit struct {
+	Value string
+	Key   DocKey
+}
+
+// IndexQuery selects entries of one index.
+type IndexQuery struct {
+	Name string
+	// Prefix restricts to values that start with it.
+	Prefix string
+	// After continues behind an earlier hit; nil starts at the end that
+	// Descending names.
+	After      *IndexHit
+	Descending bool
+	// Limit bounds the hits; zero means no bound.
+	Limit int
+}
+
+// Index lists the documents under an index, by value, then document.
+func (s *Store) Index(q IndexQuery) ([]IndexHit, error) {
+	prefix := append(append(append([]byte{tableIndex}, q.Name...), 0), q.Prefix...)
+	opts := &pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)}
+	if q.After != nil {
+		at := keyIndex(crdt.IndexEntry{Name: q.Name, Value: q.After.Value}, q.After.Key)
+		if q.Descending {
+			opts.UpperBound = at
+		} else {
+			opts.LowerBound = append(at, 0)
+		}
+	}
+	it, err := s.db.NewIter(opts)
+	if err != nil {
+		return nil, fmt.Errorf("read index %s: %w", q.Name, err)
+	}
+	first, next := it.First, it.Next
+	if q.Descending {
+		first, next = it.Last, it.Prev
+	}
+	var out []IndexHit
+	for ok := first(); ok && err == nil && (q.Limit == 0 || len(out) < q.Limit); ok = next() {
+		d := decoder{b: it.Key()[len(q.Name)+2:]}
+		hit := IndexHit{Value: d.terminated()}
+		hit.Key = d.docKey()
+		if d.bad {
+			err = fmt.Errorf("%w: index %s", ErrCorrupt, q.Name)
+		}
+		out = append(out, hit)
+	}
+	return out, errors.Join(err, it.Error(), it.Close())
+}
+
+// Documents calls f with every document, in key order, until f returns an error.
+func (s *Store) Documents(f func(DocKey) error) error {
+	return s.scan([]byte{tableDoc}, func(key, _ []byte) error {
+		d := decoder{b: key[1:]}
+		k := d.docKey()
+		if d.bad {
+			return fmt.Errorf("%w: document key", ErrCorrupt)
+		}
+		return f(k)
+	})
+}

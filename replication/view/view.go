@@ -1,0 +1,204 @@
+package view
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
+)
+
+// IndexQuarantine lists the documents that could not be materialised.
+const IndexQuarantine = "quarantine"
+
+// Fold turns a document of one kind into its view. It must be pure.
+type Fold func(*crdt.Source) (crdt.View, error)
+
+// Engine reads documents; package crdt/engine has the real one.
+type Engine interface {
+	// Read applies changes, given in causal order, and walks the result.
+	Read(changes [][]byte) (*crdt.Document, error)
+}
+
+// Config says what to materialise with.
+type Config struct {
+	Store  *store.Store
+	Engine Engine
+	// Folds maps a document kind to its fold.
+	Folds map[string]Fold
+	// Workers bounds the documents that are folded at once; zero means 2.
+	Workers int
+	Logger  *slog.Logger
+}
+
+// indexValueMax bounds an index entry's value, in bytes.
+const indexValueMax = 512
+
+// batch is how many dirty documents are taken up at a time.
+const batch = 512
+
+// Materialiser keeps views up to date. See the package comment.
+type Materialiser struct {
+	cfg Config
+
+	mu   sync.Mutex // guards subs
+	subs []chan struct{}
+}
+
+// New returns a materialiser; [Materialiser.Run] starts it.
+func New(cfg Config) *Materialiser {
+	if cfg.Workers == 0 {
+		cfg.Workers = 2
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Materialiser{cfg: cfg}
+}
+
+// Subscribe returns a channel that receives a value after views changed;
+// bursts coalesce. Call it before Run.
+func (m *Materialiser) Subscribe() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := make(chan struct{}, 1)
+	m.subs = append(m.subs, c)
+	return c
+}
+
+func (m *Materialiser) publish() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.subs {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Run materialises dirty documents until ctx ends, beginning with those that
+// were dirty when the store was opened. A storage error ends it.
+func (m *Materialiser) Run(ctx context.Context) error {
+	for {
+		n, err := m.pass(ctx)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			m.publish()
+			continue
+		}
+		select {
+		case <-m.cfg.Store.DirtyNotify():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// pass materialises up to one batch and returns how many documents it took up.
+func (m *Materialiser) pass(ctx context.Context) (int, error) {
+	docs, err := m.cfg.Store.DirtyDocs(batch)
+	if err != nil || len(docs) == 0 {
+		return 0, err
+	}
+	var g errgroup.Group // each goroutine ends with its document
+	g.SetLimit(m.cfg.Workers)
+	for _, k := range docs {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			_, err := m.materialise(k)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil || ctx.Err() != nil {
+		return 0, err
+	}
+	return len(docs), nil
+}
+
+// View returns a document's up-to-date view, materialising it on the spot when
+// it is dirty. The error wraps [store.ErrNotFound].
+func (m *Materialiser) View(k store.DocKey) (crdt.View, error) {
+	dirty, err := m.cfg.Store.IsDirty(k)
+	if err != nil {
+		return crdt.View{}, err
+	}
+	if dirty {
+		return m.materialise(k)
+	}
+	return m.cfg.Store.View(k)
+}
+
+func (m *Materialiser) materialise(k store.DocKey) (crdt.View, error) {
+	history, err := m.cfg.Store.Changes(k)
+	if err != nil {
+		return crdt.View{}, err
+	}
+	v, err := m.fold(k, history)
+	if err != nil {
+		m.cfg.Logger.Error("document quarantined", "doc", k.Doc, "stream", k.Stream.String(), "err", err)
+		if v, err = quarantined(k, err); err != nil {
+			return crdt.View{}, err
+		}
+	}
+	return v, m.cfg.Store.PutView(k, v, history.Version)
+}
+
+// fold makes a view from a history; its error is the document's, never the
+// store's.
+func (m *Materialiser) fold(k store.DocKey, h *store.Changes) (crdt.View, error) {
+	src := &crdt.Source{
+		Stream: k.Stream, Doc: k.Doc, Document: &crdt.Document{Root: crdt.Node{Kind: crdt.NodeMap}},
+		Authors: map[crdt.Actor]crdt.Author{}, Pending: h.Pending, Refused: h.Refused,
+	}
+	if len(h.Raw) > 0 {
+		doc, err := m.cfg.Engine.Read(h.Raw)
+		if err != nil {
+			return crdt.View{}, err
+		}
+		if len(doc.Changes) != len(h.Raw) {
+			return crdt.View{}, fmt.Errorf("engine read %d of %d changes", len(doc.Changes), len(h.Raw))
+		}
+		for i, c := range doc.Changes {
+			src.Authors[c.Actor] = h.Authors[i]
+		}
+		src.Document = doc
+	}
+	fold := m.cfg.Folds[k.Doc.Kind()]
+	if fold == nil {
+		fold = plain
+	}
+	v, err := fold(src)
+	if err == nil && !json.Valid(v.JSON) {
+		err = errors.New("fold returned malformed JSON")
+	}
+	for _, e := range v.Index {
+		if err == nil && (strings.Contains(e.Name+e.Value, "\x00") || len(e.Value) > indexValueMax) {
+			err = fmt.Errorf("index %s: value of %d bytes, or with a zero byte", e.Name, len(e.Value))
+		}
+	}
+	return v, err
+}
+
+// quarantined is the view of a document that has none.
+func quarantined(k store.DocKey, cause error) (crdt.View, error) {
+	b, err := json.Marshal(map[string]string{
+		"id": string(k.Doc), "stream": k.Stream.String(), "quarantined": cause.Error(),
+	})
+	return crdt.View{JSON: b, Index: []crdt.IndexEntry{{Name: IndexQuarantine, Value: string(k.Doc)}}}, err
+}
+
+// plain is the fold of kinds that have no rules of their own: the root's
+// scalar fields as they are.
+func plain(s *crdt.Source) (crdt.View, error) { return s.FieldView() }

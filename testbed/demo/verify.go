@@ -1,0 +1,206 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/tiermesh/tiermesh/node"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// verify reads every site's store and compares it with what was acknowledged
+// and with every other site. It believes no counter.
+func (d *player) verify(ctx context.Context) error {
+	d.p.Step("5. every site is read back and compared")
+	d.table.Reported = len(d.events)
+	for _, check := range []func() error{d.checkEvents, d.checkTasks, d.checkViews, d.checkAudience, d.checkConflict} {
+		if err := errors.Join(check(), ctx.Err()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkEvents counts acknowledged events that a site of their audience lacks,
+// and requests that became more than one event.
+func (d *player) checkEvents() error {
+	for _, e := range d.events {
+		if !e.acked {
+			continue
+		}
+		d.table.Acknowledged++
+		for _, site := range d.cluster.Topology().Audience(e.placed.Stream) {
+			_, err := d.cluster.Node(site).Group().Store().Changes(store.DocKey{Stream: e.placed.Stream, Doc: e.placed.Doc})
+			if errors.Is(err, store.ErrNotFound) {
+				d.table.Lost++
+				d.p.Line(fmt.Sprintf("LOST: %s at %s", e.placed.Doc, site))
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for _, n := range d.cluster.Nodes() {
+		hits, err := n.Group().Store().Index(storeQuery(event.IndexSource))
+		if err != nil {
+			return err
+		}
+		seen := map[string]bool{}
+		for _, h := range hits {
+			if seen[h.Value] {
+				d.table.Duplicated++
+				d.p.Line(fmt.Sprintf("DUPLICATE: request %s at %s", h.Value, n.ID().Site))
+			}
+			seen[h.Value] = true
+		}
+	}
+	return nil
+}
+
+// checkTasks counts, at the city, the events that have exactly one task, and
+// the tasks beyond that.
+func (d *player) checkTasks() error {
+	city := d.cluster.Node(d.city).Group().Store()
+	hits, err := city.Index(storeQuery("task"))
+	if err != nil {
+		return err
+	}
+	tasks := map[tiers.DocID]int{}
+	for _, h := range hits {
+		v, err := city.View(h.Key)
+		if err != nil {
+			return err
+		}
+		var task struct {
+			Brief struct {
+				Event tiers.DocID `json:"event"`
+			} `json:"brief"`
+		}
+		if err := json.Unmarshal(v.JSON, &task); err != nil {
+			return err
+		}
+		tasks[task.Brief.Event]++
+	}
+	for _, e := range d.events {
+		switch n := tasks[e.placed.Doc]; {
+		case n == 1:
+			d.table.Dispatched++
+		case n > 1:
+			d.table.Duplicated += n - 1
+			d.p.Line(fmt.Sprintf("DUPLICATE: %s has %d tasks", e.placed.Doc, n))
+		}
+	}
+	return nil
+}
+
+// checkViews compares every document's view, byte for byte, between the sites
+// that hold it, and counts documents that differ or are missing at one.
+func (d *player) checkViews() error {
+	seen := map[store.DocKey]bool{}
+	for _, n := range d.cluster.Nodes() {
+		err := n.Group().Store().Documents(func(k store.DocKey) error {
+			if seen[k] {
+				return nil
+			}
+			seen[k] = true
+			return d.checkView(k)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	d.p.Line(fmt.Sprintf("%d documents compared", len(seen)))
+	return nil
+}
+
+func (d *player) checkView(k store.DocKey) error {
+	var first []byte
+	for i, site := range d.cluster.Topology().Audience(k.Stream) {
+		v, err := d.cluster.Node(site).Views().View(k)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if i == 0 {
+			first = v.JSON
+		}
+		if err != nil || string(v.JSON) != string(first) {
+			d.table.Diverged++
+			d.p.Line(fmt.Sprintf("DIVERGED: %s at %s", k, site))
+			return nil
+		}
+	}
+	return nil
+}
+
+// checkAudience counts streams that a site holds although it is not in their
+// audience, and chains whose author may not write there.
+func (d *player) checkAudience() error {
+	t := d.cluster.Topology()
+	for _, n := range d.cluster.Nodes() {
+		st := n.Group().Store()
+		for _, s := range st.Streams() {
+			if !t.InAudience(s, n.ID().Site) {
+				d.table.Violations++
+				d.p.Line(fmt.Sprintf("VIOLATION: %s holds %s", n.ID().Site, s))
+			}
+			for author := range st.Vector(s) {
+				if !t.MayWrite(s, author.Site) {
+					d.table.Violations++
+					d.p.Line(fmt.Sprintf("VIOLATION: %s wrote to %s", author, s))
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// checkConflict counts the sites of its audience at which the planted conflict
+// can be seen, with both values.
+func (d *player) checkConflict() error {
+	k := store.DocKey{
+		Stream: tiers.StreamID{Site: d.cutDistrict, Class: tiers.ClassCatalog},
+		Doc:    tiers.NewDocID("track", conflictTrack),
+	}
+	for _, site := range d.cluster.Topology().Audience(k.Stream) {
+		d.table.ConflictSites++
+		shown, err := shows(d.cluster.Node(site), k)
+		if err != nil {
+			return err
+		}
+		if shown {
+			d.table.Conflicts++
+		} else {
+			d.p.Line(fmt.Sprintf("HIDDEN: conflict of %s at %s", k, site))
+		}
+	}
+	return nil
+}
+
+func shows(n *node.Node, k store.DocKey) (bool, error) {
+	v, err := n.Views().View(k)
+	if err != nil {
+		return false, err
+	}
+	var view struct {
+		Conflicts []struct {
+			Field  string `json:"field"`
+			Values []struct {
+				Site tiers.SiteID `json:"site"`
+			} `json:"values"`
+		} `json:"conflicts"`
+	}
+	if err := json.Unmarshal(v.JSON, &view); err != nil {
+		return false, err
+	}
+	for _, c := range view.Conflicts {
+		if c.Field == "target" && len(c.Values) == 2 && c.Values[0].Site != c.Values[1].Site {
+			return true, nil
+		}
+	}
+	return false, nil
+}

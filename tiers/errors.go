@@ -1,0 +1,14 @@
+package tiers
+
+import "errors"
+
+// Sentinels that this package's functions wrap; compare with errors.Is.
+var (
+	// ErrInvalidID reports a site, document or stream identifier that is empty,
+	// too long or holds a character outside its alphabet.
+	ErrInvalidID = errors.New("tiers: invalid identifier")
+	// ErrInvalidTopology reports a topology that is not one tree of three tiers.
+	ErrInvalidTopology = errors.New("tiers: invalid topology")
+	// ErrUnknownSite reports a site that the topology at hand does not list.
+	ErrUnknownSite = errors.New("tiers: unknown site")
+)

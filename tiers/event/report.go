@@ -1,0 +1,144 @@
+package event
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// ErrInvalid reports a report, action or correction that breaks a rule; the
+// text names the field, its value and what is allowed.
+var ErrInvalid = errors.New("event: invalid")
+
+// Kind is the document kind of events.
+const Kind = "event"
+
+// The keys of an event document.
+const (
+	keyReport      = "report"
+	keyActions     = "actions"
+	keyCorrections = "corrections"
+)
+
+// Limits of a report's texts, in bytes.
+const (
+	textBytesMax  = 16 << 10
+	fieldBytesMax = 512
+)
+
+// Report is what was reported; it never changes.
+type Report struct {
+	// SourceKey is the reporter's own key for it, if any.
+	SourceKey string `json:"source_key,omitempty"`
+	// Type is the event type's code.
+	Type  string `json:"type"`
+	Title string `json:"title"`
+	Text  string `json:"text,omitempty"`
+	Place string `json:"place,omitempty"`
+	// Lat and Lon are WGS 84 degrees, both or neither.
+	Lat *float64 `json:"lat,omitempty"`
+	Lon *float64 `json:"lon,omitempty"`
+	// Priority is 1 (highest) to 4; 1 and 2 are urgent.
+	Priority int    `json:"priority"`
+	Reporter string `json:"reporter,omitempty"`
+	Channel  string `json:"channel,omitempty"`
+	Grid     string `json:"grid,omitempty"`
+	// ReportedAtMS is when it was reported, in Unix milliseconds.
+	ReportedAtMS int64 `json:"reported_at_ms"`
+}
+
+// Class returns the class of events of a priority.
+func Class(priority int) tiers.Class {
+	if priority <= 2 {
+		return tiers.ClassUrgent
+	}
+	return tiers.ClassRoutine
+}
+
+// Validate checks a report against the present time. The error wraps
+// [ErrInvalid].
+func (r Report) Validate(now time.Time) error {
+	for _, f := range []struct {
+		name, value string
+		max         int
+		required    bool
+	}{
+		{"type", r.Type, 64, true}, {"title", r.Title, fieldBytesMax, true}, {"text", r.Text, textBytesMax, false},
+		{"place", r.Place, fieldBytesMax, false}, {"source_key", r.SourceKey, 128, false},
+		{"reporter", r.Reporter, fieldBytesMax, false}, {"channel", r.Channel, 64, false}, {"grid", r.Grid, 64, false},
+	} {
+		if err := checkText(f.name, f.value, f.max, f.required); err != nil {
+			return err
+		}
+	}
+	if r.Priority < 1 || r.Priority > 4 {
+		return fmt.Errorf("%w: priority %d: want 1 (highest) to 4", ErrInvalid, r.Priority)
+	}
+	if (r.Lat == nil) != (r.Lon == nil) {
+		return fmt.Errorf("%w: lat and lon: want both or neither", ErrInvalid)
+	}
+	// The negated form also refuses NaN.
+	if r.Lat != nil && (!(*r.Lat >= -90 && *r.Lat <= 90) || !(*r.Lon >= -180 && *r.Lon <= 180)) {
+		return fmt.Errorf("%w: lat %v, lon %v: want -90 to 90 and -180 to 180", ErrInvalid, *r.Lat, *r.Lon)
+	}
+	if r.ReportedAtMS < 0 || r.ReportedAtMS > now.Add(24*time.Hour).UnixMilli() {
+		return fmt.Errorf("%w: reported_at_ms %d (%s): want 1970 to one day from now", ErrInvalid, r.ReportedAtMS,
+			time.UnixMilli(r.ReportedAtMS).UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func checkText(name, value string, bytesMax int, required bool) error {
+	switch {
+	case value == "" && required:
+		return fmt.Errorf("%w: %s is empty", ErrInvalid, name)
+	case len(value) > bytesMax:
+		return fmt.Errorf("%w: %s is %d bytes long: want at most %d", ErrInvalid, name, len(value), bytesMax)
+	case !utf8.ValidString(value):
+		return fmt.Errorf("%w: %s is not UTF-8: %.32q", ErrInvalid, name, value)
+	case strings.ContainsRune(value, 0):
+		return fmt.Errorf("%w: %s holds a zero byte", ErrInvalid, name)
+	}
+	return nil
+}
+
+// CreateOps returns the operations of an event's first change.
+func CreateOps(r Report, actions ...Action) ([]crdt.Op, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	ops := []crdt.Op{
+		{Kind: crdt.OpPut, Key: keyReport, Value: string(b)},
+		{Kind: crdt.OpMakeList, Key: keyActions},
+		{Kind: crdt.OpMakeMap, Key: keyCorrections},
+	}
+	for _, a := range actions {
+		op, err := ActionOp(a)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, op)
+	}
+	return ops, nil
+}
+
+// correctable are the fields of a report that may be corrected.
+var correctable = []string{"title", "text", "place", "type", "grid"}
+
+// CorrectOp returns the operation that corrects a field. The error wraps
+// [ErrInvalid].
+func CorrectOp(field, value string) (crdt.Op, error) {
+	for _, f := range correctable {
+		if f == field {
+			return crdt.Op{Kind: crdt.OpPut, In: keyCorrections, Key: field, Value: value}, checkText(field, value, textBytesMax, true)
+		}
+	}
+	return crdt.Op{}, fmt.Errorf("%w: field %q cannot be corrected: want one of %v", ErrInvalid, field, correctable)
+}

@@ -1,0 +1,125 @@
+package federation
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+// stepHello checks who the peer says it is and compares digests. Both ends see
+// both lists, so they agree on the streams that differ without another word.
+func (s *Session) stepHello(m *wire.Hello) {
+	t := s.cfg.Topology
+	switch {
+	case s.greeted:
+		s.close(wire.CodeProtocol, "second hello")
+		return
+	case m.VersionMin > Version || m.VersionMax < Version:
+		s.close(wire.CodeVersion, "peer speaks versions %d to %d, this site speaks %d", m.VersionMin, m.VersionMax, Version)
+		return
+	case m.Federation != t.Federation():
+		s.close(wire.CodeFederation, "peer belongs to federation %q, this site to %q", m.Federation, t.Federation())
+		return
+	case m.Site != s.cfg.Peer:
+		s.close(wire.CodeFederation, "peer's certificate says site %s, its hello %s", s.cfg.Peer, m.Site)
+		return
+	case !t.Linked(s.cfg.Self, s.cfg.Peer):
+		s.close(wire.CodeUnlinked, "site %s is neither above nor below site %s in topology version %d", s.cfg.Peer, s.cfg.Self, t.Version())
+		return
+	}
+	s.greeted = true
+	theirs := make(map[tiers.StreamID]crdt.Hash, len(m.Streams))
+	for _, d := range m.Streams {
+		theirs[tiers.StreamID{Site: d.Site, Class: d.Class}] = crdt.Hash(d.Digest)
+	}
+	s.proof.equalAtHandshake = true
+	vectors := &wire.Vectors{}
+	for _, stream := range s.bothStreams(theirs) {
+		mine, ok := s.greeting[stream]
+		if their, both := theirs[stream]; ok && both && mine.Digest(stream) == their {
+			for author, head := range mine {
+				s.learn(crdt.ChainID{Stream: stream, Author: author}, head)
+			}
+			continue
+		}
+		s.proof.equalAtHandshake = false
+		s.awaiting[stream] = struct{}{}
+		vectors.Streams = append(vectors.Streams, wireVector(stream, s.local[stream]))
+	}
+	s.greeting = nil
+	if len(vectors.Streams) > 0 {
+		s.send(0, vectors)
+	}
+	s.considerAll() // streams may have grown since the hello was written
+}
+
+// bothStreams returns the streams that either end named, in lane order. What
+// is not shared by our topology is neither sent nor accepted.
+func (s *Session) bothStreams(theirs map[tiers.StreamID]crdt.Hash) []tiers.StreamID {
+	out := slices.Collect(maps.Keys(s.greeting))
+	for stream := range theirs {
+		if _, ok := s.greeting[stream]; !ok && s.shared(stream) {
+			out = append(out, stream)
+		}
+	}
+	slices.SortFunc(out, tiers.StreamID.Compare)
+	return out
+}
+
+func wireVector(stream tiers.StreamID, v crdt.Vector) wire.StreamVector {
+	out := wire.StreamVector{Site: stream.Site, Class: stream.Class}
+	for _, a := range v.Authors() {
+		out.Heads = append(out.Heads, wire.ChainHead{
+			Author: a.Site, Incarnation: a.Incarnation, Seq: v[a].Seq, Hash: wire.Hash(v[a].Hash),
+		})
+	}
+	return out
+}
+
+// stepVectors learns what the peer holds of the streams that differ.
+func (s *Session) stepVectors(m *wire.Vectors) {
+	for _, sv := range m.Streams {
+		stream := tiers.StreamID{Site: sv.Site, Class: sv.Class}
+		if _, ok := s.awaiting[stream]; !ok {
+			s.close(wire.CodeProtocol, "vector of %s was not asked for", stream)
+			return
+		}
+		delete(s.awaiting, stream)
+		for _, h := range sv.Heads {
+			chain := crdt.ChainID{Stream: stream, Author: crdt.Author{Site: h.Author, Incarnation: h.Incarnation}}
+			if !s.compare(chain, crdt.Head{Seq: h.Seq, Hash: crdt.Hash(h.Hash)}) {
+				return
+			}
+		}
+	}
+	s.considerAll()
+}
+
+// compare sets the peer's head of one chain against ours. It returns false
+// when the session ended.
+func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) bool {
+	mine := s.localHead(chain)
+	s.learn(chain, theirs)
+	switch {
+	case theirs.Seq == mine.Seq && theirs.Hash != mine.Hash:
+		s.fork(chain, theirs.Seq)
+		return false
+	case theirs.Seq > mine.Seq:
+		s.wanted[chain] = theirs.Seq
+		if chain.Author == (crdt.Author{Site: s.cfg.Self, Incarnation: s.cfg.Incarnation}) {
+			s.ready.RolledBack = &Claim{Chain: chain, Head: theirs}
+			s.close(wire.CodeOK, "peer holds more of this site's chain than the site")
+			return false
+		}
+	}
+	return true
+}
+
+// fork ends the session: two different histories claim the same place.
+func (s *Session) fork(chain crdt.ChainID, seq uint64) {
+	s.alarm("chain %s forks at %d: this site and %s hold different records", chain, seq, s.cfg.Peer)
+	s.close(wire.CodeChain, "chain %s differs at record %d", chain, seq)
+}

@@ -1,0 +1,146 @@
+package federation
+
+import (
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+// learn notes that the peer holds a chain up to head.
+func (s *Session) learn(chain crdt.ChainID, head crdt.Head) {
+	if head.Seq > s.peerHas[chain].Seq {
+		s.peerHas[chain] = head
+	}
+	s.sent[chain] = max(s.sent[chain], head.Seq)
+}
+
+// consider puts a chain on the list of those to send from when the peer lacks
+// some of it. While the peer's vector is awaited, nothing of its stream is.
+func (s *Session) consider(chain crdt.ChainID) {
+	if !s.greeted {
+		return
+	}
+	if _, waits := s.awaiting[chain.Stream]; waits {
+		return
+	}
+	if s.local[chain.Stream][chain.Author].Seq > s.sent[chain] {
+		s.owed[chain] = struct{}{}
+	} else {
+		delete(s.owed, chain)
+	}
+}
+
+func (s *Session) considerAll() {
+	for stream, v := range s.local {
+		for author := range v {
+			s.consider(crdt.ChainID{Stream: stream, Author: author})
+		}
+	}
+}
+
+// schedule asks for the next batches: the highest lane first, one load at a
+// time, as long as the lane's window has room. A lower lane starts nothing
+// while a higher one still has something to load, so that an urgent record
+// waits for no more than what is already under way.
+func (s *Session) schedule() {
+	if s.closed || len(s.loading) > 0 {
+		return
+	}
+	chain, ok := s.next()
+	if !ok {
+		return
+	}
+	s.loading[chain] = struct{}{}
+	s.ready.Loads = append(s.ready.Loads, Load{
+		Chain: chain, First: s.sent[chain] + 1,
+		Last: s.local[chain.Stream][chain.Author].Seq, Bytes: s.cfg.BatchBytes,
+	})
+}
+
+// next picks the owed chain of the most urgent lane whose window has room; the
+// lowest chain of a lane goes first.
+func (s *Session) next() (best crdt.ChainID, found bool) {
+	for chain := range s.owed {
+		if s.lanes[chain.Stream.Class.Lane()].bytes >= s.cfg.WindowBytes {
+			continue
+		}
+		if !found || chain.Compare(best) < 0 {
+			best, found = chain, true
+		}
+	}
+	return best, found
+}
+
+// Loaded answers a [Load] with the run that the driver read: prev is the chain
+// hash before the first record, and checkpoint ends the run.
+func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, records [][]byte, checkpoint crdt.Checkpoint) {
+	delete(s.loading, chain)
+	if s.closed {
+		return
+	}
+	if known := s.peerHas[chain]; known.Seq == first-1 && known.Seq > 0 && known.Hash != prev {
+		s.fork(chain, known.Seq)
+		return
+	}
+	if s.sent[chain] >= checkpoint.Head.Seq {
+		s.consider(chain) // it came to the peer another way in the meantime
+		return
+	}
+	size := 0
+	for _, r := range records {
+		size += len(r)
+	}
+	lane := chain.Stream.Class.Lane()
+	s.lanes[lane].flights = append(s.lanes[lane].flights, flight{chain, checkpoint.Head.Seq, size})
+	s.lanes[lane].bytes += size
+	s.sent[chain] = checkpoint.Head.Seq
+	s.consider(chain)
+	s.send(lane, &wire.Batch{
+		Chain: wireChain(chain), Prev: wire.Hash(prev), First: first, Records: records,
+		Checkpoint: wire.Checkpoint{
+			Seq: checkpoint.Head.Seq, Hash: wire.Hash(checkpoint.Head.Hash),
+			TimeMS: checkpoint.TimeMS, Signature: checkpoint.Signature,
+		},
+	})
+}
+
+// NotLoaded answers a [Load] that found no checkpoint to end at yet; the chain
+// is considered again when it grows.
+func (s *Session) NotLoaded(chain crdt.ChainID) {
+	delete(s.loading, chain)
+	delete(s.owed, chain)
+}
+
+// stepAck frees the window of what became durable at the peer.
+func (s *Session) stepAck(m *wire.Ack) {
+	chain := chainOf(m.Chain)
+	if m.Seq > s.sent[chain] {
+		s.close(wire.CodeProtocol, "%s acknowledged at %d, sent to %d", chain, m.Seq, s.sent[chain])
+		return
+	}
+	s.learn(chain, crdt.Head{Seq: m.Seq, Hash: crdt.Hash(m.Hash)})
+	lane := &s.lanes[chain.Stream.Class.Lane()]
+	kept := lane.flights[:0]
+	for _, f := range lane.flights {
+		if f.chain == chain && f.seq <= m.Seq {
+			lane.bytes -= f.bytes
+			continue
+		}
+		kept = append(kept, f)
+	}
+	lane.flights = kept
+	s.consider(chain)
+}
+
+func wireChain(c crdt.ChainID) wire.Chain {
+	return wire.Chain{
+		Site: c.Stream.Site, Class: c.Stream.Class, Author: c.Author.Site, Incarnation: c.Author.Incarnation,
+	}
+}
+
+func chainOf(c wire.Chain) crdt.ChainID {
+	return crdt.ChainID{
+		Stream: tiers.StreamID{Site: c.Site, Class: c.Class},
+		Author: crdt.Author{Site: c.Author, Incarnation: c.Incarnation},
+	}
+}

@@ -1,0 +1,331 @@
+package federation
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+// Version is the protocol version that this package speaks.
+const Version = 1
+
+// Config describes one end of a link.
+type Config struct {
+	Self, Peer tiers.SiteID
+	// Node is this node's number inside its site.
+	Node        uint32
+	Incarnation uint32
+	Topology    *tiers.Topology
+	// BatchBytes is the size at which a batch ends; zero means 128 KiB.
+	BatchBytes int
+	// WindowBytes bounds what is sent and not acknowledged, per lane; zero
+	// means 512 KiB.
+	WindowBytes int
+	// StallTicks is how many ticks without progress end the session while
+	// something is owed or awaited; zero means 300.
+	StallTicks int
+	// ProofTicks is how many ticks two idle ends may disagree about their
+	// digests before the session ends and starts over; zero means 100.
+	ProofTicks int
+}
+
+func (c Config) withDefaults() Config {
+	if c.BatchBytes == 0 {
+		c.BatchBytes = 128 << 10
+	}
+	if c.WindowBytes == 0 {
+		c.WindowBytes = 512 << 10
+	}
+	if c.StallTicks == 0 {
+		c.StallTicks = 300
+	}
+	if c.ProofTicks == 0 {
+		c.ProofTicks = 100
+	}
+	return c
+}
+
+// Outgoing is a message to send on a lane.
+type Outgoing struct {
+	Lane    tiers.Lane
+	Message wire.Message
+}
+
+// Load asks the driver for records of a chain from First to at most Last,
+// about Bytes long, ending in a checkpoint. It answers with [Session.Loaded].
+type Load struct {
+	Chain       crdt.ChainID
+	First, Last uint64
+	Bytes       int
+}
+
+// Range is a verified run of records to make durable. The driver answers each
+// with [Session.Ingested], in the order given.
+type Range struct {
+	Chain      crdt.ChainID
+	First      uint64
+	Records    [][]byte
+	Checkpoint crdt.Checkpoint
+	// Bytes is the size of the records.
+	Bytes int
+}
+
+// Ready is what the driver must do now.
+type Ready struct {
+	Send    []Outgoing
+	Loads   []Load
+	Ingests []Range
+	// RolledBack is set when the peer holds more of this site's own chain than
+	// the session knows of. When the store does not hold as much either, the
+	// site was restored from an old copy of itself and must start a new
+	// incarnation.
+	RolledBack *Claim
+	// Alarms are findings for the operator.
+	Alarms []string
+	// Close, when set, ends the session: send it, then close the link.
+	Close *wire.Bye
+}
+
+// Claim is how far a peer says a chain goes.
+type Claim struct {
+	Chain crdt.ChainID
+	Head  crdt.Head
+}
+
+// flight is a batch that was sent and not acknowledged.
+type flight struct {
+	chain crdt.ChainID
+	seq   uint64
+	bytes int
+}
+
+// laneOut is what is under way on one lane.
+type laneOut struct {
+	flights []flight
+	bytes   int
+}
+
+// Session is one end of a link. The zero value is not usable; see [New].
+type Session struct {
+	cfg   Config
+	local map[tiers.StreamID]crdt.Vector
+	// greeting is local as the Hello described it; nil once the peer's came.
+	greeting map[tiers.StreamID]crdt.Vector
+	peerHas  map[crdt.ChainID]crdt.Head // what the peer is known to hold
+	sent     map[crdt.ChainID]uint64    // what it will hold once all flights land
+	received map[crdt.ChainID]crdt.Head // what the local site will hold once all ingests land
+	wanted   map[crdt.ChainID]uint64    // what the peer said it holds beyond that
+	owed     map[crdt.ChainID]struct{}  // chains to send from
+	awaiting map[tiers.StreamID]struct{}
+	greeted  bool
+	lanes    [tiers.LaneCount]laneOut
+	loading  map[crdt.ChainID]struct{}
+	ingests  int
+	ready    Ready
+	proof    proofState
+	idleFor  int // ticks without progress while work is open
+	closed   bool
+}
+
+// proofState is what both ends said of their digests.
+type proofState struct {
+	mine, theirs     crdt.Hash
+	sentMine, have   bool
+	disagreeing      int
+	equal            bool
+	equalAtHandshake bool
+	dirty            bool // local or peer state changed since mine was computed
+}
+
+// New starts a session from the local vectors. It takes ownership of local and
+// keeps of it only the streams that the two sites share. The first Ready holds
+// the Hello.
+func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
+	s := &Session{
+		cfg: cfg.withDefaults(), local: map[tiers.StreamID]crdt.Vector{},
+		peerHas: map[crdt.ChainID]crdt.Head{}, sent: map[crdt.ChainID]uint64{},
+		received: map[crdt.ChainID]crdt.Head{}, wanted: map[crdt.ChainID]uint64{},
+		owed: map[crdt.ChainID]struct{}{}, awaiting: map[tiers.StreamID]struct{}{},
+		loading: map[crdt.ChainID]struct{}{},
+	}
+	for stream, v := range local {
+		if len(v) > 0 && s.shared(stream) {
+			s.local[stream] = v
+		}
+	}
+	s.greeting = make(map[tiers.StreamID]crdt.Vector, len(s.local))
+	for stream, v := range s.local {
+		s.greeting[stream] = maps.Clone(v)
+	}
+	digests := s.digests()
+	hello := &wire.Hello{
+		VersionMin: Version, VersionMax: Version, Federation: cfg.Topology.Federation(),
+		Site: cfg.Self, Node: cfg.Node, TopologyVersion: cfg.Topology.Version(),
+		Incarnation: cfg.Incarnation, LinkDigest: wire.Hash(crdt.LinkDigest(digests)),
+	}
+	for _, stream := range slices.SortedFunc(maps.Keys(digests), tiers.StreamID.Compare) {
+		hello.Streams = append(hello.Streams, wire.StreamDigest{
+			Site: stream.Site, Class: stream.Class, Digest: wire.Hash(digests[stream]),
+		})
+	}
+	s.send(0, hello)
+	return s
+}
+
+// shared reports whether both sites are in a stream's audience.
+func (s *Session) shared(stream tiers.StreamID) bool {
+	t := s.cfg.Topology
+	return t.InAudience(stream, s.cfg.Self) && t.InAudience(stream, s.cfg.Peer)
+}
+
+func (s *Session) digests() map[tiers.StreamID]crdt.Hash {
+	out := make(map[tiers.StreamID]crdt.Hash, len(s.local))
+	for stream, v := range s.local {
+		out[stream] = v.Digest(stream)
+	}
+	return out
+}
+
+func (s *Session) send(lane tiers.Lane, m wire.Message) {
+	s.ready.Send = append(s.ready.Send, Outgoing{Lane: lane, Message: m})
+}
+
+// close ends the session once; later calls are ignored.
+func (s *Session) close(code wire.Code, format string, args ...any) {
+	if s.closed {
+		return
+	}
+	s.closed = true
+	s.ready.Loads, s.ready.Ingests = nil, nil
+	s.ready.Close = &wire.Bye{Code: code, Reason: fmt.Sprintf(format, args...)}
+}
+
+func (s *Session) alarm(format string, args ...any) {
+	s.ready.Alarms = append(s.ready.Alarms, fmt.Sprintf(format, args...))
+}
+
+// Step takes in one message of the peer's. After a close it does nothing.
+func (s *Session) Step(m wire.Message) {
+	if s.closed {
+		return
+	}
+	if _, hello := m.(*wire.Hello); !hello && !s.greeted {
+		if _, bye := m.(*wire.Bye); !bye {
+			s.close(wire.CodeProtocol, "message of type %d before hello", m.Type())
+			return
+		}
+	}
+	s.idleFor = 0
+	switch m := m.(type) {
+	case *wire.Hello:
+		s.stepHello(m)
+	case *wire.Vectors:
+		s.stepVectors(m)
+	case *wire.Batch:
+		s.stepBatch(m)
+	case *wire.Ack:
+		s.stepAck(m)
+	case *wire.Proof:
+		s.proof.theirs, s.proof.have = crdt.Hash(m.LinkDigest), true
+	case *wire.Bye:
+		s.close(wire.CodeOK, "peer said: %s: %s", m.Code, m.Reason)
+	default:
+		// An unknown message of a later version is skipped.
+	}
+}
+
+// Local tells the session that the local site now holds a chain up to head,
+// whoever wrote it and whichever way it came.
+func (s *Session) Local(chain crdt.ChainID, head crdt.Head) {
+	if s.closed || !s.shared(chain.Stream) {
+		return
+	}
+	v := s.local[chain.Stream]
+	if v == nil {
+		v = crdt.Vector{}
+		s.local[chain.Stream] = v
+	}
+	if head.Seq <= v[chain.Author].Seq {
+		return
+	}
+	v[chain.Author] = head
+	s.proof.dirty = true
+	s.consider(chain)
+}
+
+// localHead returns the head of a chain here, counting ingests under way.
+func (s *Session) localHead(chain crdt.ChainID) crdt.Head {
+	head := chain.Origin()
+	if h, ok := s.local[chain.Stream][chain.Author]; ok {
+		head = h
+	}
+	if h, ok := s.received[chain]; ok && h.Seq > head.Seq {
+		head = h
+	}
+	return head
+}
+
+// Tick marks the passing of one unit of time; the driver chooses which.
+func (s *Session) Tick() {
+	if s.closed {
+		return
+	}
+	s.tickProof()
+	if s.settled() {
+		s.idleFor = 0
+		return
+	}
+	if s.idleFor++; s.idleFor > s.cfg.StallTicks {
+		s.alarm("link to %s makes no progress", s.cfg.Peer)
+		s.close(wire.CodeStalled, "no progress in %d ticks while records are owed", s.cfg.StallTicks)
+	}
+}
+
+// settled reports whether nothing is owed, awaited or under way.
+func (s *Session) settled() bool {
+	if !s.greeted || len(s.awaiting) > 0 || len(s.owed) > 0 || len(s.loading) > 0 || s.ingests > 0 {
+		return false
+	}
+	for i := range s.lanes {
+		if len(s.lanes[i].flights) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// tickProof exchanges digests when this end has nothing left to do, and ends a
+// session whose ends stay unequal although both are idle.
+func (s *Session) tickProof() {
+	if !s.settled() {
+		s.proof.disagreeing = 0
+		return
+	}
+	if s.proof.dirty || !s.proof.sentMine {
+		digests := s.digests()
+		s.proof.mine = crdt.LinkDigest(digests)
+		s.proof.sentMine, s.proof.dirty = true, false
+		s.send(0, &wire.Proof{LinkDigest: wire.Hash(s.proof.mine), Streams: uint64(len(digests))})
+	}
+	s.proof.equal = s.proof.have && s.proof.theirs == s.proof.mine
+	if s.proof.equal || !s.proof.have {
+		s.proof.disagreeing = 0
+		return
+	}
+	if s.proof.disagreeing++; s.proof.disagreeing > s.cfg.ProofTicks {
+		s.alarm("digests differ from %s although nothing is owed: comparing anew", s.cfg.Peer)
+		s.close(wire.CodeStalled, "digests differ although nothing is owed")
+	}
+}
+
+// Ready returns what is to be done and forgets it.
+func (s *Session) Ready() Ready {
+	s.schedule()
+	r := s.ready
+	s.ready = Ready{}
+	return r
+}

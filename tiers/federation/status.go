@@ -1,0 +1,44 @@
+package federation
+
+import "github.com/tiermesh/tiermesh/crdt"
+
+// Status is what a session knows of its link.
+type Status struct {
+	// Greeted says that the peer's hello was accepted.
+	Greeted bool
+	// OwedOut and OwedIn are the records that the peer and this site are known
+	// to lack, counting those under way.
+	OwedOut, OwedIn uint64
+	// Settled says that nothing is owed, awaited or under way.
+	Settled bool
+	// Equal says that the peer's last proof is the digest of what is held here.
+	Equal bool
+	// EqualAtHandshake says that the digests were equal when the link came up.
+	EqualAtHandshake bool
+	// Digest and PeerDigest are what both ends last proved with.
+	Digest, PeerDigest crdt.Hash
+}
+
+// Status returns the session's present state.
+func (s *Session) Status() Status {
+	st := Status{
+		Greeted: s.greeted, Settled: s.settled(), EqualAtHandshake: s.proof.equalAtHandshake,
+		Digest: s.proof.mine, PeerDigest: s.proof.theirs,
+	}
+	st.Equal = st.Settled && s.proof.equal && !s.proof.dirty
+	if s.greeted {
+		for stream, v := range s.local {
+			for author, head := range v {
+				if has := s.peerHas[crdt.ChainID{Stream: stream, Author: author}].Seq; head.Seq > has {
+					st.OwedOut += head.Seq - has
+				}
+			}
+		}
+	}
+	for chain, seq := range s.wanted {
+		if at := s.local[chain.Stream][chain.Author].Seq; seq > at {
+			st.OwedIn += seq - at
+		}
+	}
+	return st
+}

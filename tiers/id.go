@@ -1,0 +1,78 @@
+package tiers
+
+import (
+	"fmt"
+	"strings"
+)
+
+// SiteID is the opaque, stable code of a site: its administrative division
+// code (500000, 500101, 500101001). Parentage is data in the [Topology], never
+// a prefix of the code, because townships change districts.
+type SiteID string
+
+// siteIDBytesMax bounds a SiteID so that keys and frames have known sizes.
+const siteIDBytesMax = 32
+
+// Validate reports whether the identifier is 1 to 32 letters, digits or '-'.
+// The error wraps [ErrInvalidID].
+func (s SiteID) Validate() error {
+	if len(s) == 0 || len(s) > siteIDBytesMax || !only(string(s), "-") {
+		return fmt.Errorf("%w: site %q: want 1 to %d letters, digits or '-'", ErrInvalidID, string(s), siteIDBytesMax)
+	}
+	return nil
+}
+
+// DocID names a document inside its stream: a kind, a colon and a name, as in
+// "event:01932f1c-…" or "track:flood-control". The kind selects the fold that
+// turns the document into a view.
+type DocID string
+
+// docIDBytesMax bounds a DocID.
+const docIDBytesMax = 96
+
+// NewDocID joins a kind and a name. The result is not validated.
+func NewDocID(kind, name string) DocID { return DocID(kind + ":" + name) }
+
+// Kind returns what stands before the colon, or "" when there is none.
+func (d DocID) Kind() string {
+	kind, _, found := strings.Cut(string(d), ":")
+	if !found {
+		return ""
+	}
+	return kind
+}
+
+// Name returns what stands after the colon.
+func (d DocID) Name() string {
+	_, name, _ := strings.Cut(string(d), ":")
+	return name
+}
+
+// Validate reports whether the identifier is kind:name with a kind of lower
+// case letters and a name of letters, digits, '-', '_' or '.', at most 96
+// bytes in all. The error wraps [ErrInvalidID].
+func (d DocID) Validate() error {
+	kind, name, found := strings.Cut(string(d), ":")
+	bad := !found || kind == "" || name == "" || len(d) > docIDBytesMax || !only(name, "-_.")
+	for i := 0; !bad && i < len(kind); i++ {
+		bad = kind[i] < 'a' || kind[i] > 'z'
+	}
+	if bad {
+		return fmt.Errorf("%w: document %q: want kind:name of at most %d bytes", ErrInvalidID, string(d), docIDBytesMax)
+	}
+	return nil
+}
+
+// only reports whether s holds nothing but ASCII letters, digits and extra.
+func only(s, extra string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
+			continue
+		}
+		if strings.IndexByte(extra, c) < 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,258 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/transport/identity"
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+// laneBuffer is how many messages of a lane wait to be taken up.
+const laneBuffer = 4
+
+// Link is one connection to a peer.
+type Link struct {
+	conn *quic.Conn
+	peer identity.ID
+	out  [tiers.LaneCount]outLane
+	in   [tiers.LaneCount]chan message
+	some chan struct{} // capacity 1: a message was queued
+	read sync.WaitGroup
+
+	mu     sync.Mutex // guards the fields below
+	opened [tiers.LaneCount]bool
+	why    error
+}
+
+// outLane is a lane's stream, opened at its first message.
+type outLane struct {
+	mu     sync.Mutex // held while a frame is written: frames of a lane do not mix
+	stream *quic.SendStream
+	buf    []byte
+}
+
+type message struct {
+	m    wire.Message
+	size int
+}
+
+// Stats are a link's counters, in UDP payload bytes.
+type Stats struct {
+	SentBytes, ReceivedBytes uint64
+}
+
+func newLink(conn *quic.Conn) (*Link, error) {
+	certs := conn.ConnectionState().TLS.PeerCertificates
+	if len(certs) == 0 {
+		return nil, errors.Join(identity.ErrNoIdentity, conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeFederation), "no certificate"))
+	}
+	id, err := identity.FromCertificate(certs[0])
+	if err != nil {
+		return nil, errors.Join(err, conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeFederation), err.Error()))
+	}
+	l := &Link{conn: conn, peer: id, some: make(chan struct{}, 1)}
+	for i := range l.in {
+		l.in[i] = make(chan message, laneBuffer)
+	}
+	l.read.Go(l.accept) // ends with the connection
+	return l, nil
+}
+
+// Peer returns whose certificate the peer showed.
+func (l *Link) Peer() identity.ID { return l.peer }
+
+// RemoteAddr returns the peer's address.
+func (l *Link) RemoteAddr() net.Addr { return l.conn.RemoteAddr() }
+
+// Done is closed when the link is.
+func (l *Link) Done() <-chan struct{} { return l.conn.Context().Done() }
+
+// RTT returns the smoothed round-trip time.
+func (l *Link) RTT() time.Duration { return l.conn.ConnectionStats().SmoothedRTT }
+
+// Stats returns the link's counters.
+func (l *Link) Stats() Stats {
+	s := l.conn.ConnectionStats()
+	return Stats{SentBytes: s.BytesSent, ReceivedBytes: s.BytesReceived}
+}
+
+// Close ends the link and tells the peer why. The first close counts. It waits
+// until nothing of the link runs any more.
+func (l *Link) Close(code wire.Code, reason string) error {
+	l.end(&ClosedError{Code: code, Reason: reason})
+	l.read.Wait()
+	return nil
+}
+
+// end closes the connection with the first reason given.
+func (l *Link) end(why *ClosedError) {
+	l.mu.Lock()
+	first := l.why == nil && l.conn.Context().Err() == nil
+	if first {
+		l.why = why
+	}
+	l.mu.Unlock()
+	if first {
+		_ = l.conn.CloseWithError(quic.ApplicationErrorCode(why.Code), clip(why.Reason))
+	}
+}
+
+// clip keeps a reason within one packet.
+func clip(s string) string {
+	if len(s) > 512 {
+		return s[:512]
+	}
+	return s
+}
+
+// reason returns why the link is closed, as a ClosedError where either end
+// said.
+func (l *Link) reason(err error) error {
+	l.mu.Lock()
+	why := l.why
+	l.mu.Unlock()
+	if why != nil {
+		return why
+	}
+	if cause := context.Cause(l.conn.Context()); cause != nil {
+		err = cause
+	}
+	var app *quic.ApplicationError
+	if errors.As(err, &app) {
+		return &ClosedError{Code: wire.Code(app.ErrorCode), Reason: app.ErrorMessage, Remote: app.Remote}
+	}
+	return fmt.Errorf("link to %s: %w", l.peer.Site, err)
+}
+
+// Send writes one message on a lane and returns its size. It blocks while the
+// lane's flow control does; ctx does not interrupt a frame that is half
+// written other than by ending the link.
+func (l *Link) Send(ctx context.Context, lane tiers.Lane, m wire.Message) (int, error) {
+	if lane >= tiers.LaneCount {
+		return 0, fmt.Errorf("%w: lane %d", ErrConfig, lane)
+	}
+	o := &l.out[lane]
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.stream == nil {
+		s, err := l.conn.OpenUniStreamSync(ctx)
+		if err != nil {
+			return 0, l.reason(err)
+		}
+		o.stream = s
+		if _, err := s.Write([]byte{byte(lane)}); err != nil {
+			return 0, l.reason(err)
+		}
+	}
+	var err error
+	if o.buf, err = wire.Append(o.buf[:0], m); err != nil {
+		return 0, err
+	}
+	n := len(o.buf)
+	stop := context.AfterFunc(ctx, func() { l.end(&ClosedError{Code: wire.CodeShutdown, Reason: "closing"}) })
+	defer stop()
+	if _, err := o.stream.Write(o.buf); err != nil {
+		return 0, l.reason(err)
+	}
+	if cap(o.buf) > 256<<10 {
+		o.buf = nil // a rare large frame does not stay with the link
+	}
+	return n, nil
+}
+
+// accept takes up the peer's streams until the connection ends.
+func (l *Link) accept() {
+	for {
+		s, err := l.conn.AcceptUniStream(l.conn.Context())
+		if err != nil {
+			return
+		}
+		l.read.Go(func() { // ends with the stream
+			// Other errors are the connection's own end, which has its reason.
+			err := l.receive(s)
+			if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge) || errors.Is(err, errStream) {
+				l.end(&ClosedError{Code: wire.CodeProtocol, Reason: err.Error()})
+			}
+		})
+	}
+}
+
+// errStream reports a stream that the protocol has no place for.
+var errStream = errors.New("transport: unexpected stream for lane")
+
+// receive reads one lane's stream.
+func (l *Link) receive(s *quic.ReceiveStream) error {
+	var first [1]byte
+	if _, err := io.ReadFull(s, first[:]); err != nil {
+		return err
+	}
+	lane := first[0]
+	if lane >= tiers.LaneCount || !l.claim(lane) {
+		return fmt.Errorf("%w %d", errStream, lane)
+	}
+	r := wire.NewReader(s)
+	for {
+		m, size, err := r.Next()
+		if err != nil {
+			return err
+		}
+		select {
+		case l.in[lane] <- message{m, size}:
+		case <-l.Done():
+			return nil
+		}
+		select {
+		case l.some <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// claim notes that a lane's stream is open; a second one is refused.
+func (l *Link) claim(lane byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	was := l.opened[lane]
+	l.opened[lane] = true
+	return !was
+}
+
+// Recv returns the next message and the size of its frame; of several waiting
+// ones, that of the most urgent lane. After the link ended it returns a
+// [ClosedError] where either end said why.
+func (l *Link) Recv(ctx context.Context) (wire.Message, int, error) {
+	for {
+		for i := range l.in {
+			select {
+			case m := <-l.in[i]:
+				l.again()
+				return m.m, m.size, nil
+			default:
+			}
+		}
+		select {
+		case <-l.some:
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		case <-l.Done():
+			return nil, 0, l.reason(ErrClosed)
+		}
+	}
+}
+
+// again leaves a mark that more may be queued, for the next Recv.
+func (l *Link) again() {
+	select {
+	case l.some <- struct{}{}:
+	default:
+	}
+}

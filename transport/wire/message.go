@@ -1,0 +1,215 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// Type is a frame's type; the numbers are part of version 1.
+type Type uint8
+
+// The frame types of version 1.
+const (
+	TypeHello   Type = 1
+	TypeVectors Type = 2
+	TypeBatch   Type = 3
+	TypeAck     Type = 4
+	TypeProof   Type = 5
+	TypeBye     Type = 6
+)
+
+// Hash is a SHA-256.
+type Hash [32]byte
+
+// Message is one frame's content.
+type Message interface {
+	// Type returns the frame's type.
+	Type() Type
+	// validate checks what the decoder cannot.
+	validate() error
+}
+
+// Chain names an author's records in a stream.
+type Chain struct {
+	Site        tiers.SiteID `cbor:"1,keyasint"`
+	Class       tiers.Class  `cbor:"2,keyasint"`
+	Author      tiers.SiteID `cbor:"3,keyasint"`
+	Incarnation uint32       `cbor:"4,keyasint"`
+}
+
+// Hello opens a session: who speaks, and what it holds, in digests.
+type Hello struct {
+	VersionMin      uint16         `cbor:"1,keyasint"`
+	VersionMax      uint16         `cbor:"2,keyasint"`
+	Features        uint64         `cbor:"3,keyasint,omitempty"`
+	Federation      string         `cbor:"4,keyasint"`
+	Site            tiers.SiteID   `cbor:"5,keyasint"`
+	Node            uint32         `cbor:"6,keyasint"`
+	TopologyVersion uint64         `cbor:"7,keyasint"`
+	Incarnation     uint32         `cbor:"8,keyasint"`
+	LinkDigest      Hash           `cbor:"9,keyasint"`
+	Streams         []StreamDigest `cbor:"10,keyasint,omitempty"`
+}
+
+// StreamDigest is the digest of one stream that the sender holds.
+type StreamDigest struct {
+	Site   tiers.SiteID `cbor:"1,keyasint"`
+	Class  tiers.Class  `cbor:"2,keyasint"`
+	Digest Hash         `cbor:"3,keyasint"`
+}
+
+// Vectors are the whole vectors of the streams whose digests differ.
+type Vectors struct {
+	Streams []StreamVector `cbor:"1,keyasint"`
+}
+
+// StreamVector is one stream's vector; no heads means that the sender holds
+// nothing of it.
+type StreamVector struct {
+	Site  tiers.SiteID `cbor:"1,keyasint"`
+	Class tiers.Class  `cbor:"2,keyasint"`
+	Heads []ChainHead  `cbor:"3,keyasint,omitempty"`
+}
+
+// ChainHead is how far one author's chain goes.
+type ChainHead struct {
+	Author      tiers.SiteID `cbor:"1,keyasint"`
+	Incarnation uint32       `cbor:"2,keyasint"`
+	Seq         uint64       `cbor:"3,keyasint"`
+	Hash        Hash         `cbor:"4,keyasint"`
+}
+
+// Batch is a run of records that ends in a checkpoint.
+type Batch struct {
+	Chain Chain `cbor:"1,keyasint"`
+	// Prev is the chain hash before the first record, First its sequence number.
+	Prev       Hash       `cbor:"2,keyasint"`
+	First      uint64     `cbor:"3,keyasint"`
+	Records    [][]byte   `cbor:"4,keyasint"`
+	Checkpoint Checkpoint `cbor:"5,keyasint"`
+}
+
+// Checkpoint is a signed chain head; the chain is the batch's.
+type Checkpoint struct {
+	Seq       uint64 `cbor:"1,keyasint"`
+	Hash      Hash   `cbor:"2,keyasint"`
+	TimeMS    int64  `cbor:"3,keyasint"`
+	Signature []byte `cbor:"4,keyasint"`
+}
+
+// Ack says that a chain is durable at the sender up to here.
+type Ack struct {
+	Chain Chain  `cbor:"1,keyasint"`
+	Seq   uint64 `cbor:"2,keyasint"`
+	Hash  Hash   `cbor:"3,keyasint"`
+}
+
+// Proof is the sender's link digest while it has nothing left to do.
+type Proof struct {
+	LinkDigest Hash   `cbor:"1,keyasint"`
+	Streams    uint64 `cbor:"2,keyasint"`
+}
+
+// Bye says why the sender closes.
+type Bye struct {
+	Code   Code   `cbor:"1,keyasint"`
+	Reason string `cbor:"2,keyasint"`
+}
+
+// Unknown is a frame of a type that this version does not know.
+type Unknown struct {
+	FrameType Type
+	Payload   []byte
+}
+
+// Type implements [Message].
+func (*Hello) Type() Type { return TypeHello }
+
+// Type implements [Message].
+func (*Vectors) Type() Type { return TypeVectors }
+
+// Type implements [Message].
+func (*Batch) Type() Type { return TypeBatch }
+
+// Type implements [Message].
+func (*Ack) Type() Type { return TypeAck }
+
+// Type implements [Message].
+func (*Proof) Type() Type { return TypeProof }
+
+// Type implements [Message].
+func (*Bye) Type() Type { return TypeBye }
+
+// Type implements [Message].
+func (u *Unknown) Type() Type { return u.FrameType }
+
+func check(err error) error {
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return nil
+}
+
+func checkStream(site tiers.SiteID, class tiers.Class) error {
+	return check(tiers.StreamID{Site: site, Class: class}.Validate())
+}
+
+func (c Chain) validate() error {
+	if err := checkStream(c.Site, c.Class); err != nil {
+		return err
+	}
+	return check(c.Author.Validate())
+}
+
+func (m *Hello) validate() error {
+	if len(m.Federation) > 255 || m.VersionMin > m.VersionMax {
+		return fmt.Errorf("%w: hello", ErrMalformed)
+	}
+	for _, s := range m.Streams {
+		if err := checkStream(s.Site, s.Class); err != nil {
+			return err
+		}
+	}
+	return check(m.Site.Validate())
+}
+
+func (m *Vectors) validate() error {
+	for _, s := range m.Streams {
+		if err := checkStream(s.Site, s.Class); err != nil {
+			return err
+		}
+		for _, h := range s.Heads {
+			if err := check(h.Author.Validate()); err != nil {
+				return err
+			}
+			if h.Seq == 0 {
+				return fmt.Errorf("%w: head at 0", ErrMalformed)
+			}
+		}
+	}
+	return nil
+}
+
+// recordsMax bounds the records of a batch.
+const recordsMax = 65536
+
+func (m *Batch) validate() error {
+	if len(m.Records) == 0 || len(m.Records) > recordsMax || m.First == 0 || len(m.Checkpoint.Signature) > 256 {
+		return fmt.Errorf("%w: batch of %d records from %d", ErrMalformed, len(m.Records), m.First)
+	}
+	return m.Chain.validate()
+}
+
+func (m *Ack) validate() error { return m.Chain.validate() }
+
+func (*Proof) validate() error { return nil }
+
+func (m *Bye) validate() error {
+	if len(m.Reason) > 4096 {
+		return fmt.Errorf("%w: reason of %d bytes", ErrMalformed, len(m.Reason))
+	}
+	return nil
+}
+
+func (*Unknown) validate() error { return nil }
