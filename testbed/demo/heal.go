@@ -77,18 +77,28 @@ func (l linkEnds) proven() bool {
 // converge waits until every link is proven equal at both ends and every view
 // is up to date.
 func (d *player) converge(ctx context.Context, what string) error {
-	return d.until(ctx, what, func() (int, int, error) {
-		links := d.linkEnds()
-		done := 0
-		for _, l := range links {
-			if l.proven() && d.cluster.Node(l.child).Group().Store().Counts().Dirty == 0 {
+	return d.agree(ctx, what, func(linkEnds) bool { return true })
+}
+
+// agree waits until the links that are in scope are proven equal, and every
+// view is up to date.
+func (d *player) agree(ctx context.Context, what string, inScope func(linkEnds) bool) error {
+	return d.until(ctx, what, func() (done, of int, err error) {
+		for _, l := range d.linkEnds() {
+			if inScope(l) {
+				of++
+				if l.proven() {
+					done++
+				}
+			}
+		}
+		for _, n := range d.cluster.Nodes() {
+			of++
+			if n.Group().Store().Counts().Dirty == 0 {
 				done++
 			}
 		}
-		if done == len(links) && d.cluster.Node(d.city).Group().Store().Counts().Dirty > 0 {
-			done--
-		}
-		return done, len(links), nil
+		return done, of, nil
 	})
 }
 

@@ -236,7 +236,12 @@ func (d *player) partition(ctx context.Context) error {
 	if err := errors.Join(d.conflict(ctx), g.Wait()); err != nil {
 		return err
 	}
-	return d.dispatched(ctx)
+	if err := d.dispatched(ctx); err != nil {
+		return err
+	}
+	return d.agree(ctx, "sites agree where links are up", func(l linkEnds) bool {
+		return l.child != d.cutDistrict && l.child != d.isolated
+	})
 }
 
 func (d *player) cut() {

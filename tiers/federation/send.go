@@ -61,7 +61,8 @@ func (s *Session) schedule() {
 // lowest chain of a lane goes first.
 func (s *Session) next() (best crdt.ChainID, found bool) {
 	for chain := range s.owed {
-		if s.lanes[chain.Stream.Class.Lane()].bytes >= s.cfg.WindowBytes {
+		lane := &s.lanes[chain.Stream.Class.Lane()]
+		if lane.bytes >= s.cfg.WindowBytes || len(lane.flights) >= s.cfg.FlightsMax {
 			continue
 		}
 		if !found || chain.Compare(best) < 0 {

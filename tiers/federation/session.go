@@ -25,6 +25,10 @@ type Config struct {
 	// WindowBytes bounds what is sent and not acknowledged, per lane; zero
 	// means 512 KiB.
 	WindowBytes int
+	// FlightsMax bounds the batches that are sent and not acknowledged, per
+	// lane, so that records that come one by one while the peer is busy travel
+	// together; zero means 4.
+	FlightsMax int
 	// StallTicks is how many ticks without progress end the session while
 	// something is owed or awaited; zero means 300.
 	StallTicks int
@@ -39,6 +43,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.WindowBytes == 0 {
 		c.WindowBytes = 512 << 10
+	}
+	if c.FlightsMax == 0 {
+		c.FlightsMax = 4
 	}
 	if c.StallTicks == 0 {
 		c.StallTicks = 300
