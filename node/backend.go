@@ -44,10 +44,10 @@ func translate(err error) error {
 func (b backend) Status(context.Context) (api.Status, error) {
 	n := b.n
 	t := n.Topology()
-	self, _ := t.Site(n.id.Site)
+	self, _ := t.Site(n.creds.ID.Site)
 	counts := n.group.Store().Counts()
 	s := api.Status{
-		Site: n.id.Site, Name: self.Name, Tier: self.Tier.String(), Node: n.id.Node, Federation: n.id.Federation,
+		Site: n.creds.ID.Site, Name: self.Name, Tier: self.Tier.String(), Node: n.creds.ID.Node, Federation: n.creds.ID.Federation,
 		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(), Role: "follower",
 		AppliedIndex: n.group.Store().AppliedIndex(), Records: counts.Records, ViewsDirty: counts.Dirty,
 		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(), Alarms: n.alarms.all(),

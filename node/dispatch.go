@@ -67,7 +67,7 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 	g.SetLimit(16)
 	done := make([]bool, len(hits))
 	for i, h := range hits {
-		if h.Key.Stream.Site != n.id.Site {
+		if h.Key.Stream.Site != n.creds.ID.Site {
 			continue // it is dispatched where it was reported
 		}
 		g.Go(func() (err error) {
@@ -102,7 +102,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 	at := n.group.Clock().Now()
 	task := dispatch.TaskID(k.Doc)
 	action, err := event.ActionOp(event.Action{
-		At: at, By: n.id.Site, Kind: event.KindDispatch, Task: task, Organ: decision.Organ, Note: decision.Rule,
+		At: at, By: n.creds.ID.Site, Kind: event.KindDispatch, Task: task, Organ: decision.Organ, Note: decision.Rule,
 	})
 	if err != nil {
 		return false, err
@@ -117,7 +117,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 	}
 	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc),
 		Edit{Key: k, Ops: []crdt.Op{action}},
-		Edit{Key: docKey(n.id.Site, tiers.ClassCommand, task), Create: true, Ops: ops})
+		Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCommand, task), Create: true, Ops: ops})
 	if errors.Is(err, ErrExists) {
 		return false, nil
 	}
@@ -129,7 +129,7 @@ func (n *Node) rules() ([]dispatch.Rule, error) {
 	var out []dispatch.Rule
 	err := n.eachView(dispatch.KindRule, func(k store.DocKey, b []byte) error {
 		t := n.Topology()
-		if k.Stream.Site != n.id.Site && !t.IsAncestor(k.Stream.Site, n.id.Site) {
+		if k.Stream.Site != n.creds.ID.Site && !t.IsAncestor(k.Stream.Site, n.creds.ID.Site) {
 			return nil
 		}
 		r, err := dispatch.RuleFromView(b)

@@ -101,7 +101,7 @@ func (d *linkDriver) run(ctx context.Context) error {
 		local[s] = st.Vector(s)
 	}
 	d.session = federation.New(federation.Config{
-		Self: d.n.id.Site, Peer: d.peer, Node: d.n.id.Node,
+		Self: d.n.creds.ID.Site, Peer: d.peer, Node: d.n.creds.ID.Node,
 		Incarnation: st.Incarnation(), Topology: d.n.Topology(),
 	}, local)
 
@@ -274,7 +274,7 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 // happens to end; another author's run must end at a checkpoint of its.
 func (d *linkDriver) load(l federation.Load) error {
 	st := d.n.group.Store()
-	if l.Chain.Author.Site == d.n.id.Site {
+	if l.Chain.Author.Site == d.n.creds.ID.Site {
 		run, err := st.ReadRun(l.Chain, l.First, l.Last, l.Bytes)
 		if err != nil {
 			return fmt.Errorf("read %s for %s: %w", l.Chain, d.peer, err)

@@ -127,7 +127,7 @@ func (l *links) dialParent(ctx context.Context) error {
 
 func (l *links) parent() (tiers.SiteID, string, bool) {
 	t := l.n.Topology()
-	self, ok := t.Site(l.n.id.Site)
+	self, ok := t.Site(l.n.creds.ID.Site)
 	if !ok || self.Parent == "" {
 		return "", "", false
 	}

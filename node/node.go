@@ -33,7 +33,6 @@ type Node struct {
 	cfg      Config
 	opts     Options
 	log      *slog.Logger
-	id       identity.ID
 	creds    *identity.Credentials
 	started  time.Time
 	topology atomic.Pointer[tiers.Topology]
@@ -47,11 +46,16 @@ type Node struct {
 	alarms   *alarms
 	api      *api.Server
 
-	closeOnce sync.Once
-	closeErr  error
-	stop      context.CancelCauseFunc
-	stopped   context.Context
-	running   sync.WaitGroup
+	ending ending
+}
+
+// ending is how a node comes to its end.
+type ending struct {
+	once    sync.Once
+	err     error
+	stop    context.CancelCauseFunc
+	stopped context.Context
+	running sync.WaitGroup // Run, while its loops go on
 }
 
 // folds maps each document kind that this version knows to its rules.
@@ -84,11 +88,11 @@ func Open(cfg Config, opts Options) (*Node, error) {
 			ErrConfig, creds.ID.Site, creds.ID.Federation, cfg.Topology, topology.Federation())
 	}
 	n := &Node{
-		cfg: cfg, opts: opts, id: creds.ID, creds: creds, started: opts.Now(),
+		cfg: cfg, opts: opts, creds: creds, started: opts.Now(),
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
 		registry: prometheus.NewRegistry(), alarms: newAlarms(opts.Now),
 	}
-	n.stopped, n.stop = context.WithCancelCause(context.Background())
+	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
 	n.topology.Store(topology)
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -108,7 +112,7 @@ func (n *Node) open() (err error) {
 		return errors.Join(err, conn.Close())
 	}
 	if n.group, err = replication.Open(replication.Config{
-		Dir: n.cfg.Dir, Federation: n.id.Federation, Site: n.id.Site, Node: n.id.Node,
+		Dir: n.cfg.Dir, Federation: n.creds.ID.Federation, Site: n.creds.ID.Site, Node: n.creds.ID.Node,
 		Now: n.opts.Now, Random: n.opts.Random, Fatal: n.opts.Fatal, Logger: n.log,
 	}); err != nil {
 		return err
@@ -135,15 +139,14 @@ func (n *Node) Run(ctx context.Context) error {
 	defer cancel(nil)
 	go func() { // ends with ctx or the node
 		select {
-		case <-n.stopped.Done():
-			cancel(context.Cause(n.stopped))
+		case <-n.ending.stopped.Done():
+			cancel(context.Cause(n.ending.stopped))
 		case <-ctx.Done():
 		}
 	}()
-	n.running.Add(1)
+	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
-	views, dispatches, topology := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
-	_ = views
+	dispatches, topology := n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
@@ -152,7 +155,7 @@ func (n *Node) Run(ctx context.Context) error {
 		loops.Go(func() error { return n.api.Run(loopCtx) })
 	}
 	err := loops.Wait()
-	n.running.Done()
+	n.ending.running.Done()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		err = nil
 	}
@@ -170,16 +173,16 @@ func (n *Node) Close() error { return n.end(true) }
 func (n *Node) Crash() error { return n.end(false) }
 
 func (n *Node) end(orderly bool) error {
-	n.closeOnce.Do(func() {
+	n.ending.once.Do(func() {
 		var errs []error
 		if !orderly && n.endpoint != nil {
 			errs = append(errs, n.endpoint.Abandon()) // first, so that no goodbye goes out
 		}
-		n.stop(errStopped)
+		n.ending.stop(errStopped)
 		if n.api != nil {
 			errs = append(errs, n.api.Close())
 		}
-		n.running.Wait()
+		n.ending.running.Wait()
 		if orderly && n.endpoint != nil {
 			errs = append(errs, n.endpoint.Close())
 		}
@@ -190,9 +193,9 @@ func (n *Node) end(orderly bool) error {
 		default:
 			errs = append(errs, n.group.Abandon())
 		}
-		n.closeErr = errors.Join(errs...)
+		n.ending.err = errors.Join(errs...)
 	})
-	return n.closeErr
+	return n.ending.err
 }
 
 // Ready waits until the site can take writes here.
@@ -202,7 +205,7 @@ func (n *Node) Ready(ctx context.Context) error {
 }
 
 // ID returns the node's identity.
-func (n *Node) ID() identity.ID { return n.id }
+func (n *Node) ID() identity.ID { return n.creds.ID }
 
 // Addr returns the address on which peers reach the node.
 func (n *Node) Addr() net.Addr { return n.endpoint.Addr() }

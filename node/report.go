@@ -33,7 +33,7 @@ func (n *Node) Report(ctx context.Context, key string, r event.Report) (replicat
 		return replication.Written{}, fmt.Errorf("new event id: %w", err)
 	}
 	done, err := n.docs.write(ctx, key, Edit{
-		Key: docKey(n.id.Site, event.Class(r.Priority), tiers.NewDocID("event", id.String())), Create: true, Ops: ops,
+		Key: docKey(n.creds.ID.Site, event.Class(r.Priority), tiers.NewDocID("event", id.String())), Create: true, Ops: ops,
 	})
 	if err != nil {
 		return replication.Written{}, err
@@ -52,7 +52,7 @@ type Entry struct {
 // an entry whose key was used before is left as it is.
 func (n *Node) Publish(ctx context.Context, key string, entries []Entry) error {
 	for _, e := range entries {
-		_, err := n.docs.write(ctx, key+":"+string(e.Doc), Edit{Key: docKey(n.id.Site, tiers.ClassCatalog, e.Doc), Ops: e.Ops})
+		_, err := n.docs.write(ctx, key+":"+string(e.Doc), Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCatalog, e.Doc), Ops: e.Ops})
 		if err != nil {
 			return fmt.Errorf("publish %s: %w", e.Doc, err)
 		}
@@ -63,8 +63,8 @@ func (n *Node) Publish(ctx context.Context, key string, entries []Entry) error {
 // Edit changes a document that exists, in a stream that this site may write
 // to. The error wraps [ErrNotWriter] or [store.ErrNotFound].
 func (n *Node) Edit(ctx context.Context, key string, stream tiers.StreamID, doc tiers.DocID, ops []crdt.Op) (replication.Written, error) {
-	if !n.Topology().MayWrite(stream, n.id.Site) {
-		return replication.Written{}, fmt.Errorf("%w: %s, site %s", ErrNotWriter, stream, n.id.Site)
+	if !n.Topology().MayWrite(stream, n.creds.ID.Site) {
+		return replication.Written{}, fmt.Errorf("%w: %s, site %s", ErrNotWriter, stream, n.creds.ID.Site)
 	}
 	k := docKey(stream.Site, stream.Class, doc)
 	if _, err := n.group.Store().Changes(k); err != nil {

@@ -48,7 +48,7 @@ func (n *Node) adoptTopology() error {
 		n.alarms.raise("published topology refused: " + err.Error())
 		return nil
 	}
-	if err != nil || t == nil || t.Version() <= n.Topology().Version() || t.Federation() != n.id.Federation {
+	if err != nil || t == nil || t.Version() <= n.Topology().Version() || t.Federation() != n.creds.ID.Federation {
 		return err
 	}
 	n.topology.Store(t)
@@ -60,7 +60,7 @@ func (n *Node) adoptTopology() error {
 // runTopology publishes the bootstrap topology at the city when it is newer
 // than what was published, and follows the published one everywhere.
 func (n *Node) runTopology(ctx context.Context, changed <-chan struct{}) error {
-	if n.id.Site == n.Topology().City() {
+	if n.creds.ID.Site == n.Topology().City() {
 		if err := n.publishTopology(ctx); err != nil && ctx.Err() == nil {
 			return err
 		}

@@ -108,7 +108,7 @@ func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) bool {
 		s.fork(chain, theirs.Seq)
 		return false
 	case theirs.Seq > mine.Seq:
-		s.wanted[chain] = theirs.Seq
+		s.in.wanted[chain] = theirs.Seq
 		if chain.Author == (crdt.Author{Site: s.cfg.Self, Incarnation: s.cfg.Incarnation}) {
 			s.ready.RolledBack = &Claim{Chain: chain, Head: theirs}
 			s.close(wire.CodeOK, "peer holds more of this site's chain than the site")

@@ -38,9 +38,9 @@ func (s *Session) stepBatch(m *wire.Batch) {
 	}
 	s.learn(chain, end)
 	if end.Seq > head.Seq {
-		s.received[chain] = end
+		s.in.received[chain] = end
 	}
-	s.ingests++
+	s.in.open++
 	s.ready.Ingests = append(s.ready.Ingests, Range{
 		Chain: chain, First: m.First, Records: m.Records, Checkpoint: checkpoint, Bytes: size,
 	})
@@ -86,7 +86,7 @@ func (s *Session) fold(chain crdt.ChainID, m *wire.Batch, head crdt.Head) (end c
 // Ingested answers the oldest open [Range]: it is durable here now, or err says
 // why it is not.
 func (s *Session) Ingested(r Range, err error) {
-	s.ingests--
+	s.in.open--
 	if s.closed {
 		return
 	}
@@ -97,11 +97,11 @@ func (s *Session) Ingested(r Range, err error) {
 		return
 	}
 	s.Local(r.Chain, r.Checkpoint.Head)
-	if h := s.received[r.Chain]; h.Seq <= s.local[r.Chain.Stream][r.Chain.Author].Seq {
-		delete(s.received, r.Chain)
+	if h := s.in.received[r.Chain]; h.Seq <= s.local[r.Chain.Stream][r.Chain.Author].Seq {
+		delete(s.in.received, r.Chain)
 	}
-	if s.wanted[r.Chain] <= s.local[r.Chain.Stream][r.Chain.Author].Seq {
-		delete(s.wanted, r.Chain)
+	if s.in.wanted[r.Chain] <= s.local[r.Chain.Stream][r.Chain.Author].Seq {
+		delete(s.in.wanted, r.Chain)
 	}
 	s.send(0, &wire.Ack{Chain: wireChain(r.Chain), Seq: r.Checkpoint.Head.Seq, Hash: wire.Hash(r.Checkpoint.Head.Hash)})
 }

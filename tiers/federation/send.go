@@ -11,7 +11,7 @@ func (s *Session) learn(chain crdt.ChainID, head crdt.Head) {
 	if head.Seq > s.peerHas[chain].Seq {
 		s.peerHas[chain] = head
 	}
-	s.sent[chain] = max(s.sent[chain], head.Seq)
+	s.out.sent[chain] = max(s.out.sent[chain], head.Seq)
 }
 
 // consider puts a chain on the list of those to send from when the peer lacks
@@ -23,10 +23,10 @@ func (s *Session) consider(chain crdt.ChainID) {
 	if _, waits := s.awaiting[chain.Stream]; waits {
 		return
 	}
-	if s.local[chain.Stream][chain.Author].Seq > s.sent[chain] {
-		s.owed[chain] = struct{}{}
+	if s.local[chain.Stream][chain.Author].Seq > s.out.sent[chain] {
+		s.out.owed[chain] = struct{}{}
 	} else {
-		delete(s.owed, chain)
+		delete(s.out.owed, chain)
 	}
 }
 
@@ -43,16 +43,16 @@ func (s *Session) considerAll() {
 // while a higher one still has something to load, so that an urgent record
 // waits for no more than what is already under way.
 func (s *Session) schedule() {
-	if s.closed || len(s.loading) > 0 {
+	if s.closed || len(s.out.loading) > 0 {
 		return
 	}
 	chain, ok := s.next()
 	if !ok {
 		return
 	}
-	s.loading[chain] = struct{}{}
+	s.out.loading[chain] = struct{}{}
 	s.ready.Loads = append(s.ready.Loads, Load{
-		Chain: chain, First: s.sent[chain] + 1,
+		Chain: chain, First: s.out.sent[chain] + 1,
 		Last: s.local[chain.Stream][chain.Author].Seq, Bytes: s.cfg.BatchBytes,
 	})
 }
@@ -60,8 +60,8 @@ func (s *Session) schedule() {
 // next picks the owed chain of the most urgent lane whose window has room; the
 // lowest chain of a lane goes first.
 func (s *Session) next() (best crdt.ChainID, found bool) {
-	for chain := range s.owed {
-		lane := &s.lanes[chain.Stream.Class.Lane()]
+	for chain := range s.out.owed {
+		lane := &s.out.lanes[chain.Stream.Class.Lane()]
 		if lane.bytes >= s.cfg.WindowBytes || len(lane.flights) >= s.cfg.FlightsMax {
 			continue
 		}
@@ -75,7 +75,7 @@ func (s *Session) next() (best crdt.ChainID, found bool) {
 // Loaded answers a [Load] with the run that the driver read: prev is the chain
 // hash before the first record, and checkpoint ends the run.
 func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, records [][]byte, checkpoint crdt.Checkpoint) {
-	delete(s.loading, chain)
+	delete(s.out.loading, chain)
 	if s.closed {
 		return
 	}
@@ -83,7 +83,7 @@ func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, recor
 		s.fork(chain, known.Seq)
 		return
 	}
-	if s.sent[chain] >= checkpoint.Head.Seq {
+	if s.out.sent[chain] >= checkpoint.Head.Seq {
 		s.consider(chain) // it came to the peer another way in the meantime
 		return
 	}
@@ -92,9 +92,9 @@ func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, recor
 		size += len(r)
 	}
 	lane := chain.Stream.Class.Lane()
-	s.lanes[lane].flights = append(s.lanes[lane].flights, flight{chain, checkpoint.Head.Seq, size})
-	s.lanes[lane].bytes += size
-	s.sent[chain] = checkpoint.Head.Seq
+	s.out.lanes[lane].flights = append(s.out.lanes[lane].flights, flight{chain, checkpoint.Head.Seq, size})
+	s.out.lanes[lane].bytes += size
+	s.out.sent[chain] = checkpoint.Head.Seq
 	s.consider(chain)
 	s.send(lane, &wire.Batch{
 		Chain: wireChain(chain), Prev: wire.Hash(prev), First: first, Records: records,
@@ -108,19 +108,19 @@ func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, recor
 // NotLoaded answers a [Load] that found no checkpoint to end at yet; the chain
 // is considered again when it grows.
 func (s *Session) NotLoaded(chain crdt.ChainID) {
-	delete(s.loading, chain)
-	delete(s.owed, chain)
+	delete(s.out.loading, chain)
+	delete(s.out.owed, chain)
 }
 
 // stepAck frees the window of what became durable at the peer.
 func (s *Session) stepAck(m *wire.Ack) {
 	chain := chainOf(m.Chain)
-	if m.Seq > s.sent[chain] {
-		s.close(wire.CodeProtocol, "%s acknowledged at %d, sent to %d", chain, m.Seq, s.sent[chain])
+	if m.Seq > s.out.sent[chain] {
+		s.close(wire.CodeProtocol, "%s acknowledged at %d, sent to %d", chain, m.Seq, s.out.sent[chain])
 		return
 	}
 	s.learn(chain, crdt.Head{Seq: m.Seq, Hash: crdt.Hash(m.Hash)})
-	lane := &s.lanes[chain.Stream.Class.Lane()]
+	lane := &s.out.lanes[chain.Stream.Class.Lane()]
 	kept := lane.flights[:0]
 	for _, f := range lane.flights {
 		if f.chain == chain && f.seq <= m.Seq {

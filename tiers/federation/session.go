@@ -123,19 +123,29 @@ type Session struct {
 	// greeting is local as the Hello described it; nil once the peer's came.
 	greeting map[tiers.StreamID]crdt.Vector
 	peerHas  map[crdt.ChainID]crdt.Head // what the peer is known to hold
-	sent     map[crdt.ChainID]uint64    // what it will hold once all flights land
-	received map[crdt.ChainID]crdt.Head // what the local site will hold once all ingests land
-	wanted   map[crdt.ChainID]uint64    // what the peer said it holds beyond that
-	owed     map[crdt.ChainID]struct{}  // chains to send from
 	awaiting map[tiers.StreamID]struct{}
 	greeted  bool
-	lanes    [tiers.LaneCount]laneOut
-	loading  map[crdt.ChainID]struct{}
-	ingests  int
+	in       inbound
+	out      outbound
 	ready    Ready
 	proof    proofState
 	idleFor  int // ticks without progress while work is open
 	closed   bool
+}
+
+// outbound is what the peer lacks and what is on its way there.
+type outbound struct {
+	sent    map[crdt.ChainID]uint64   // what the peer will hold once all flights land
+	owed    map[crdt.ChainID]struct{} // chains to send from
+	loading map[crdt.ChainID]struct{}
+	lanes   [tiers.LaneCount]laneOut
+}
+
+// inbound is what the local site lacks and what is on its way into its store.
+type inbound struct {
+	received map[crdt.ChainID]crdt.Head // what will be held once all ingests land
+	wanted   map[crdt.ChainID]uint64    // what the peer said it holds beyond that
+	open     int                        // ingests under way
 }
 
 // proofState is what both ends said of their digests.
@@ -154,10 +164,12 @@ type proofState struct {
 func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 	s := &Session{
 		cfg: cfg.withDefaults(), local: map[tiers.StreamID]crdt.Vector{},
-		peerHas: map[crdt.ChainID]crdt.Head{}, sent: map[crdt.ChainID]uint64{},
-		received: map[crdt.ChainID]crdt.Head{}, wanted: map[crdt.ChainID]uint64{},
-		owed: map[crdt.ChainID]struct{}{}, awaiting: map[tiers.StreamID]struct{}{},
-		loading: map[crdt.ChainID]struct{}{},
+		peerHas: map[crdt.ChainID]crdt.Head{}, awaiting: map[tiers.StreamID]struct{}{},
+		in: inbound{received: map[crdt.ChainID]crdt.Head{}, wanted: map[crdt.ChainID]uint64{}},
+		out: outbound{
+			sent: map[crdt.ChainID]uint64{}, owed: map[crdt.ChainID]struct{}{},
+			loading: map[crdt.ChainID]struct{}{},
+		},
 	}
 	for stream, v := range local {
 		if len(v) > 0 && s.shared(stream) {
@@ -270,7 +282,7 @@ func (s *Session) localHead(chain crdt.ChainID) crdt.Head {
 	if h, ok := s.local[chain.Stream][chain.Author]; ok {
 		head = h
 	}
-	if h, ok := s.received[chain]; ok && h.Seq > head.Seq {
+	if h, ok := s.in.received[chain]; ok && h.Seq > head.Seq {
 		head = h
 	}
 	return head
@@ -294,11 +306,11 @@ func (s *Session) Tick() {
 
 // settled reports whether nothing is owed, awaited or under way.
 func (s *Session) settled() bool {
-	if !s.greeted || len(s.awaiting) > 0 || len(s.owed) > 0 || len(s.loading) > 0 || s.ingests > 0 {
+	if !s.greeted || len(s.awaiting) > 0 || len(s.out.owed) > 0 || len(s.out.loading) > 0 || s.in.open > 0 {
 		return false
 	}
-	for i := range s.lanes {
-		if len(s.lanes[i].flights) > 0 {
+	for i := range s.out.lanes {
+		if len(s.out.lanes[i].flights) > 0 {
 			return false
 		}
 	}

@@ -35,7 +35,7 @@ func (s *Session) Status() Status {
 			}
 		}
 	}
-	for chain, seq := range s.wanted {
+	for chain, seq := range s.in.wanted {
 		if at := s.local[chain.Stream][chain.Author].Seq; seq > at {
 			st.OwedIn += seq - at
 		}
