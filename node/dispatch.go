@@ -31,10 +31,10 @@ func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
 	}
 	for {
 		again, err := n.dispatchPass(ctx)
+		lost := ctx.Err() != nil || lead.Err() != nil ||
+			errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown)
 		switch {
-		case ctx.Err() != nil || lead.Err() != nil:
-			return nil
-		case errors.Is(err, replication.ErrNotLeader), errors.Is(err, replication.ErrUnknown):
+		case lost:
 			return nil
 		case err != nil:
 			return err

@@ -72,6 +72,9 @@ func (d *documents) write(ctx context.Context, key string, edits ...Edit) ([]rep
 		if err != nil {
 			return nil, err
 		}
+		if len(items) == 0 {
+			return unchanged(edits), nil
+		}
 		done, err := d.group.Append(ctx, key, items)
 		if !errors.Is(err, store.ErrMoved) {
 			return done, err
@@ -80,14 +83,25 @@ func (d *documents) write(ctx context.Context, key string, edits ...Edit) ([]rep
 	return nil, fmt.Errorf("%w: %s: try again", ErrBusy, edits[0].Key)
 }
 
-// build makes a change for each edit on the document's present heads.
+// unchanged is the result of edits that leave everything as it is: no record
+// was written, so the sequence numbers are 0.
+func unchanged(edits []Edit) []replication.Written {
+	out := make([]replication.Written, len(edits))
+	for i, e := range edits {
+		out[i] = replication.Written{Stream: e.Key.Stream, Doc: e.Key.Doc}
+	}
+	return out
+}
+
+// build makes a change for each edit on the document's present heads, and
+// leaves out edits that change nothing.
 func (d *documents) build(edits []Edit) ([]store.Item, error) {
 	_, actor, err := d.group.Actor()
 	if err != nil {
 		return nil, err
 	}
-	items := make([]store.Item, len(edits))
-	for i, e := range edits {
+	var items []store.Item
+	for _, e := range edits {
 		history, err := d.group.Store().Changes(e.Key)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
@@ -99,12 +113,15 @@ func (d *documents) build(edits []Edit) ([]store.Item, error) {
 		}
 		at := d.group.Clock().Now()
 		built, err := d.engine.Build(history.Raw, actor, at.Millis(), e.Ops)
+		if errors.Is(err, engine.ErrUnchanged) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("edit %s: %w", e.Key, err)
 		}
-		items[i] = store.Item{
+		items = append(items, store.Item{
 			Stream: e.Key.Stream, Doc: e.Key.Doc, Base: history.Heads, Time: at, Change: built.Raw,
-		}
+		})
 	}
 	return items, nil
 }

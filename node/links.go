@@ -89,7 +89,7 @@ func (l *links) accept(ctx context.Context, g *errgroup.Group) error {
 		link, err := l.n.endpoint.Accept(ctx)
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, transport.ErrClosed) {
-				return nil
+				return nil //nolint:nilerr // the end that was asked for
 			}
 			l.n.log.Warn("peer refused", "err", err)
 			l.n.alarms.raise("a peer was refused: " + err.Error())

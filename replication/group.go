@@ -111,7 +111,7 @@ func Open(cfg Config) (*Group, error) {
 		return nil, fmt.Errorf("open site directory: %w", err)
 	}
 	st, err := store.Open(store.Config{
-		Dir: filepath.Join(cfg.Dir, "store"), Federation: cfg.Federation, Site: cfg.Site, Logger: cfg.Logger,
+		Dir: filepath.Join(cfg.Dir, "store"), Federation: cfg.Federation, Site: cfg.Site, Fatal: cfg.Fatal, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (g *Group) openRaft() error {
 		Path:        path,
 		BoltOptions: &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
 	})
-	if errors.Is(err, bbolt.ErrTimeout) { //nolint:staticcheck // raft-boltdb's bbolt predates bbolt/errors
+	if errors.Is(err, bbolt.ErrTimeout) {
 		return fmt.Errorf("%w: %s: stop the other process first", store.ErrLocked, path)
 	}
 	if err != nil {

@@ -65,7 +65,7 @@ func (d DocID) Validate() error {
 
 // only reports whether s holds nothing but ASCII letters, digits and extra.
 func only(s, extra string) bool {
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		c := s[i]
 		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
 			continue

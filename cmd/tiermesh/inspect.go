@@ -222,8 +222,8 @@ func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) erro
 	}
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, 1<<20)
-	bad, n := 0, 0
-	for n = 1; lines.Scan(); n++ {
+	bad, n := 0, 1
+	for ; lines.Scan(); n++ {
 		if len(strings.TrimSpace(lines.Text())) == 0 {
 			continue
 		}

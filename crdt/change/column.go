@@ -9,10 +9,10 @@ type cell[T any] struct {
 }
 
 // runs decodes run-length encoding: n > 0 repeats the next value n times, n < 0
-// lists -n values, 0 stands before a number of nulls. It yields at most max
+// lists -n values, 0 stands before a number of nulls. It yields at most rowsMax
 // cells, whatever lengths are claimed, and fails on an encoding that a correct
 // writer never makes.
-func runs[T comparable](r *reader, max int, what string, read func() T) []cell[T] {
+func runs[T comparable](r *reader, rowsMax int, what string, read func() T) []cell[T] {
 	var out []cell[T]
 	const (
 		none = iota
@@ -22,8 +22,8 @@ func runs[T comparable](r *reader, max int, what string, read func() T) []cell[T
 	)
 	last, lastKind := *new(T), none
 	room := func(n uint64) bool {
-		if n > uint64(max-len(out)) {
-			r.fail(ErrTooLarge, "column %s has more than %d rows", what, max)
+		if n > uint64(rowsMax-len(out)) {
+			r.fail(ErrTooLarge, "column %s has more than %d rows", what, rowsMax)
 			return false
 		}
 		return true
@@ -79,13 +79,13 @@ func runs[T comparable](r *reader, max int, what string, read func() T) []cell[T
 	return out
 }
 
-func (d *decoder) numbers(r *reader, what string, max int) []cell[uint64] {
-	return runs(r, max, what, func() uint64 { return r.uleb(what) })
+func (d *decoder) numbers(r *reader, what string, rowsMax int) []cell[uint64] {
+	return runs(r, rowsMax, what, func() uint64 { return r.uleb(what) })
 }
 
 // deltas decodes a run-length encoding of differences.
-func (d *decoder) deltas(r *reader, what string, max int) []cell[int64] {
-	out := runs(r, max, what, func() int64 { return r.sleb(what) })
+func (d *decoder) deltas(r *reader, what string, rowsMax int) []cell[int64] {
+	out := runs(r, rowsMax, what, func() int64 { return r.sleb(what) })
 	var at int64
 	for i := range out {
 		if out[i].null {
@@ -102,8 +102,8 @@ func (d *decoder) deltas(r *reader, what string, max int) []cell[int64] {
 	return out
 }
 
-func (d *decoder) strings(r *reader, what string, max int) []cell[string] {
-	return runs(r, max, what, func() string {
+func (d *decoder) strings(r *reader, what string, rowsMax int) []cell[string] {
+	return runs(r, rowsMax, what, func() string {
 		b := r.take(r.uleb(what), what)
 		if !utf8.Valid(b) {
 			r.fail(ErrMalformed, "column %s is not UTF-8", what)
@@ -113,11 +113,11 @@ func (d *decoder) strings(r *reader, what string, max int) []cell[string] {
 }
 
 // booleans decodes alternating runs, beginning with false.
-func (d *decoder) booleans(r *reader, what string, max int) []bool {
+func (d *decoder) booleans(r *reader, what string, rowsMax int) []bool {
 	var out []bool
 	for v := false; len(r.b) > 0 && r.err == nil; v = !v {
 		n := r.uleb(what)
-		if n == 0 && (v || len(out) > 0) || n > uint64(max-len(out)) {
+		if n == 0 && (v || len(out) > 0) || n > uint64(rowsMax-len(out)) {
 			r.fail(ErrMalformed, "column %s: run of %d", what, n)
 			return nil
 		}

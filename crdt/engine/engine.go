@@ -30,7 +30,9 @@ type Built struct {
 
 // Build makes one change by actor on top of base (raw changes in causal order;
 // nil for a new document), with the given commit time. Equal input gives equal
-// bytes. The error wraps [ErrOps], [ErrEngine] or [change.ErrMalformed].
+// bytes. The change depends on the heads of base and, when that is not one of
+// them, on its actor's previous change. The error wraps [ErrUnchanged],
+// [ErrOps], [ErrEngine], [ErrHeads] or what [change.Decode] returns.
 func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt.Op) (Built, error) {
 	if len(ops) == 0 {
 		return Built{}, fmt.Errorf("%w: none", ErrOps)
@@ -50,12 +52,15 @@ func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt
 	if err != nil {
 		return Built{}, err
 	}
+	if len(raw) == 0 {
+		return Built{}, ErrUnchanged
+	}
 	c, err := change.Decode(raw, e.limits)
 	if err != nil {
 		return Built{}, fmt.Errorf("built change: %w", err)
 	}
-	if !sameHeads(c.Deps, heads(infos)) {
-		return Built{}, fmt.Errorf("%w: the new change depends on %v", ErrHeads, c.Deps)
+	if missing := without(heads(infos), c.Deps); len(missing) > 0 {
+		return Built{}, fmt.Errorf("%w: the new change does not follow %v", ErrHeads, missing)
 	}
 	return Built{Raw: raw, Info: c.Info()}, nil
 }
@@ -113,6 +118,11 @@ func heads(infos []crdt.ChangeInfo) []crdt.Hash {
 		}
 	}
 	return out
+}
+
+// without returns what of a is not in b.
+func without(a, b []crdt.Hash) []crdt.Hash {
+	return slices.DeleteFunc(a, func(h crdt.Hash) bool { return slices.Contains(b, h) })
 }
 
 func sameHeads(a, b []crdt.Hash) bool {

@@ -56,6 +56,7 @@ WEAK AMresult *AMactorIdFromBytes(const uint8_t *, size_t);
 WEAK AMresult *AMcreate(const AMactorId *);
 WEAK AMresult *AMsetActorId(AMdoc *, const AMactorId *);
 WEAK AMresult *AMloadIncremental(AMdoc *, const uint8_t *, size_t);
+WEAK size_t AMpendingOps(const AMdoc *);
 WEAK AMresult *AMcommit(AMdoc *, AMbyteSpan, const int64_t *);
 WEAK AMresult *AMgetLastLocalChange(AMdoc *);
 WEAK AMbyteSpan AMchangeRawBytes(const AMchange *);
@@ -341,6 +342,9 @@ void tm_build(const uint8_t *base, size_t base_len, const uint8_t *actor,
   in i = {ops, ops + ops_len};
   while (good && i.p < i.end) good = edit(o, doc, &i);
   AMbyteSpan none = {0};
+  // Putting the value that is there already makes no operation, and a commit
+  // of none would hand out the actor's previous change.
+  if (good && AMpendingOps(doc) == 0) good = false;
   if (good && done(o, AMcommit(doc, none, &time_ms), "commit")) {
     last = AMgetLastLocalChange(doc);
     AMchange *c = NULL;

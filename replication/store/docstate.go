@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/tiermesh/tiermesh/crdt"
 )
@@ -56,13 +57,8 @@ func (s *docState) waits(a crdt.Author) bool {
 
 // advance takes in one change that fits.
 func (s *docState) advance(c crdt.ChangeInfo) {
-	kept := s.heads[:0]
-	for _, h := range s.heads {
-		if !contains(c.Deps, h.hash) {
-			kept = append(kept, h)
-		}
-	}
-	s.heads = append(kept, docHead{hash: c.Hash, maxOp: c.MaxOp})
+	s.heads = slices.DeleteFunc(s.heads, func(h docHead) bool { return slices.Contains(c.Deps, h.hash) })
+	s.heads = append(s.heads, docHead{hash: c.Hash, maxOp: c.MaxOp})
 	s.changes++
 	for i := range s.actors {
 		if s.actors[i].actor == c.Actor {
@@ -73,26 +69,12 @@ func (s *docState) advance(c crdt.ChangeInfo) {
 	s.actors = append(s.actors, docActor{actor: c.Actor, seq: c.Seq, maxOp: c.MaxOp})
 }
 
-func contains(hashes []crdt.Hash, h crdt.Hash) bool {
-	for _, x := range hashes {
-		if x == h {
-			return true
-		}
-	}
-	return false
-}
-
 // sameHashes reports whether a and b hold the same hashes in any order.
-func sameHashes(a, b []crdt.Hash) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for _, h := range a {
-		if !contains(b, h) {
-			return false
-		}
-	}
-	return true
+func sameHashes(a, b []crdt.Hash) bool { return len(a) == len(b) && containsAll(b, a) }
+
+// containsAll reports whether all holds every one of some.
+func containsAll(all, some []crdt.Hash) bool {
+	return !slices.ContainsFunc(some, func(h crdt.Hash) bool { return !slices.Contains(all, h) })
 }
 
 func (s *docState) encode() []byte {

@@ -136,25 +136,20 @@ func (s *Store) docState(k DocKey) (*docState, error) {
 
 // changeMaxOp finds an applied change by its hash. Dependencies are nearly
 // always recent, so it looks from the latest change back.
-func (s *Store) changeMaxOp(k DocKey, h crdt.Hash) (uint64, bool) {
+func (s *Store) changeMaxOp(k DocKey, h crdt.Hash) (maxOp uint64, found bool, err error) {
 	prefix := append(keyDoc(tableChange, k), 0)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
 	if err != nil {
-		panic(fmt.Sprintf("store: iterate: %v", err)) // only on misuse or a closed store
+		return 0, false, fmt.Errorf("read changes of %s: %w", k, err)
 	}
-	defer func() { _ = it.Close() }()
-	for ok := it.Last(); ok; ok = it.Prev() {
+	for ok := it.Last(); ok && !found; ok = it.Prev() {
 		d := decoder{b: it.Value()}
 		if d.hash() == h {
 			d.ref()
-			return d.uvarint(), true
+			maxOp, found = d.uvarint(), true
 		}
 	}
-	if err := it.Error(); err != nil {
-		// Apply must not take "cannot read" for "not there".
-		panic(fmt.Sprintf("store: read changes of %s: %v", k, err))
-	}
-	return 0, false
+	return maxOp, found, errors.Join(it.Error(), it.Close())
 }
 
 // Changes is a document's applied history.

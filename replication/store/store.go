@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -36,10 +35,16 @@ type Config struct {
 	CacheBytes int64
 	// MemTableBytes bounds one memtable; zero means 8 MiB.
 	MemTableBytes uint64
-	Logger        *slog.Logger
+	// Fatal is called when the disk can no longer be trusted; it must end the
+	// process. Nil panics.
+	Fatal  func(error)
+	Logger *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
+	if c.Fatal == nil {
+		c.Fatal = func(err error) { panic(err) } //nolint:forbidigo // nothing may go on over a broken disk
+	}
 	if c.FS == nil {
 		c.FS = vfs.Default
 	}
@@ -94,7 +99,7 @@ func Open(cfg Config) (*Store, error) {
 	defer cache.Unref()
 	db, err := pebble.Open(cfg.Dir, &pebble.Options{
 		FS: cfg.FS, Cache: cache, DisableWAL: true, MemTableSize: cfg.MemTableBytes,
-		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger},
+		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, cfg.Fatal},
 	})
 	if err != nil {
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
@@ -321,9 +326,11 @@ func (s *Store) scan(prefix []byte, f func(key, value []byte) error) error {
 	return errors.Join(err, it.Error(), it.Close())
 }
 
-// pebbleLogger passes Pebble's messages on at debug level; a fatal one ends
-// the process, since the store may no longer be trusted.
-type pebbleLogger struct{ l *slog.Logger }
+// pebbleLogger passes Pebble's messages on at debug level.
+type pebbleLogger struct {
+	l     *slog.Logger
+	fatal func(error)
+}
 
 func (p pebbleLogger) Infof(format string, args ...any) {
 	p.l.Debug("pebble", "msg_text", fmt.Sprintf(format, args...))
@@ -334,7 +341,5 @@ func (p pebbleLogger) Errorf(format string, args ...any) {
 }
 
 func (p pebbleLogger) Fatalf(format string, args ...any) {
-	p.l.Error("pebble_fatal", "err", fmt.Sprintf(format, args...))
-	fmt.Fprintf(os.Stderr, "tiermesh: storage error: "+format+"\n", args...)
-	os.Exit(1)
+	p.fatal(fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...))
 }

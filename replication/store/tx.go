@@ -26,6 +26,8 @@ type Tx struct {
 	keys    map[string][]byte
 	records uint64
 	refused uint64
+	// broken is the first error of a read inside a judgement.
+	broken error
 	// incarnation is zero while unchanged.
 	incarnation uint32
 }
@@ -118,8 +120,9 @@ func (t *Tx) checkAppend(w *docWork, author crdt.Author, it Item) (crdt.ChangeIn
 	if err != nil {
 		return crdt.ChangeInfo{}, fmt.Errorf("%w: %s: %w", ErrBadChange, w.key, err)
 	}
-	if !sameHashes(c.Deps, it.Base) {
-		return crdt.ChangeInfo{}, fmt.Errorf("%w: %s: dependencies are not the base", ErrBadChange, w.key)
+	// Automerge also names the actor's previous change, which a head covers.
+	if !containsAll(c.Deps, it.Base) {
+		return crdt.ChangeInfo{}, fmt.Errorf("%w: %s: dependencies leave out the base", ErrBadChange, w.key)
 	}
 	return c, nil
 }
@@ -136,7 +139,11 @@ func (t *Tx) judge(w *docWork, author crdt.Author, raw []byte) (crdt.ChangeInfo,
 	if !author.Owns(c.Actor) {
 		return crdt.ChangeInfo{}, errForeignActor
 	}
-	return c.Info(), change.Fit(c, fitState{t, w})
+	misfit := change.Fit(c, fitState{t, w})
+	if t.broken != nil {
+		return crdt.ChangeInfo{}, t.broken
+	}
+	return c.Info(), misfit
 }
 
 // Range is a verified run of another author's chain.
@@ -248,6 +255,8 @@ func (t *Tx) settleOne(w *docWork, p ref) (gone bool, err error) {
 	}
 	info, err := t.judge(w, p.author, rec.Body)
 	switch {
+	case t.broken != nil:
+		return false, t.broken
 	case errors.Is(err, change.ErrMissingDeps):
 		return false, nil
 	case err != nil:
@@ -351,7 +360,12 @@ func (f fitState) MaxOp(h crdt.Hash) (uint64, bool) {
 			return x.maxOp, true
 		}
 	}
-	return f.t.s.changeMaxOp(f.w.key, h)
+	maxOp, found, err := f.t.s.changeMaxOp(f.w.key, h)
+	if err != nil {
+		// Apply must not take "cannot read" for "not there".
+		f.t.broken = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return maxOp, found
 }
 
 // Actor implements [change.State].

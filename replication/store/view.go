@@ -134,7 +134,8 @@ func (s *Store) Index(q IndexQuery) ([]IndexHit, error) {
 		if q.Descending {
 			opts.UpperBound = at
 		} else {
-			opts.LowerBound = append(at, 0)
+			at = append(at, 0) // behind it
+			opts.LowerBound = at
 		}
 	}
 	it, err := s.db.NewIter(opts)

@@ -122,13 +122,14 @@ func (d *player) checkView(k store.DocKey) error {
 	var first []byte
 	for i, site := range d.cluster.Topology().Audience(k.Stream) {
 		v, err := d.cluster.Node(site).Views().View(k)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		missing := errors.Is(err, store.ErrNotFound)
+		if err != nil && !missing {
 			return err
 		}
 		if i == 0 {
 			first = v.JSON
 		}
-		if err != nil || string(v.JSON) != string(first) {
+		if missing || string(v.JSON) != string(first) {
 			d.table.Diverged++
 			d.p.Line(fmt.Sprintf("DIVERGED: %s at %s", k, site))
 			return nil

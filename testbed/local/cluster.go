@@ -247,7 +247,7 @@ func (c *Cluster) Crash(id tiers.SiteID) error {
 	}
 	err := n.Crash()
 	s.stop()
-	<-s.done
+	err = errors.Join(err, <-s.done)
 	s.gate = nil
 	return err
 }

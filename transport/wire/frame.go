@@ -43,7 +43,7 @@ var shared = sync.OnceValue(func() codec {
 	zdec, err4 := zstd.NewReader(nil, zstd.WithDecoderMaxMemory(FrameBytesMax), zstd.WithDecoderMaxWindow(FrameBytesMax),
 		zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 	if err := errors.Join(err, err2, err3, err4); err != nil {
-		panic(fmt.Sprintf("wire: codec options: %v", err))
+		panic(fmt.Sprintf("wire: codec options: %v", err)) //nolint:forbidigo // a mistake in this file
 	}
 	return codec{enc, dec, zenc, zdec}
 })
