@@ -1,0 +1,373 @@
+package transport_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"go.uber.org/goleak"
+
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/transport"
+	"github.com/tiermesh/tiermesh/transport/identity"
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type federation struct {
+	t  *testing.T
+	ca *identity.CA
+}
+
+func newFederation(t *testing.T, name string) federation {
+	t.Helper()
+	dir := t.TempDir()
+	if err := identity.InitCA(dir, name, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	ca, err := identity.OpenCA(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return federation{t, ca}
+}
+
+func (f federation) credentials(site tiers.SiteID) *identity.Credentials {
+	f.t.Helper()
+	dir := f.t.TempDir()
+	if err := f.ca.Issue(identity.IssueConfig{ID: identity.ID{Federation: f.ca.Federation, Site: site, Node: 1}, OutDir: dir, Now: time.Now()}); err != nil {
+		f.t.Fatal(err)
+	}
+	c, err := identity.Load(dir)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return c
+}
+
+func (f federation) endpoint(site tiers.SiteID) *transport.Endpoint {
+	f.t.Helper()
+	conn, err := transport.ListenUDP("127.0.0.1:0")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	e, err := transport.Open(transport.Config{Conn: conn, Credentials: f.credentials(site), Handshake: 3 * time.Second})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+func limited(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// pair links a child to its parent.
+func pair(t *testing.T) (child, parent *transport.Link) {
+	t.Helper()
+	f := newFederation(t, "cq")
+	up, down := f.endpoint("500000"), f.endpoint("500101")
+	accepted := make(chan *transport.Link, 1)
+	go func() { // ends with the accept
+		l, err := up.Accept(limited(t))
+		if err != nil {
+			t.Error(err)
+		}
+		accepted <- l
+	}()
+	child, err := down.Dial(limited(t), up.Addr().String(), "500000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The parent sees the link when the child first says something.
+	if _, err := child.Send(limited(t), 0, &wire.Proof{}); err != nil {
+		t.Fatal(err)
+	}
+	parent = <-accepted
+	if _, _, err := parent.Recv(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	return child, parent
+}
+
+func TestIdentitiesAndCounts(t *testing.T) {
+	child, parent := pair(t)
+	if child.Peer().Site != "500000" || parent.Peer().Site != "500101" {
+		t.Errorf("peers %s and %s", child.Peer(), parent.Peer())
+	}
+	const n = 200
+	for i := range n {
+		if _, err := parent.Send(limited(t), tiers.Lane(i%tiers.LaneCount), &wire.Proof{Streams: uint64(i)}); err != nil {
+			t.Fatal(err)
+		}
+		if i%3 != 0 {
+			continue
+		}
+		if _, _, err := child.Recv(limited(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := child.Stats(); s.SentBytes == 0 || s.ReceivedBytes == 0 || child.RTT() <= 0 {
+		t.Errorf("%+v, round trip %s", s, child.RTT())
+	}
+}
+
+// TestLaneOrder: messages of one lane arrive in order, whatever the others do.
+func TestLaneOrder(t *testing.T) {
+	child, parent := pair(t)
+	const n = 100
+	for lane := range tiers.Lane(tiers.LaneCount) {
+		go func() { // ends when all is sent
+			for i := range n {
+				if _, err := child.Send(limited(t), lane, &wire.Bye{Code: wire.Code(lane), Reason: fmt.Sprint(i)}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+	}
+	next := [tiers.LaneCount]int{}
+	for range n * tiers.LaneCount {
+		m, _, err := parent.Recv(limited(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := m.(*wire.Bye)
+		if b.Reason != fmt.Sprint(next[b.Code]) {
+			t.Fatalf("lane %d: %s after %d", b.Code, b.Reason, next[b.Code]-1)
+		}
+		next[b.Code]++
+	}
+}
+
+// TestUrgentOvertakes: a bulk lane that nobody reads is held back by flow
+// control; an urgent message passes it.
+func TestUrgentOvertakes(t *testing.T) {
+	child, parent := pair(t)
+	ctx, stop := context.WithCancel(limited(t))
+	done := make(chan int, 1)
+	go func() { // ends with the link
+		sent := 0
+		for ; sent < 1000; sent++ {
+			big := &wire.Unknown{FrameType: 200, Payload: noise(sent, 256<<10)}
+			if _, err := child.Send(ctx, 5, big); err != nil {
+				break
+			}
+		}
+		done <- sent
+	}()
+	if _, _, err := parent.Recv(limited(t)); err != nil { // bulk flows
+		t.Fatal(err)
+	}
+	if _, err := child.Send(limited(t), 0, &wire.Proof{Streams: 7}); err != nil {
+		t.Fatal(err)
+	}
+	before := 0
+	for {
+		m, _, err := parent.Recv(limited(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, ok := m.(*wire.Proof); ok && p.Streams == 7 {
+			break
+		}
+		before++
+	}
+	if before > 64 {
+		t.Errorf("%d bulk messages came first", before)
+	}
+	stop()
+	if sent := <-done; sent == 1000 {
+		t.Error("250 MB were sent to a peer that read a few")
+	}
+}
+
+// noise does not compress.
+func noise(seed, n int) []byte {
+	b := make([]byte, n)
+	x := uint64(seed)*2862933555777941757 + 3037000493
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = byte(x)
+	}
+	return b
+}
+
+func TestCloseSaysWhy(t *testing.T) {
+	child, parent := pair(t)
+	if err := parent.Close(wire.CodeAudience, "not for "+strings.Repeat("you ", 300)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := child.Recv(limited(t))
+	var closed *transport.ClosedError
+	if !errors.As(err, &closed) || !closed.Remote || closed.Code != wire.CodeAudience || !strings.HasPrefix(closed.Reason, "not for you") {
+		t.Fatalf("child: %v", err)
+	}
+	if !errors.Is(err, transport.ErrClosed) || !strings.Contains(err.Error(), "the peer: audience") {
+		t.Errorf("child: %v", err)
+	}
+	_, err = parent.Send(limited(t), 0, &wire.Proof{})
+	if !errors.As(err, &closed) || closed.Remote || closed.Code != wire.CodeAudience {
+		t.Errorf("parent: %v", err)
+	}
+	if err := parent.Close(wire.CodeOK, "again"); err != nil {
+		t.Errorf("second close: %v", err)
+	}
+}
+
+func TestDialRefusals(t *testing.T) {
+	f := newFederation(t, "cq")
+	up, down := f.endpoint("500000"), f.endpoint("500101")
+	go func() { // ends with the endpoint
+		for {
+			l, err := up.Accept(context.Background())
+			if errors.Is(err, transport.ErrClosed) {
+				return
+			}
+			if err == nil {
+				_ = l.Close(wire.CodeOK, "")
+			}
+		}
+	}()
+	if _, err := down.Dial(limited(t), up.Addr().String(), "500102"); !errors.Is(err, transport.ErrPeerSite) || !strings.Contains(err.Error(), "500102") {
+		t.Errorf("another site answers: %v", err)
+	}
+	if _, err := newFederation(t, "other").endpoint("500101").Dial(limited(t), up.Addr().String(), "500000"); !errors.Is(err, identity.ErrFederation) {
+		t.Errorf("another federation: %v", err)
+	}
+	if _, err := newFederation(t, "cq").endpoint("500101").Dial(limited(t), up.Addr().String(), "500000"); !errors.Is(err, identity.ErrUntrusted) {
+		t.Errorf("another authority: %v", err)
+	}
+	if _, err := down.Dial(limited(t), "nowhere", "500000"); err == nil {
+		t.Error("an address without a port passes")
+	}
+	if err := up.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := up.Accept(limited(t)); !errors.Is(err, transport.ErrClosed) {
+		t.Errorf("accept after close: %v", err)
+	}
+}
+
+func TestListenRefusals(t *testing.T) {
+	conn, err := transport.ListenUDP("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	addr := conn.LocalAddr().String()
+	if _, err := transport.ListenUDP(addr); !errors.Is(err, transport.ErrBusyPort) || !strings.Contains(err.Error(), addr) {
+		t.Errorf("port in use: %v", err)
+	}
+	if _, err := transport.ListenUDP("127.0.0.1:http:1"); !errors.Is(err, transport.ErrConfig) {
+		t.Errorf("no address: %v", err)
+	}
+	for name, cfg := range map[string]transport.Config{
+		"no socket":         {Credentials: &identity.Credentials{}},
+		"no credentials":    {Conn: conn},
+		"negative time-out": {Conn: conn, Credentials: &identity.Credentials{}, Idle: -1},
+	} {
+		if _, err := transport.Open(cfg); !errors.Is(err, transport.ErrConfig) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestGarbageClosesLink: a peer with a valid certificate that does not keep to
+// the protocol loses the link, is told why, and harms nobody else.
+func TestGarbageClosesLink(t *testing.T) {
+	frame, err := wire.Append(nil, &wire.Proof{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		streams [][]byte
+		want    string
+	}{
+		"unknown lane":      {[][]byte{{9}}, "lane 9"},
+		"lane opened twice": {[][]byte{append([]byte{1}, frame...), append([]byte{1}, frame...)}, "lane 1"},
+		"random bytes":      {[][]byte{append([]byte{0}, noise(1, 4096)...)}, "wire"},
+		"huge frame":        {[][]byte{{0, 0xff, 0xff, 0xff, 0xff}}, "too large"},
+		"no CBOR":           {[][]byte{{0, 0, 0, 0, 3, 4, 0, 0xff}}, "malformed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFederation(t, "cq")
+			up := f.endpoint("500000")
+			conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			raw := &quic.Transport{Conn: conn}
+			defer func() { _ = raw.Close() }()
+			peer, err := raw.Dial(limited(t), up.Addr(), f.credentials("500101").TLS("tiermesh/1"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, b := range row.streams {
+				s, err := peer.OpenUniStream()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.Write(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l, err := up.Accept(limited(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for err == nil {
+				_, _, err = l.Recv(limited(t))
+			}
+			var closed *transport.ClosedError
+			if !errors.As(err, &closed) || closed.Remote || closed.Code != wire.CodeProtocol || !strings.Contains(closed.Reason, row.want) {
+				t.Errorf("%v, want a protocol error with %q", err, row.want)
+			}
+			select {
+			case <-peer.Context().Done():
+			case <-limited(t).Done():
+				t.Fatal("the peer is not told")
+			}
+			var app *quic.ApplicationError
+			if !errors.As(context.Cause(peer.Context()), &app) || wire.Code(app.ErrorCode) != wire.CodeProtocol {
+				t.Errorf("the peer hears %v", context.Cause(peer.Context()))
+			}
+		})
+	}
+}
+
+// TestAbandonTellsNobody: an endpoint that ends as a killed process does sends
+// no goodbye.
+func TestAbandonTellsNobody(t *testing.T) {
+	f := newFederation(t, "cq")
+	up, down := f.endpoint("500000"), f.endpoint("500101")
+	go func() { _, _ = up.Accept(limited(t)) }() // ends with the link
+	l, err := down.Dial(limited(t), up.Addr().String(), "500000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Send(limited(t), 0, &wire.Proof{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := up.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(limited(t), 300*time.Millisecond)
+	defer cancel()
+	if _, _, err := l.Recv(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the peer of an abandoned endpoint heard %v", err)
+	}
+}
