@@ -1,0 +1,305 @@
+package federation_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/federation"
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+// world runs sessions between naive sites: a store is a slice of records per
+// chain, a link is a queue per direction, and time passes by ticks.
+type world struct {
+	topology *tiers.Topology
+	keys     map[tiers.SiteID]ed25519.PrivateKey
+	sites    map[tiers.SiteID]*naiveSite
+	links    map[[2]tiers.SiteID]*link
+	trace    func(format string, args ...any)
+	cfg      federation.Config
+	closed   []string // why sessions ended by themselves
+}
+
+// naiveSite holds every record it has, by chain, in order.
+type naiveSite struct {
+	id          tiers.SiteID
+	incarnation uint32
+	records     map[crdt.ChainID][][]byte
+	// ends are the sequence numbers at which the site holds a checkpoint.
+	ends map[crdt.ChainID][]uint64
+}
+
+// link is a live link: the session at each end and what is on its way there.
+type link struct {
+	ends   [2]tiers.SiteID
+	s      [2]*federation.Session
+	queue  [2][tiers.LaneCount][]wire.Message // towards ends[i]
+	ingest [2][]federation.Range
+	slow   bool // ingests wait for "stored"
+	batchB int  // bytes of records sent
+}
+
+func newWorld(rows string) (*world, error) {
+	w := &world{
+		keys: map[tiers.SiteID]ed25519.PrivateKey{}, sites: map[tiers.SiteID]*naiveSite{},
+		links: map[[2]tiers.SiteID]*link{}, trace: func(string, ...any) {},
+	}
+	doc := tiers.TopologyDoc{Federation: "cq", Version: 1}
+	for line := range strings.Lines(rows) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		s := tiers.Site{ID: tiers.SiteID(f[0]), Tier: tiers.Tier(len(f))}
+		if len(f) > 1 {
+			s.Parent = tiers.SiteID(f[len(f)-1])
+		}
+		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(len(doc.Sites) + 1)}, ed25519.SeedSize))
+		s.Key = key.Public().(ed25519.PublicKey)
+		w.keys[s.ID] = key
+		w.sites[s.ID] = &naiveSite{id: s.ID, incarnation: 1, records: map[crdt.ChainID][][]byte{}, ends: map[crdt.ChainID][]uint64{}}
+		doc.Sites = append(doc.Sites, s)
+	}
+	var err error
+	w.topology, err = tiers.NewTopology(doc)
+	return w, err
+}
+
+func (s *naiveSite) head(c crdt.ChainID) crdt.Head {
+	h := c.Origin()
+	for _, r := range s.records[c] {
+		h = h.Next(r)
+	}
+	return h
+}
+
+func (s *naiveSite) vectors() map[tiers.StreamID]crdt.Vector {
+	out := map[tiers.StreamID]crdt.Vector{}
+	for c := range s.records {
+		if out[c.Stream] == nil {
+			out[c.Stream] = crdt.Vector{}
+		}
+		out[c.Stream][c.Author] = s.head(c)
+	}
+	return out
+}
+
+// write appends one record of a site to a stream and tells its sessions.
+func (w *world) write(site tiers.SiteID, stream tiers.StreamID, body string) {
+	s := w.sites[site]
+	c := crdt.ChainID{Stream: stream, Author: crdt.Author{Site: site, Incarnation: s.incarnation}}
+	rec := crdt.Record{Kind: crdt.RecordChange, Time: crdt.HybridTime(len(s.records[c])+1) << 16, Doc: "event:e", Body: []byte(body)}
+	s.records[c] = append(s.records[c], rec.AppendTo(nil))
+	w.grew(site, c)
+}
+
+func (w *world) grew(site tiers.SiteID, c crdt.ChainID) {
+	head := w.sites[site].head(c)
+	for _, l := range w.sortedLinks() {
+		for i, end := range l.ends {
+			if end == site {
+				l.s[i].Local(c, head)
+			}
+		}
+	}
+}
+
+func (w *world) sortedLinks() []*link {
+	var out []*link
+	for _, k := range slices.SortedFunc(maps.Keys(w.links), func(a, b [2]tiers.SiteID) int { return slices.Compare(a[:], b[:]) }) {
+		out = append(out, w.links[k])
+	}
+	return out
+}
+
+// connect starts a session between two sites; both ends say hello.
+func (w *world) connect(a, b tiers.SiteID) *link {
+	l := &link{ends: [2]tiers.SiteID{a, b}}
+	for i, self := range l.ends {
+		cfg := w.cfg
+		cfg.Topology, cfg.Self, cfg.Peer, cfg.Node, cfg.Incarnation = w.topology, self, l.ends[1-i], 1, w.sites[self].incarnation
+		l.s[i] = federation.New(cfg, w.sites[self].vectors())
+	}
+	w.links[l.ends] = l
+	w.drain(l)
+	return l
+}
+
+func (w *world) cut(l *link) { delete(w.links, l.ends) }
+
+// drain carries out what both sessions ask for. It returns false when one of
+// them closed the link.
+func (w *world) drain(l *link) bool {
+	for again := true; again; {
+		again = false
+		for i := range l.s {
+			r := l.s[i].Ready()
+			site := w.sites[l.ends[i]]
+			for _, a := range r.Alarms {
+				w.trace("%s alarm: %s", site.id, a)
+			}
+			for _, m := range r.Send {
+				w.trace("%s > %s lane %d: %s", site.id, l.ends[1-i], m.Lane, describe(m.Message))
+				if b, ok := m.Message.(*wire.Batch); ok {
+					l.batchB += len(bytes.Join(b.Records, nil))
+				}
+				l.queue[1-i][m.Lane] = append(l.queue[1-i][m.Lane], m.Message)
+			}
+			for _, load := range r.Loads {
+				w.load(l.s[i], site, load)
+				again = true
+			}
+			l.ingest[i] = append(l.ingest[i], r.Ingests...)
+			if !l.slow {
+				again = w.store(l, i) || again
+			}
+			if r.RolledBack != nil {
+				w.trace("%s rolled back: %s holds %s up to %d", site.id, l.ends[1-i], r.RolledBack.Chain, r.RolledBack.Head.Seq)
+			}
+			if r.Close != nil {
+				w.trace("%s closes: %s: %s", site.id, r.Close.Code, r.Close.Reason)
+				w.closed = append(w.closed, string(site.id)+": "+r.Close.Reason)
+				w.cut(l)
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// load answers a Load as the driver does: up to the byte limit, ending where
+// the site holds or can make a checkpoint.
+func (w *world) load(s *federation.Session, site *naiveSite, load federation.Load) {
+	all := site.records[load.Chain]
+	first, size := load.First, 0
+	last := first - 1
+	head := load.Chain.Origin()
+	for i := range int(first) - 1 {
+		head = head.Next(all[i])
+	}
+	prev := head.Hash
+	own := load.Chain.Author.Site == site.id && load.Chain.Author.Incarnation == site.incarnation
+	best, bestHead := uint64(0), crdt.Head{}
+	for last < load.Last && (size < load.Bytes || best == 0) {
+		last++
+		size += len(all[last-1])
+		head = head.Next(all[last-1])
+		if own || slices.Contains(site.ends[load.Chain], last) {
+			best, bestHead = last, head
+		}
+	}
+	if best == 0 {
+		s.NotLoaded(load.Chain)
+		return
+	}
+	s.Loaded(load.Chain, prev, first, all[first-1:best], w.checkpoint(load.Chain, bestHead))
+}
+
+// checkpoint signs as the author, whose signature a relay would have kept.
+func (w *world) checkpoint(c crdt.ChainID, head crdt.Head) crdt.Checkpoint {
+	cp, err := crdt.SignCheckpoint(crdt.Ed25519Signer(w.keys[c.Author.Site]), c, head, 1)
+	if err != nil {
+		panic(err)
+	}
+	return cp
+}
+
+// store makes what end i received durable, as its Raft group would.
+func (w *world) store(l *link, i int) bool {
+	work := l.ingest[i]
+	l.ingest[i] = nil
+	site := w.sites[l.ends[i]]
+	for _, r := range work {
+		have := uint64(len(site.records[r.Chain]))
+		switch end := r.First + uint64(len(r.Records)) - 1; {
+		case r.First > have+1:
+			l.s[i].Ingested(r, fmt.Errorf("gap: %d after %d", r.First, have))
+			continue
+		case end > have:
+			site.records[r.Chain] = append(site.records[r.Chain], r.Records[have+1-r.First:]...)
+			site.ends[r.Chain] = append(site.ends[r.Chain], end)
+		}
+		l.s[i].Ingested(r, nil)
+		w.grew(site.id, r.Chain)
+	}
+	return len(work) > 0
+}
+
+// deliver hands the next message over to end i, of the most urgent lane.
+func (w *world) deliver(l *link, i int) bool {
+	for lane := range l.queue[i] {
+		if q := l.queue[i][lane]; len(q) > 0 {
+			l.queue[i][lane] = q[1:]
+			l.s[i].Step(q[0])
+			w.drain(l)
+			return true
+		}
+	}
+	return false
+}
+
+// run delivers everything on every link until nothing moves.
+func (w *world) run() {
+	for moved := true; moved; {
+		moved = false
+		for _, l := range w.sortedLinks() {
+			if !w.drain(l) {
+				moved = true
+				continue
+			}
+			for i := range l.ends {
+				moved = w.deliver(l, i) || moved
+			}
+		}
+	}
+}
+
+// tick lets time pass on every link.
+func (w *world) tick(n int) {
+	for range n {
+		for _, l := range w.sortedLinks() {
+			for i := range l.s {
+				l.s[i].Tick()
+			}
+			w.drain(l)
+		}
+		w.run()
+	}
+}
+
+// describe renders a message for a script's output.
+func describe(m wire.Message) string {
+	switch m := m.(type) {
+	case *wire.Hello:
+		return fmt.Sprintf("hello from %s, incarnation %d, %d streams", m.Site, m.Incarnation, len(m.Streams))
+	case *wire.Vectors:
+		var parts []string
+		for _, s := range m.Streams {
+			part := fmt.Sprintf("%s/%s {", s.Site, s.Class)
+			for i, h := range s.Heads {
+				if i > 0 {
+					part += " "
+				}
+				part += fmt.Sprintf("%s@%d:%d", h.Author, h.Incarnation, h.Seq)
+			}
+			parts = append(parts, part+"}")
+		}
+		return "vectors " + strings.Join(parts, ", ")
+	case *wire.Batch:
+		return fmt.Sprintf("batch %s/%s by %s@%d: %d to %d", m.Chain.Site, m.Chain.Class, m.Chain.Author, m.Chain.Incarnation, m.First, m.Checkpoint.Seq)
+	case *wire.Ack:
+		return fmt.Sprintf("ack %s/%s by %s@%d: %d", m.Chain.Site, m.Chain.Class, m.Chain.Author, m.Chain.Incarnation, m.Seq)
+	case *wire.Proof:
+		return fmt.Sprintf("proof of %d streams", m.Streams)
+	case *wire.Bye:
+		return fmt.Sprintf("bye: %s: %s", m.Code, m.Reason)
+	default:
+		return fmt.Sprintf("message of type %d", m.Type())
+	}
+}
