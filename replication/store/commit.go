@@ -19,18 +19,25 @@ const (
 )
 
 // putCheckpoint stores the checkpoint at the end of an ingested range, and
-// drops the one before it when its own predecessor is near enough.
+// drops the one before it when its own predecessor is near enough. What is kept
+// follows from the ranges alone, not from how many of them share a Tx.
 func (t *Tx) putCheckpoint(c crdt.Checkpoint) error {
 	st := t.chain(c.Chain)
-	last, err := t.s.checkpointsBefore(c.Chain, c.Head.Seq, 2)
-	if err != nil {
-		return err
+	last, known := t.checkpoints[c.Chain]
+	if !known {
+		var err error
+		if last, err = t.s.checkpointsBefore(c.Chain, c.Head.Seq, 2); err != nil {
+			return err
+		}
 	}
 	if len(last) == 2 && c.Head.Seq-last[1].seq <= checkpointRecords && st.bytes-last[1].bytes <= checkpointBytes {
 		if err := t.batch.Delete(keySeq(tableCheckpoint, c.Chain, last[0].seq), nil); err != nil {
 			return err
 		}
+		last = last[1:]
 	}
+	kept := []checkpointAt{{seq: c.Head.Seq, bytes: st.bytes, checkpoint: c}}
+	t.checkpoints[c.Chain] = append(kept, last[:min(len(last), 1)]...)
 	v := append([]byte(nil), c.Head.Hash[:]...)
 	v = binary.BigEndian.AppendUint64(v, uint64(c.TimeMS))
 	v = binary.BigEndian.AppendUint64(v, st.bytes)

@@ -17,15 +17,18 @@ import (
 // package's Err sentinels other than ErrCorrupt) leaves the Tx as it was; any
 // other error is a storage error, after which the process must end.
 type Tx struct {
-	s       *Store
-	batch   *pebble.Batch
-	limits  change.Limits
-	chains  map[crdt.ChainID]chainState
-	docs    map[DocKey]*docWork
-	bodies  map[crdt.ChainID]map[uint64][]byte
-	keys    map[string][]byte
-	records uint64
-	refused uint64
+	s      *Store
+	batch  *pebble.Batch
+	limits change.Limits
+	chains map[crdt.ChainID]chainState
+	docs   map[DocKey]*docWork
+	bodies map[crdt.ChainID]map[uint64][]byte
+	keys   map[string][]byte
+	// checkpoints are the last two of each chain that the Tx adds to, the
+	// latest first.
+	checkpoints map[crdt.ChainID][]checkpointAt
+	records     uint64
+	refused     uint64
 	// broken is the first error of a read inside a judgement.
 	broken error
 	// incarnation is zero while unchanged.
@@ -48,6 +51,7 @@ func (s *Store) Begin() *Tx {
 		s: s, batch: s.db.NewBatch(), limits: change.DefaultLimits(),
 		chains: map[crdt.ChainID]chainState{}, docs: map[DocKey]*docWork{},
 		bodies: map[crdt.ChainID]map[uint64][]byte{}, keys: map[string][]byte{},
+		checkpoints: map[crdt.ChainID][]checkpointAt{},
 	}
 }
 

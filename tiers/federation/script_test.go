@@ -289,4 +289,3 @@ func (p *script) batch(t *testing.T, d *datadriven.TestData) wire.Message {
 	}
 	return b
 }
-
