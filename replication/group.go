@@ -83,6 +83,10 @@ type Group struct {
 	watch sync.WaitGroup
 	stop  chan struct{}
 
+	ending sync.Once
+	endErr error
+	gate   sync.RWMutex // held to propose; taken whole to let nobody in any more
+
 	mu     sync.Mutex // guards the fields below
 	term   leadership
 	lead   chan struct{} // closed and replaced when term changes
@@ -300,16 +304,21 @@ func (g *Group) Close() error { return g.end(g.store.Close) }
 func (g *Group) Abandon() error { return g.end(g.store.Abandon) }
 
 func (g *Group) end(closeStore func() error) error {
-	g.mu.Lock()
-	if g.closed {
+	g.ending.Do(func() {
+		// Raft never answers what is in its queue when it shuts down. So nobody
+		// is let in any more, and a barrier behind the last one in shows that the
+		// queue is empty: Raft answers it as leader or refuses it as follower.
+		g.gate.Lock()
+		g.mu.Lock()
+		g.closed = true
 		g.mu.Unlock()
-		return nil
-	}
-	g.closed = true
-	g.mu.Unlock()
-	close(g.stop)
-	err := g.raft.Shutdown().Error()
-	g.watch.Wait()
-	// Raft's goroutines use both until Shutdown returned.
-	return errors.Join(err, g.log.Close(), closeStore())
+		g.gate.Unlock()
+		close(g.stop)
+		g.watch.Wait() // it waits for barriers, too
+		_ = g.raft.Barrier(0).Error()
+		err := g.raft.Shutdown().Error()
+		// Raft's goroutines use both until Shutdown returned.
+		g.endErr = errors.Join(err, g.log.Close(), closeStore())
+	})
+	return g.endErr
 }

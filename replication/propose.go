@@ -87,9 +87,12 @@ func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
 	if err != nil {
 		return outcome{}, fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
-	future := g.raft.Apply(data, 0)
+	future, err := g.enqueue(data)
+	if err != nil {
+		return outcome{}, err
+	}
 	done := make(chan error, 1)
-	// Ends when Raft answers, which Shutdown forces.
+	// Ends when Raft answers, which Close waits for.
 	go func() { done <- future.Error() }()
 	select {
 	case err = <-done:
@@ -107,6 +110,19 @@ func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
 		return outcome{}, fmt.Errorf("%w: no response", ErrUnknown)
 	}
 	return o, o.err()
+}
+
+// enqueue puts an entry into Raft's queue, unless the group is closing.
+func (g *Group) enqueue(data []byte) (raft.ApplyFuture, error) {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	g.mu.Lock()
+	closed := g.closed
+	g.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	return g.raft.Apply(data, 0), nil
 }
 
 // newRaftLogger passes Raft's warnings and errors to the injected logger.

@@ -9,7 +9,7 @@
 //
 // One goroutine (the FSM) writes through [Store.Begin] and [Tx.Commit]; view
 // workers write through [Store.PutView]; everybody else reads. All methods of
-// [Store] are safe for concurrent use.
+// [Store] are safe for concurrent use; none may be called once Close was.
 //
 // # Durability
 //

@@ -76,6 +76,7 @@ var Owners = []Owner{
 
 // TestOnly lists the modules that test files may import besides.
 var TestOnly = []string{
+	"github.com/anishathalye/porcupine",
 	"github.com/cockroachdb/datadriven",
 	"github.com/rogpeppe/go-internal",
 	"go.uber.org/goleak",

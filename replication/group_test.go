@@ -1,0 +1,463 @@
+package replication_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+	"go.uber.org/goleak"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/engine"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+var stream = tiers.StreamID{Site: "500101001", Class: tiers.ClassRoutine}
+
+func config(t *testing.T, dir string) replication.Config {
+	t.Helper()
+	return replication.Config{
+		Dir: dir, Federation: "cq", Site: "500101001", Node: 1, Now: time.Now, Random: rand.Reader,
+		Fatal: func(err error) { t.Errorf("fatal: %v", err) },
+	}
+}
+
+func open(t *testing.T, dir string) *replication.Group {
+	t.Helper()
+	g, err := replication.Open(config(t, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Lead(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func limited(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// item is one change to a document on the given history.
+func item(t *testing.T, g *replication.Group, doc tiers.DocID, base *store.Changes, value string) store.Item {
+	t.Helper()
+	_, actor, err := g.Actor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := engine.New().Build(base.Raw, actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: value}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store.Item{Stream: stream, Doc: doc, Base: base.Heads, Time: g.Clock().Now(), Change: b.Raw}
+}
+
+// TestIdempotentAppend: a retry, before or after a restart, returns the first
+// result and writes nothing, also when its own items are different.
+func TestIdempotentAppend(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	first, err := g.Append(limited(t), "key-1", []store.Item{item(t, g, "event:a", &store.Changes{}, "1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if earlier, err := g.Earlier("key-2"); err != nil || earlier != nil {
+		t.Errorf("a key never used: %v, %v", earlier, err)
+	}
+	for round := range 3 {
+		again, err := g.Append(limited(t), "key-1", []store.Item{item(t, g, tiers.DocID(fmt.Sprintf("event:b%d", round)), &store.Changes{}, "2")})
+		if err != nil || len(again) != 1 || again[0] != first[0] {
+			t.Errorf("retry %d: %v, %v; want %v", round, again, err, first)
+		}
+		if earlier, err := g.Earlier("key-1"); err != nil || len(earlier) != 1 || earlier[0] != first[0] {
+			t.Errorf("earlier: %v, %v", earlier, err)
+		}
+		if n := g.Store().Counts().Records; n != 1 {
+			t.Errorf("%d records", n)
+		}
+		if round == 0 {
+			err = g.Abandon()
+		} else {
+			err = g.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		g = open(t, dir)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRejectionHasNoEffect: a rejected write says why, leaves nothing, and does
+// not use up its key.
+func TestRejectionHasNoEffect(t *testing.T) {
+	g := open(t, t.TempDir())
+	defer func() { _ = g.Close() }()
+	if _, err := g.Append(limited(t), "", []store.Item{item(t, g, "event:a", &store.Changes{}, "1")}); err != nil {
+		t.Fatal(err)
+	}
+	stale := item(t, g, "event:a", &store.Changes{}, "2")
+	if _, err := g.Append(limited(t), "key", []store.Item{stale}); !errors.Is(err, store.ErrMoved) {
+		t.Errorf("stale base: %v", err)
+	}
+	bad := stale
+	bad.Doc, bad.Change = "event:b", []byte("x")
+	if _, err := g.Append(limited(t), "key", []store.Item{bad}); !errors.Is(err, store.ErrBadChange) {
+		t.Errorf("no change: %v", err)
+	}
+	bad = stale
+	bad.Doc = "Event b"
+	if _, err := g.Append(limited(t), "key", []store.Item{bad}); !errors.Is(err, replication.ErrBadCommand) {
+		t.Errorf("bad document: %v", err)
+	}
+	if n := g.Store().Counts().Records; n != 1 {
+		t.Errorf("%d records", n)
+	}
+	if _, err := g.Append(limited(t), "key", []store.Item{item(t, g, "event:b", &store.Changes{}, "1")}); err != nil {
+		t.Errorf("the key after rejections: %v", err)
+	}
+}
+
+// TestCrashKeepsAcknowledged: writers go on while the node is killed without a
+// flush, again and again; every acknowledged write is there afterwards, once.
+func TestCrashKeepsAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	acked := map[tiers.DocID]replication.Written{}
+	unknown := map[tiers.DocID]bool{}
+	for round := range 6 {
+		g := open(t, dir)
+		var mu sync.Mutex
+		var writers sync.WaitGroup
+		var count atomic.Int64
+		for w := range 8 {
+			writers.Go(func() {
+				for i := 0; ; i++ {
+					doc := tiers.DocID(fmt.Sprintf("event:%d-%d-%d", round, w, i))
+					_, actor, err := g.Actor()
+					if err != nil {
+						return
+					}
+					b, err := engine.New().Build(nil, actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: "v"}})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					done, err := g.Append(context.Background(), string(doc), []store.Item{{Stream: stream, Doc: doc, Time: 1, Change: b.Raw}})
+					mu.Lock()
+					if err == nil {
+						acked[doc] = done[0]
+						count.Add(1)
+					} else {
+						unknown[doc] = true
+					}
+					mu.Unlock()
+					if err != nil {
+						return
+					}
+				}
+			})
+		}
+		for count.Load() < int64(50*(round+1)) {
+			<-time.After(time.Millisecond)
+		}
+		if round == 3 { // a flush in between moves the index that is replayed from
+			if err := g.Store().Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := g.Abandon(); err != nil {
+			t.Fatal(err)
+		}
+		writers.Wait()
+	}
+	g := open(t, dir)
+	defer func() { _ = g.Close() }()
+	author, _, err := g.Actor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := crdt.ChainID{Stream: stream, Author: author}
+	head := g.Store().Vector(stream)[author]
+	run, err := g.Store().ReadRun(chain, 1, head.Seq, 1<<30)
+	if err != nil || uint64(len(run.Records)) != head.Seq {
+		t.Fatalf("%d of %d records, %v", len(run.Records), head.Seq, err)
+	}
+	at, seen := chain.Origin(), map[tiers.DocID]uint64{}
+	for _, enc := range run.Records {
+		at = at.Next(enc)
+		rec, err := crdt.DecodeRecord(enc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if seen[rec.Doc] != 0 {
+			t.Errorf("%s is there twice", rec.Doc)
+		}
+		seen[rec.Doc] = at.Seq
+	}
+	if at != head {
+		t.Error("the chain does not hash to its head")
+	}
+	for doc, w := range acked {
+		if seen[doc] != w.Seq {
+			t.Errorf("acknowledged %s at %d, found at %d", doc, w.Seq, seen[doc])
+		}
+	}
+	for doc := range seen {
+		if _, ok := acked[doc]; !ok && !unknown[doc] {
+			t.Errorf("%s was never written", doc)
+		}
+	}
+	t.Logf("%d acknowledged, %d unknown, %d records", len(acked), len(unknown), len(seen))
+}
+
+// cas is one operation of the linearizability test: read the document's value,
+// or write a value on top of one that was read.
+type cas struct {
+	write    bool
+	old, new string
+}
+
+// result is what an operation came to.
+type result struct {
+	value   string // of a read
+	ok      bool   // of a write: done or rejected
+	unknown bool
+}
+
+// register is the sequential model of a document as a compare-and-set register.
+var register = porcupine.Model{
+	Init: func() any { return "" },
+	Step: func(state, input, output any) (bool, any) {
+		in, out, now := input.(cas), output.(result), state.(string)
+		switch {
+		case !in.write:
+			return out.value == now, now
+		case out.unknown:
+			return false, now // settle decides on these before the check
+		case out.ok:
+			return in.old == now, in.new
+		default:
+			return in.old != now, now
+		}
+	},
+}
+
+// TestLinearizable: concurrent clients of one document, and a node that is
+// killed under them, give a history that Porcupine accepts. A write of unknown
+// outcome is taken as done when its value was ever read, and left out
+// otherwise.
+func TestLinearizable(t *testing.T) {
+	dir := t.TempDir()
+	var mu sync.Mutex
+	var ops []porcupine.Operation
+	start := time.Now()
+	note := func(client int, in cas, call int64, out result) {
+		mu.Lock()
+		defer mu.Unlock()
+		ops = append(ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: int64(time.Since(start))})
+	}
+	for round := range 3 {
+		g := open(t, dir)
+		var clients sync.WaitGroup
+		var done atomic.Int64
+		var reading sync.RWMutex // nobody may read a store that is closing
+		stopped := false
+		for c := range 4 {
+			clients.Go(func() {
+				for i := range 40 {
+					call := int64(time.Since(start))
+					reading.RLock()
+					if stopped {
+						reading.RUnlock()
+						return
+					}
+					history, value, err := read(g)
+					reading.RUnlock()
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					note(c, cas{}, call, result{value: value})
+					_, actor, err := g.Actor()
+					if err != nil {
+						return
+					}
+					next := fmt.Sprintf("%d-%d-%d", round, c, i)
+					b, err := engine.New().Build(history.Raw, actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: next}})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					call = int64(time.Since(start))
+					_, err = g.Append(context.Background(), "", []store.Item{{Stream: stream, Doc: "event:x", Base: history.Heads, Time: 1, Change: b.Raw}})
+					out := result{ok: err == nil, unknown: errors.Is(err, replication.ErrUnknown)}
+					if err != nil && !out.unknown && !errors.Is(err, store.ErrMoved) {
+						if !errors.Is(err, replication.ErrNotLeader) && !errors.Is(err, replication.ErrClosed) {
+							t.Errorf("write: %v", err)
+						}
+						return
+					}
+					note(c, cas{write: true, old: value, new: next}, call, out)
+					if done.Add(1); out.unknown {
+						return
+					}
+				}
+			})
+		}
+		for round < 2 && done.Load() < 60 {
+			<-time.After(time.Millisecond)
+		}
+		if round == 2 {
+			clients.Wait()
+		}
+		reading.Lock()
+		stopped = true
+		reading.Unlock()
+		if err := g.Abandon(); err != nil {
+			t.Fatal(err)
+		}
+		clients.Wait()
+	}
+	if !porcupine.CheckOperations(register, settle(ops)) {
+		t.Fatal("the history is not linearizable")
+	}
+	ops[len(ops)/2].Output = result{value: "never written"}
+	ops[len(ops)/2].Input = cas{}
+	if porcupine.CheckOperations(register, settle(ops)) {
+		t.Fatal("the check cannot fail")
+	}
+}
+
+// settle decides on the writes of unknown outcome: done if their value was read
+// or built upon, at some time up to the end; else left out.
+func settle(in []porcupine.Operation) (out []porcupine.Operation) {
+	seen, end := map[string]bool{}, int64(0)
+	for _, o := range in {
+		seen[o.Output.(result).value] = true
+		seen[o.Input.(cas).old] = true
+		end = max(end, o.Return)
+	}
+	for _, o := range in {
+		if r := o.Output.(result); r.unknown {
+			if !seen[o.Input.(cas).new] {
+				continue
+			}
+			o.Output, o.Return = result{ok: true}, end+1
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+func read(g *replication.Group) (*store.Changes, string, error) {
+	history, err := g.Store().Changes(store.DocKey{Stream: stream, Doc: "event:x"})
+	if errors.Is(err, store.ErrNotFound) {
+		return &store.Changes{}, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	doc, err := engine.New().Read(history.Raw)
+	if err != nil {
+		return nil, "", err
+	}
+	return history, doc.Root.String("k"), nil
+}
+
+func TestNewIncarnationOnce(t *testing.T) {
+	g := open(t, t.TempDir())
+	defer func() { _ = g.Close() }()
+	for range 3 {
+		if err := g.NewIncarnation(limited(t), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := g.Store().Incarnation(); n != 2 {
+		t.Errorf("incarnation %d", n)
+	}
+	author, actor, err := g.Actor()
+	if err != nil || author.Incarnation != 2 || !author.Owns(actor) {
+		t.Errorf("%s, %s, %v", author, actor, err)
+	}
+}
+
+func TestOpenRefusals(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	if _, err := replication.Open(config(t, dir)); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("held by another: %v", err)
+	}
+	if err := errors.Join(g.Close(), g.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Lead(limited(t)); !errors.Is(err, replication.ErrClosed) {
+		t.Errorf("after close: %v", err)
+	}
+	other := config(t, dir)
+	other.Site = "500102"
+	if _, err := replication.Open(other); !errors.Is(err, store.ErrForeign) {
+		t.Errorf("of another site: %v", err)
+	}
+	for name, change := range map[string]func(*replication.Config){
+		"no directory": func(c *replication.Config) { c.Dir = "" }, "no federation": func(c *replication.Config) { c.Federation = "" },
+		"node 0": func(c *replication.Config) { c.Node = 0 }, "no clock": func(c *replication.Config) { c.Now = nil },
+		"bad site": func(c *replication.Config) { c.Site = "a/b" },
+	} {
+		c := config(t, t.TempDir())
+		change(&c)
+		if _, err := replication.Open(c); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestStoreBehindItsLog: a store that was replaced by an older one, after Raft
+// has forgotten the entries in between, is refused and not served from.
+func TestStoreBehindItsLog(t *testing.T) {
+	dir := t.TempDir()
+	c := config(t, dir)
+	c.SnapshotEntries = 4
+	g, err := replication.Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Lead(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if _, err := g.Append(limited(t), "", []store.Item{item(t, g, tiers.DocID(fmt.Sprintf("event:%d", i)), &store.Changes{}, "v")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "store")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replication.Open(c); !errors.Is(err, replication.ErrBehind) {
+		t.Errorf("%v, want ErrBehind", err)
+	}
+}
