@@ -16,8 +16,8 @@ var (
 	// ErrUnknown reports a write whose outcome is not known: it may or may not
 	// take effect. Retry it with the same idempotency key.
 	ErrUnknown = errors.New("replication: outcome unknown")
-	// ErrClosed reports a use after Close.
-	ErrClosed = errors.New("replication: closed")
+	// ErrClosed reports a use after Close; the store says the same.
+	ErrClosed = store.ErrClosed
 )
 
 // ErrBehind reports a store that lost entries which the Raft log no longer has.

@@ -279,19 +279,14 @@ func TestLinearizable(t *testing.T) {
 		g := open(t, dir)
 		var clients sync.WaitGroup
 		var done atomic.Int64
-		var reading sync.RWMutex // nobody may read a store that is closing
-		stopped := false
 		for c := range 4 {
 			clients.Go(func() {
 				for i := range 40 {
 					call := int64(time.Since(start))
-					reading.RLock()
-					if stopped {
-						reading.RUnlock()
+					history, value, err := read(g)
+					if errors.Is(err, store.ErrClosed) {
 						return
 					}
-					history, value, err := read(g)
-					reading.RUnlock()
 					if err != nil {
 						t.Error(err)
 						return
@@ -329,9 +324,6 @@ func TestLinearizable(t *testing.T) {
 		if round == 2 {
 			clients.Wait()
 		}
-		reading.Lock()
-		stopped = true
-		reading.Unlock()
 		if err := g.Abandon(); err != nil {
 			t.Fatal(err)
 		}

@@ -9,7 +9,8 @@
 //
 // One goroutine (the FSM) writes through [Store.Begin] and [Tx.Commit]; view
 // workers write through [Store.PutView]; everybody else reads. All methods of
-// [Store] are safe for concurrent use; none may be called once Close was.
+// [Store] are safe for concurrent use, also while it is being closed: Close
+// waits for readers, and whoever comes later gets [ErrClosed].
 //
 // # Durability
 //

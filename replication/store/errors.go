@@ -12,6 +12,8 @@ var (
 	ErrFormat = errors.New("store: unknown format version")
 	// ErrCorrupt reports stored bytes that do not decode.
 	ErrCorrupt = errors.New("store: corrupt")
+	// ErrClosed reports a use after Close.
+	ErrClosed = errors.New("store: closed")
 	// ErrNotFound reports a document or record that the store does not hold.
 	ErrNotFound = errors.New("store: not found")
 	// ErrMoved rejects an append whose base heads are no longer the document's.

@@ -24,6 +24,10 @@ func (s *Store) recordAt(c crdt.ChainID, seq uint64) (crdt.Hash, []byte, error) 
 // HashAt returns the chain hash after record seq; after 0 it is the chain's
 // origin. The error wraps [ErrNotFound] beyond the chain's end.
 func (s *Store) HashAt(c crdt.ChainID, seq uint64) (crdt.Hash, error) {
+	if err := s.usage.enter(); err != nil {
+		return crdt.Hash{}, err
+	}
+	defer s.usage.leave()
 	if seq == 0 {
 		return c.Origin().Hash, nil
 	}
@@ -43,6 +47,10 @@ type Run struct {
 // least one record), or until last. It returns an empty run when the chain
 // ends before first.
 func (s *Store) ReadRun(c crdt.ChainID, first, last uint64, bytesMax int) (Run, error) {
+	if err := s.usage.enter(); err != nil {
+		return Run{}, err
+	}
+	defer s.usage.leave()
 	prev, err := s.HashAt(c, first-1)
 	if err != nil {
 		return Run{}, err
@@ -106,6 +114,10 @@ func (s *Store) checkpointsBefore(c crdt.ChainID, seq uint64, n int) ([]checkpoi
 // end: the last stored checkpoint at or below want, or else the first one
 // above it. The error wraps [ErrNotFound] when none is at or after first.
 func (s *Store) CheckpointFrom(c crdt.ChainID, first, want uint64) (crdt.Checkpoint, error) {
+	if err := s.usage.enter(); err != nil {
+		return crdt.Checkpoint{}, err
+	}
+	defer s.usage.leave()
 	below, err := s.checkpointsBefore(c, want+1, 1)
 	if err != nil {
 		return crdt.Checkpoint{}, err
@@ -169,6 +181,10 @@ type Changes struct {
 
 // Changes reads a document's history. The error wraps [ErrNotFound].
 func (s *Store) Changes(k DocKey) (*Changes, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
 	// A snapshot, so that state and changes belong together.
 	snap := s.db.NewSnapshot()
 	defer func() { _ = snap.Close() }()
@@ -212,6 +228,10 @@ func (s *Store) Changes(k DocKey) (*Changes, error) {
 
 // Outcome returns what was stored under an idempotency key, or nil.
 func (s *Store) Outcome(key string) ([]byte, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
 	v, err := s.get(keyIdempotency(key))
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil

@@ -71,6 +71,9 @@ type Store struct {
 	db      *pebble.DB
 	changed chan struct{}
 	dirty   chan struct{}
+	usage   usage
+	ending  sync.Once
+	endErr  error
 
 	mu          sync.RWMutex // guards the fields below and orders commits of Apply and of views
 	chains      map[tiers.StreamID]map[crdt.Author]chainState
@@ -78,7 +81,6 @@ type Store struct {
 	incarnation uint32
 	counts      Counts
 	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
-	closed      bool
 }
 
 // Counts are the sizes of the store.
@@ -196,6 +198,14 @@ func (s *Store) setChain(c crdt.ChainID, st chainState) {
 // Flush makes everything committed so far durable and returns the Raft index
 // that the durable state reflects.
 func (s *Store) Flush() error {
+	if err := s.usage.enter(); err != nil {
+		return err
+	}
+	defer s.usage.leave()
+	return s.flush()
+}
+
+func (s *Store) flush() error {
 	if err := s.db.Flush(); err != nil {
 		return fmt.Errorf("flush store: %w", err)
 	}
@@ -210,17 +220,14 @@ func (s *Store) Close() error { return s.end(true) }
 func (s *Store) Abandon() error { return s.end(false) }
 
 func (s *Store) end(flush bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	var err error
-	if flush {
-		err = s.Flush()
-	}
-	return errors.Join(err, s.db.Close())
+	s.ending.Do(func() {
+		s.usage.close()
+		if flush {
+			s.endErr = s.flush()
+		}
+		s.endErr = errors.Join(s.endErr, s.db.Close())
+	})
+	return s.endErr
 }
 
 // AppliedIndex returns the Raft index that the store reflects.

@@ -12,6 +12,10 @@ import (
 
 // DirtyDocs returns up to limit documents whose view is behind.
 func (s *Store) DirtyDocs(limit int) ([]DocKey, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
 	var out []DocKey
 	err := s.scan([]byte{tableDirty}, func(key, _ []byte) error {
 		d := decoder{b: key[1:]}
@@ -29,6 +33,10 @@ func (s *Store) DirtyDocs(limit int) ([]DocKey, error) {
 
 // IsDirty reports whether a document's view is behind.
 func (s *Store) IsDirty(k DocKey) (bool, error) {
+	if err := s.usage.enter(); err != nil {
+		return false, err
+	}
+	defer s.usage.leave()
 	_, err := s.get(keyDoc(tableDirty, k))
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
@@ -39,6 +47,10 @@ func (s *Store) IsDirty(k DocKey) (bool, error) {
 // PutView replaces a document's view and index entries with those made from
 // its history at version. The document stays dirty when it moved on since.
 func (s *Store) PutView(k DocKey, v crdt.View, version uint64) error {
+	if err := s.usage.enter(); err != nil {
+		return err
+	}
+	defer s.usage.leave()
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }()
 	s.mu.Lock()
@@ -99,6 +111,10 @@ func (s *Store) view(k DocKey) (crdt.View, error) {
 // View returns a document's view as last materialised; the caller owns it. The
 // error wraps [ErrNotFound].
 func (s *Store) View(k DocKey) (crdt.View, error) {
+	if err := s.usage.enter(); err != nil {
+		return crdt.View{}, err
+	}
+	defer s.usage.leave()
 	v, err := s.view(k)
 	if err != nil {
 		return v, fmt.Errorf("view of %s: %w", k, err)
@@ -127,6 +143,10 @@ type IndexQuery struct {
 
 // Index lists the documents under an index, by value, then document.
 func (s *Store) Index(q IndexQuery) ([]IndexHit, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
 	prefix := append(append(append([]byte{tableIndex}, q.Name...), 0), q.Prefix...)
 	opts := &pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)}
 	if q.After != nil {
@@ -161,6 +181,10 @@ func (s *Store) Index(q IndexQuery) ([]IndexHit, error) {
 
 // Documents calls f with every document, in key order, until f returns an error.
 func (s *Store) Documents(f func(DocKey) error) error {
+	if err := s.usage.enter(); err != nil {
+		return err
+	}
+	defer s.usage.leave()
 	return s.scan([]byte{tableDoc}, func(key, _ []byte) error {
 		d := decoder{b: key[1:]}
 		k := d.docKey()
