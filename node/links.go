@@ -299,11 +299,26 @@ func (n *Node) Links() []LinkState {
 		}
 		out = append(out, LinkState{
 			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
-			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Totals: totals, Equal: r.equal,
+			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Totals: totals,
+			// The session knew the digest at its last tick; what was written since
+			// makes this end differ.
+			Equal:    r.equal && n.linkDigest(peer) == r.digest,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
 		})
 	}
 	return out
+}
+
+// linkDigest is the digest of what this site and a peer share, as held now.
+func (n *Node) linkDigest(peer tiers.SiteID) crdt.Hash {
+	t, st := n.Topology(), n.group.Store()
+	shared := map[tiers.StreamID]crdt.Hash{}
+	for _, s := range st.Streams() {
+		if t.InAudience(s, peer) {
+			shared[s] = st.Vector(s).Digest(s)
+		}
+	}
+	return crdt.LinkDigest(shared)
 }
 
 // String formats a link for messages.
