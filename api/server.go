@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,6 +45,9 @@ type Server struct {
 	cfg  Config
 	http *http.Server
 	ln   net.Listener
+
+	ending sync.Once
+	endErr error
 }
 
 // Open starts listening. The error wraps [ErrListen] and names the address.
@@ -105,13 +109,19 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve api: %w", err)
+		return errors.Join(fmt.Errorf("serve api: %w", err), s.Close())
 	}
-	return nil
+	return s.Close() // waits for requests under way
 }
 
-// Close lets requests under way finish, for a few seconds, and stops.
+// Close lets requests under way finish, for a few seconds, and stops. It is
+// idempotent and never returns early.
 func (s *Server) Close() error {
+	s.ending.Do(func() { s.endErr = s.end() })
+	return s.endErr
+}
+
+func (s *Server) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ctx); err != nil {

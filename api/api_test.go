@@ -1,0 +1,305 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/tiermesh/tiermesh/api"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// backend records what reached it and answers with what a test wants.
+type backend struct {
+	err   error
+	query api.ListQuery
+	edit  api.EditRequest
+	hang  chan struct{}
+}
+
+func (b *backend) Status(context.Context) (api.Status, error) {
+	return api.Status{Site: "500101", Links: []api.LinkStatus{{Peer: "500000"}}, Alarms: []string{}}, b.err
+}
+
+func (b *backend) Report(_ context.Context, r api.ReportRequest) (api.WriteResult, error) {
+	if b.hang != nil {
+		<-b.hang
+	}
+	return api.WriteResult{ID: "event:" + "x", Stream: r.Key, Seq: 7}, b.err
+}
+
+func (b *backend) List(_ context.Context, q api.ListQuery) (api.Page, error) {
+	b.query = q
+	return api.Page{Items: []json.RawMessage{[]byte(`{"id":"a"}`)}, Next: "n"}, b.err
+}
+
+func (b *backend) View(_ context.Context, kind, name string) ([]json.RawMessage, error) {
+	return []json.RawMessage{[]byte(fmt.Sprintf(`{"id":"%s:%s"}`, kind, name))}, b.err
+}
+
+func (b *backend) EditTrack(_ context.Context, r api.EditRequest) (api.WriteResult, error) {
+	b.edit = r
+	return api.WriteResult{Seq: 1}, b.err
+}
+
+func limited(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// serve starts a server on a Unix socket.
+func serve(t *testing.T, b *backend) (*api.Client, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "api.sock")
+	s, err := api.Open(api.Config{Listen: "unix:" + path, Backend: b, Logger: slog.New(slog.DiscardHandler), Gatherer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { done <- s.Run(ctx) }() // ends with ctx
+	c := api.NewClient("unix:" + path)
+	t.Cleanup(func() {
+		c.Close()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return c, path
+}
+
+// raw sends a request as it is and returns status and body.
+func raw(t *testing.T, path, method, target, body string) (int, string) {
+	t.Helper()
+	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+	defer tr.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(limited(t), method, "http://node"+target, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := (&http.Client{Transport: tr}).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestRoundTrip(t *testing.T) {
+	b := &backend{}
+	c, _ := serve(t, b)
+	if s, err := c.Status(limited(t)); err != nil || s.Site != "500101" || s.Links[0].Peer != "500000" {
+		t.Errorf("status: %+v, %v", s, err)
+	}
+	if w, err := c.Report(limited(t), api.ReportRequest{Key: "k"}); err != nil || w.Stream != "k" || w.Seq != 7 {
+		t.Errorf("report: %+v, %v", w, err)
+	}
+	p, err := c.List(limited(t), "events", api.ListQuery{Site: "500101", Limit: 3, After: "x"})
+	if err != nil || p.Next != "n" || len(p.Items) != 1 || b.query != (api.ListQuery{Kind: "event", Site: "500101", Limit: 3, After: "x"}) {
+		t.Errorf("list: %+v, %v, %+v", p, err, b.query)
+	}
+	if v, err := c.View(limited(t), "tracks", "flood control"); err != nil || string(v[0]) != `{"id":"track:flood control"}` {
+		t.Errorf("view: %s, %v", v, err)
+	}
+	if _, err := c.EditTrack(limited(t), "500101", "flood", "k", map[string]string{"target": "x"}); err != nil ||
+		b.edit.Site != "500101" || b.edit.Code != "flood" || b.edit.Key != "k" || b.edit.Fields["target"] != "x" {
+		t.Errorf("edit: %+v, %v", b.edit, err)
+	}
+}
+
+// TestErrorsArrive: what a backend's error wraps, the client's error wraps,
+// with its text.
+func TestErrorsArrive(t *testing.T) {
+	for sentinel, status := range map[error]int{
+		api.ErrInvalid: 400, api.ErrNotFound: 404, api.ErrRejected: 409, api.ErrUnknownOutcome: 504, api.ErrUnavailable: 503,
+	} {
+		b := &backend{err: fmt.Errorf("%w: for a reason", sentinel)}
+		c, path := serve(t, b)
+		_, err := c.Report(limited(t), api.ReportRequest{Key: "k"})
+		if !errors.Is(err, sentinel) || err.Error() != sentinel.Error()+": for a reason" {
+			t.Errorf("%v arrives as %v", sentinel, err)
+		}
+		if got, _ := raw(t, path, "GET", "/v1/status", ""); got != status {
+			t.Errorf("%v: status %d, want %d", sentinel, got, status)
+		}
+	}
+	c, _ := serve(t, &backend{err: errors.New("disk on fire")})
+	if _, err := c.Status(limited(t)); err == nil || !strings.Contains(err.Error(), "disk on fire") || errors.Is(err, api.ErrInvalid) {
+		t.Errorf("an internal error: %v", err)
+	}
+}
+
+func TestRequestRefusals(t *testing.T) {
+	_, path := serve(t, &backend{})
+	for name, row := range map[string]struct {
+		method, target, body string
+		status               int
+		want                 string
+	}{
+		"no JSON":           {"POST", "/v1/events", "{", 400, "body"},
+		"unknown field":     {"POST", "/v1/events", `{"key":"k","colour":1}`, 400, "colour"},
+		"unknown in report": {"POST", "/v1/events", `{"key":"k","report":{"x":1}}`, 400, `x`},
+		"two values":        {"POST", "/v1/events", `{"key":"k"}{}`, 400, "more than one"},
+		"no key":            {"POST", "/v1/events", `{}`, 400, "retry safe"},
+		"long key":          {"POST", "/v1/events", `{"key":"` + strings.Repeat("k", 129) + `"}`, 400, "129"},
+		"2 MB":              {"POST", "/v1/events", `{"key":"` + strings.Repeat("k", 2<<20) + `"}`, 400, "over 1048576"},
+		"limit 0":           {"GET", "/v1/events?limit=0", "", 400, "1 to 1000"},
+		"limit 1001":        {"GET", "/v1/events?limit=1001", "", 400, "1 to 1000"},
+		"unknown parameter": {"GET", "/v1/events?colour=red", "", 400, "colour"},
+		"unknown list":      {"GET", "/v1/colours", "", 404, "/v1/colours"},
+		"unknown view":      {"GET", "/v1/colours/red", "", 404, "/v1/colours"},
+		"bad site":          {"PATCH", "/v1/tracks/a%2Fb/x", `{"key":"k"}`, 400, "site"},
+		"no path":           {"GET", "/", "", 404, ""},
+		"wrong method":      {"DELETE", "/v1/events", "", 405, ""},
+	} {
+		if status, body := raw(t, path, row.method, row.target, row.body); status != row.status || !strings.Contains(body, row.want) {
+			t.Errorf("%s: %d %s, want %d with %q", name, status, body, row.status, row.want)
+		}
+	}
+	if status, body := raw(t, path, "GET", "/healthz", ""); status != 200 || body != "ok\n" {
+		t.Errorf("health: %d %q", status, body)
+	}
+	if status, _ := raw(t, path, "GET", "/metrics", ""); status != 200 {
+		t.Errorf("metrics: %d", status)
+	}
+}
+
+// TestOpenAPI: the document that the node serves names what the node answers,
+// with the fields that the structs have.
+func TestOpenAPI(t *testing.T) {
+	_, path := serve(t, &backend{})
+	_, text := raw(t, path, "GET", "/v1/openapi.json", "")
+	var doc struct {
+		Paths      map[string]map[string]any `json:"paths"`
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]any `json:"properties"`
+			} `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal([]byte(text), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for p, methods := range doc.Paths {
+		for method := range methods {
+			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x").Replace(p)
+			if status, body := raw(t, path, strings.ToUpper(method), target, `{"key":"k"}`); status != 200 {
+				t.Errorf("%s %s: %d %s", method, p, status, body)
+			}
+		}
+	}
+	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules"} {
+		if doc.Paths["/v1/"+collection] == nil || doc.Paths["/v1/"+collection+"/{name}"] == nil {
+			t.Errorf("%s is not documented", collection)
+		}
+	}
+	now := time.Now()
+	for name, v := range map[string]any{
+		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{}, "ReportRequest": api.ReportRequest{}, "EditRequest": api.EditRequest{},
+		"Status": api.Status{}, "LinkStatus": api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
+	} {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var fields map[string]any
+		if err := json.Unmarshal(b, &fields); err != nil {
+			t.Fatal(err)
+		}
+		documented := doc.Components.Schemas[name].Properties
+		for f := range fields {
+			if documented[f] == nil {
+				t.Errorf("%s.%s is not documented", name, f)
+			}
+		}
+		for f := range documented {
+			if _, ok := fields[f]; !ok {
+				t.Errorf("%s.%s is documented and not there", name, f)
+			}
+		}
+	}
+}
+
+func TestListenRefusals(t *testing.T) {
+	open := func(addr string) error {
+		s, err := api.Open(api.Config{Listen: addr, Backend: &backend{}, Logger: slog.New(slog.DiscardHandler), Gatherer: prometheus.NewRegistry()})
+		if err == nil {
+			err = s.Close()
+		}
+		return err
+	}
+	for _, addr := range []string{"0.0.0.0:0", "example.com:80", ":0", "127.0.0.1", "unix:/nowhere/at/all.sock", ""} {
+		if err := open(addr); !errors.Is(err, api.ErrListen) {
+			t.Errorf("%q: %v", addr, err)
+		}
+	}
+	for _, addr := range []string{"127.0.0.1:0", "localhost:0"} {
+		if err := open(addr); err != nil {
+			t.Errorf("%q: %v", addr, err)
+		}
+	}
+	_, path := serve(t, &backend{})
+	if err := open("unix:" + path); !errors.Is(err, api.ErrListen) || !strings.Contains(err.Error(), path) {
+		t.Errorf("a socket in use: %v", err)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v, %v", info.Mode(), err)
+	}
+	// A socket that a killed process left behind is taken over.
+	stale := filepath.Join(t.TempDir(), "stale.sock")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := open("unix:" + stale); err != nil {
+		t.Errorf("a stale socket: %v", err)
+	}
+}
+
+// TestLostAnswerIsUnknown: a write whose answer does not come is told apart
+// from a node that was never reached.
+func TestLostAnswerIsUnknown(t *testing.T) {
+	if _, err := api.NewClient("unix:/nowhere.sock").Status(limited(t)); !errors.Is(err, api.ErrUnreachable) || !strings.Contains(err.Error(), "/nowhere.sock") {
+		t.Errorf("no node: %v", err)
+	}
+	if _, err := api.NewClient("unix:/nowhere.sock").Report(limited(t), api.ReportRequest{Key: "k"}); !errors.Is(err, api.ErrUnreachable) {
+		t.Errorf("a write to no node: %v", err)
+	}
+	b := &backend{hang: make(chan struct{})}
+	c, _ := serve(t, b)
+	ctx, cancel := context.WithTimeout(limited(t), 50*time.Millisecond)
+	defer cancel()
+	_, err := c.Report(ctx, api.ReportRequest{Key: "k"})
+	if !errors.Is(err, api.ErrUnknownOutcome) {
+		t.Errorf("no answer: %v", err)
+	}
+	close(b.hang)
+}
