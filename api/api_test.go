@@ -252,7 +252,7 @@ func TestListenRefusals(t *testing.T) {
 		return err
 	}
 	for _, addr := range []string{"0.0.0.0:0", "example.com:80", ":0", "127.0.0.1", "unix:/nowhere/at/all.sock", ""} {
-		if err := open(addr); !errors.Is(err, api.ErrListen) {
+		if err := open(addr); !errors.Is(err, api.ErrAddress) {
 			t.Errorf("%q: %v", addr, err)
 		}
 	}
@@ -262,8 +262,16 @@ func TestListenRefusals(t *testing.T) {
 		}
 	}
 	_, path := serve(t, &backend{})
-	if err := open("unix:" + path); !errors.Is(err, api.ErrListen) || !strings.Contains(err.Error(), path) {
+	if err := open("unix:" + path); !errors.Is(err, api.ErrBusy) || !strings.Contains(err.Error(), path) {
 		t.Errorf("a socket in use: %v", err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	if err := open(taken.Addr().String()); !errors.Is(err, api.ErrBusy) {
+		t.Errorf("a port in use: %v", err)
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {

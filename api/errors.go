@@ -20,8 +20,10 @@ var (
 	ErrUnavailable = errors.New("unavailable")
 	// ErrUnreachable reports that no node answers at the address.
 	ErrUnreachable = errors.New("no node answers")
-	// ErrListen reports an address that the API may not or cannot listen on.
-	ErrListen = errors.New("api: cannot listen")
+	// ErrBusy reports an address on which another process listens.
+	ErrBusy = errors.New("api: address in use")
+	// ErrAddress reports an address that the API may not or cannot listen on.
+	ErrAddress = errors.New("api: cannot listen")
 )
 
 // codes is the one table between sentinels, codes and HTTP statuses.

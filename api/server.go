@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -50,7 +51,8 @@ type Server struct {
 	endErr error
 }
 
-// Open starts listening. The error wraps [ErrListen] and names the address.
+// Open starts listening. The error wraps [ErrBusy] or [ErrAddress] and names
+// the address.
 func Open(cfg Config) (*Server, error) {
 	ln, err := listen(cfg.Listen)
 	if err != nil {
@@ -73,11 +75,14 @@ func listen(addr string) (net.Listener, error) {
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("%w on %q: want unix:/path or a loopback host:port", ErrListen, addr)
+		return nil, fmt.Errorf("%w on %q: want unix:/path or a loopback host:port", ErrAddress, addr)
 	}
 	ln, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%w: %s: stop the other process or choose another address", ErrBusy, addr)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("%w on %s: %w", ErrListen, addr, err)
+		return nil, fmt.Errorf("%w on %s: %w", ErrAddress, addr, err)
 	}
 	return ln, nil
 }
@@ -85,18 +90,18 @@ func listen(addr string) (net.Listener, error) {
 func listenUnix(path string) (net.Listener, error) {
 	if _, err := os.Lstat(path); err == nil {
 		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
-			return nil, errors.Join(fmt.Errorf("%w on %s: another process answers there", ErrListen, path), c.Close())
+			return nil, errors.Join(fmt.Errorf("%w: %s: stop the other process or choose another socket", ErrBusy, path), c.Close())
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("%w on %s: %w", ErrListen, path, err)
+			return nil, fmt.Errorf("%w on %s: %w", ErrAddress, path, err)
 		}
 	}
 	ln, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("%w on %s: %w", ErrListen, path, err)
+		return nil, fmt.Errorf("%w on %s: %w", ErrAddress, path, err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w on %s: %w", ErrListen, path, err), ln.Close())
+		return nil, errors.Join(fmt.Errorf("%w on %s: %w", ErrAddress, path, err), ln.Close())
 	}
 	return ln, nil
 }

@@ -27,7 +27,7 @@ every site signs its records with a key of its own. Keep ca.key offline.`,
 func newCAInit() *cobra.Command {
 	var dir, federation string
 	cmd := &cobra.Command{
-		Use: "init --federation NAME --dir DIR", Short: "Create an authority", Args: cobra.NoArgs,
+		Use: "init --federation NAME --dir DIR", Short: "Create an authority", Args: exactArgs(0),
 		Example: "  tiermesh ca init --federation chongqing --dir ca",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := identity.InitCA(dir, federation, time.Now()); err != nil {
@@ -47,7 +47,7 @@ func newCAIssue() *cobra.Command {
 	var dir, site, out, topology, shared string
 	var node uint32
 	cmd := &cobra.Command{
-		Use: "issue --site CODE --out DIR", Short: "Issue a node's certificate and its site's key", Args: cobra.NoArgs,
+		Use: "issue --site CODE --out DIR", Short: "Issue a node's certificate and its site's key", Args: exactArgs(0),
 		Long: `Writes node.crt, node.key, ca.crt, site.key and site.pub. All nodes of a site
 share one site key: give the second node the first one's with --site-key-from.
 With --topology the site's public key is entered into that topology file, which

@@ -22,7 +22,7 @@ func newDemo() *cobra.Command {
 	var asJSON, serve bool
 	var input string
 	cmd := &cobra.Command{
-		Use: "demo", Short: "Play the main job on real input, and prove it", Args: cobra.NoArgs,
+		Use: "demo", Short: "Play the main job on real input, and prove it", Args: exactArgs(0),
 		Long: `Starts one city, districts and townships in this process, each a full site with
 its own directory and QUIC port on loopback, and plays: publish, report and
 dispatch, cut a district off and isolate a township, edit one track in conflict,

@@ -78,10 +78,10 @@ func exitCode(err error) int {
 		code int
 	}{
 		{errProof, exitProof},
-		{store.ErrLocked, exitBusy}, {transport.ErrBusyPort, exitBusy}, {api.ErrListen, exitBusy},
+		{store.ErrLocked, exitBusy}, {transport.ErrBusyPort, exitBusy}, {api.ErrBusy, exitBusy},
 		{api.ErrUnreachable, exitUnreachable}, {api.ErrUnavailable, exitUnreachable},
 		{api.ErrNotFound, exitNotFound}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
-		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid},
+		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},
 		{identity.ErrCredentials, exitInvalid}, {identity.ErrExpired, exitInvalid}, {identity.ErrUntrusted, exitInvalid},
 		{identity.ErrFederation, exitInvalid}, {identity.ErrNoIdentity, exitInvalid}, {identity.ErrExists, exitInvalid},

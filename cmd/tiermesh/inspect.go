@@ -38,7 +38,7 @@ var (
 
 func newStatus(g *global) *cobra.Command {
 	return &cobra.Command{
-		Use: "status", Short: "The node and the state of every link", Args: cobra.NoArgs,
+		Use: "status", Short: "The node and the state of every link", Args: exactArgs(0),
 		Long: `Shows the node and its links. OWED is how many records the peer and this site
 are known to lack. PROVEN says when both ends last showed the same digest: then
 they held exactly the same, and "equal" says that they still do.`,
@@ -99,7 +99,7 @@ func newList(g *global, kind, collection string, cols []column) *cobra.Command {
 	var site string
 	var limit int
 	list := &cobra.Command{
-		Use: "list", Short: "List " + collection, Args: cobra.NoArgs,
+		Use: "list", Short: "List " + collection, Args: exactArgs(0),
 		Example: "  tiermesh " + kind + " list --limit 20\n  tiermesh " + kind + " list -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
@@ -159,7 +159,7 @@ func newReport(g *global) *cobra.Command {
 	var key, file string
 	var lat, lon float64
 	cmd := &cobra.Command{
-		Use: "report", Short: "Report an event to this site", Args: cobra.NoArgs,
+		Use: "report", Short: "Report an event to this site", Args: exactArgs(0),
 		Long: `Reports one event from flags, or many from a file of JSON lines, each
 {"key": …, "report": {…}} as the API takes it. Each event is printed when it is
 durable. A retry with the same key is safe: it gives the first report's result.`,

@@ -31,7 +31,7 @@ func newNode() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newNodeRun(), &cobra.Command{
-		Use: "example", Short: "Print a sample configuration", Args: cobra.NoArgs,
+		Use: "example", Short: "Print a sample configuration", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := io.WriteString(cmd.OutOrStdout(), configExample)
 			return err
@@ -43,7 +43,7 @@ func newNode() *cobra.Command {
 func newNodeRun() *cobra.Command {
 	var file, level string
 	cmd := &cobra.Command{
-		Use: "run --config FILE", Short: "Run a node until it is told to stop", Args: cobra.NoArgs,
+		Use: "run --config FILE", Short: "Run a node until it is told to stop", Args: exactArgs(0),
 		Long: `Runs one node of the site that its certificate names. Relative paths in the
 configuration are taken from the configuration's own directory. SIGINT and
 SIGTERM end the node in order.
@@ -105,7 +105,7 @@ func readConfig(path string) (node.Config, error) {
 
 func newVersion() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			v := "unknown"
 			if info, ok := debug.ReadBuildInfo(); ok {
