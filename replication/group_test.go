@@ -144,53 +144,77 @@ func TestCrashKeepsAcknowledged(t *testing.T) {
 	acked := map[tiers.DocID]replication.Written{}
 	unknown := map[tiers.DocID]bool{}
 	for round := range 6 {
-		g := open(t, dir)
-		var mu sync.Mutex
-		var writers sync.WaitGroup
-		var count atomic.Int64
-		for w := range 8 {
-			writers.Go(func() {
-				for i := 0; ; i++ {
-					doc := tiers.DocID(fmt.Sprintf("event:%d-%d-%d", round, w, i))
-					_, actor, err := g.Actor()
-					if err != nil {
-						return
-					}
-					b, err := engine.New().Build(nil, actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: "v"}})
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					done, err := g.Append(context.Background(), string(doc), []store.Item{{Stream: stream, Doc: doc, Time: 1, Change: b.Raw}})
-					mu.Lock()
-					if err == nil {
-						acked[doc] = done[0]
-						count.Add(1)
-					} else {
-						unknown[doc] = true
-					}
-					mu.Unlock()
-					if err != nil {
-						return
-					}
-				}
-			})
-		}
-		for count.Load() < int64(50*(round+1)) {
-			<-time.After(time.Millisecond)
-		}
-		if round == 3 { // a flush in between moves the index that is replayed from
-			if err := g.Store().Flush(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := g.Abandon(); err != nil {
-			t.Fatal(err)
-		}
-		writers.Wait()
+		writeUntilAbandoned(t, open(t, dir), round, acked, unknown)
 	}
 	g := open(t, dir)
 	defer func() { _ = g.Close() }()
+	seen := places(t, g)
+	for doc, w := range acked {
+		if seen[doc] != w.Seq {
+			t.Errorf("acknowledged %s at %d, found at %d", doc, w.Seq, seen[doc])
+		}
+	}
+	for doc := range seen {
+		if _, ok := acked[doc]; !ok && !unknown[doc] {
+			t.Errorf("%s was never written", doc)
+		}
+	}
+	t.Logf("%d acknowledged, %d unknown, %d records", len(acked), len(unknown), len(seen))
+}
+
+// writeUntilAbandoned writes from several goroutines, ends the node under them,
+// and notes which writes were acknowledged.
+func writeUntilAbandoned(t *testing.T, g *replication.Group, round int, acked map[tiers.DocID]replication.Written, unknown map[tiers.DocID]bool) {
+	t.Helper()
+	var mu sync.Mutex
+	var writers sync.WaitGroup
+	var count atomic.Int64
+	for w := range 8 {
+		writers.Go(func() {
+			for i := 0; ; i++ {
+				doc := tiers.DocID(fmt.Sprintf("event:%d-%d-%d", round, w, i))
+				_, actor, err := g.Actor()
+				if err != nil {
+					return
+				}
+				b, err := engine.New().Build(nil, actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: "v"}})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				done, err := g.Append(context.Background(), string(doc), []store.Item{{Stream: stream, Doc: doc, Time: 1, Change: b.Raw}})
+				mu.Lock()
+				if err == nil {
+					acked[doc] = done[0]
+					count.Add(1)
+				} else {
+					unknown[doc] = true
+				}
+				mu.Unlock()
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	for count.Load() < int64(50*(round+1)) {
+		<-time.After(time.Millisecond)
+	}
+	if round == 3 { // a flush in between moves the index that is replayed from
+		if err := g.Store().Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	writers.Wait()
+}
+
+// places reads the site's own chain back, checks its hashes, and returns where
+// each document stands.
+func places(t *testing.T, g *replication.Group) map[tiers.DocID]uint64 {
+	t.Helper()
 	author, _, err := g.Actor()
 	if err != nil {
 		t.Fatal(err)
@@ -216,17 +240,7 @@ func TestCrashKeepsAcknowledged(t *testing.T) {
 	if at != head {
 		t.Error("the chain does not hash to its head")
 	}
-	for doc, w := range acked {
-		if seen[doc] != w.Seq {
-			t.Errorf("acknowledged %s at %d, found at %d", doc, w.Seq, seen[doc])
-		}
-	}
-	for doc := range seen {
-		if _, ok := acked[doc]; !ok && !unknown[doc] {
-			t.Errorf("%s was never written", doc)
-		}
-	}
-	t.Logf("%d acknowledged, %d unknown, %d records", len(acked), len(unknown), len(seen))
+	return seen
 }
 
 // cas is one operation of the linearizability test: read the document's value,
@@ -282,39 +296,10 @@ func TestLinearizable(t *testing.T) {
 		for c := range 4 {
 			clients.Go(func() {
 				for i := range 40 {
-					call := int64(time.Since(start))
-					history, value, err := read(g)
-					if errors.Is(err, store.ErrClosed) {
+					if !casOnce(t, g, c, fmt.Sprintf("%d-%d-%d", round, c, i), start, note) {
 						return
 					}
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					note(c, cas{}, call, result{value: value})
-					_, actor, err := g.Actor()
-					if err != nil {
-						return
-					}
-					next := fmt.Sprintf("%d-%d-%d", round, c, i)
-					b, err := engine.New().Build(history.Raw, actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: next}})
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					call = int64(time.Since(start))
-					_, err = g.Append(context.Background(), "", []store.Item{{Stream: stream, Doc: "event:x", Base: history.Heads, Time: 1, Change: b.Raw}})
-					out := result{ok: err == nil, unknown: errors.Is(err, replication.ErrUnknown)}
-					if err != nil && !out.unknown && !errors.Is(err, store.ErrMoved) {
-						if !errors.Is(err, replication.ErrNotLeader) && !errors.Is(err, replication.ErrClosed) {
-							t.Errorf("write: %v", err)
-						}
-						return
-					}
-					note(c, cas{write: true, old: value, new: next}, call, out)
-					if done.Add(1); out.unknown {
-						return
-					}
+					done.Add(1)
 				}
 			})
 		}
@@ -337,6 +322,41 @@ func TestLinearizable(t *testing.T) {
 	if porcupine.CheckOperations(register, settle(ops)) {
 		t.Fatal("the check cannot fail")
 	}
+}
+
+// casOnce reads the document and writes a value on top of what it read. It
+// returns false when the node is gone.
+func casOnce(t *testing.T, g *replication.Group, client int, next string, start time.Time, note func(int, cas, int64, result)) bool {
+	t.Helper()
+	call := int64(time.Since(start))
+	history, value, err := read(g)
+	if err != nil {
+		if !errors.Is(err, store.ErrClosed) {
+			t.Error(err)
+		}
+		return false
+	}
+	note(client, cas{}, call, result{value: value})
+	_, actor, err := g.Actor()
+	if err != nil {
+		return false
+	}
+	b, err := engine.New().Build(history.Raw, actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: next}})
+	if err != nil {
+		t.Error(err)
+		return false
+	}
+	call = int64(time.Since(start))
+	_, err = g.Append(context.Background(), "", []store.Item{{Stream: stream, Doc: "event:x", Base: history.Heads, Time: 1, Change: b.Raw}})
+	out := result{ok: err == nil, unknown: errors.Is(err, replication.ErrUnknown)}
+	if err != nil && !out.unknown && !errors.Is(err, store.ErrMoved) {
+		if !errors.Is(err, replication.ErrNotLeader) && !errors.Is(err, replication.ErrClosed) {
+			t.Errorf("write: %v", err)
+		}
+		return false
+	}
+	note(client, cas{write: true, old: value, new: next}, call, out)
+	return !out.unknown
 }
 
 // settle decides on the writes of unknown outcome: done if their value was read

@@ -236,49 +236,52 @@ func TestArrivalOrder(t *testing.T) {
 			}
 			chains[a] = append(chains[a], record("track:x", i, body))
 		}
-		play := func() (string, []crdt.Hash) {
-			s := open(t, vfs.NewMem())
-			defer func() { _ = s.Close() }()
-			at := map[crdt.Author]int{}
-			for index := uint64(1); ; index++ {
-				var open []crdt.Author
-				for _, a := range authors {
-					if at[a] < len(chains[a]) {
-						open = append(open, a)
-					}
-				}
-				if len(open) == 0 {
-					break
-				}
-				a := rapid.SampledFrom(open).Draw(t, "next")
-				last := rapid.IntRange(at[a]+1, len(chains[a])).Draw(t, "up to")
-				tx := s.Begin()
-				if _, err := tx.Ingest(span(t, a, chains[a], at[a]+1, last)); err != nil {
-					t.Fatal(err)
-				}
-				at[a] = last
-				if err := tx.Commit(index); err != nil {
-					t.Fatal(err)
-				}
-			}
-			c, err := s.Changes(store.DocKey{Stream: stream, Doc: "track:x"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var set []string
-			for _, raw := range c.Raw {
-				set = append(set, string(raw))
-			}
-			slices.Sort(set)
-			slices.SortFunc(c.Heads, func(a, b crdt.Hash) int { return bytes.Compare(a[:], b[:]) })
-			return fmt.Sprintf("%x pending %d refused %d", set, c.Pending, c.Refused), c.Heads
-		}
-		one, oneHeads := play()
-		two, twoHeads := play()
+		one, oneHeads := arrive(t, authors, chains)
+		two, twoHeads := arrive(t, authors, chains)
 		if one != two || !slices.Equal(oneHeads, twoHeads) {
 			t.Fatalf("order of arrival matters:\n%s\n%s", one, two)
 		}
 	})
+}
+
+// arrive plays the chains in stretches of random length and order, and returns
+// what the document became.
+func arrive(t *rapid.T, authors []crdt.Author, chains map[crdt.Author][][]byte) (string, []crdt.Hash) {
+	s := open(t, vfs.NewMem())
+	defer func() { _ = s.Close() }()
+	at := map[crdt.Author]int{}
+	for index := uint64(1); ; index++ {
+		var open []crdt.Author
+		for _, a := range authors {
+			if at[a] < len(chains[a]) {
+				open = append(open, a)
+			}
+		}
+		if len(open) == 0 {
+			break
+		}
+		a := rapid.SampledFrom(open).Draw(t, "next")
+		last := rapid.IntRange(at[a]+1, len(chains[a])).Draw(t, "up to")
+		tx := s.Begin()
+		if _, err := tx.Ingest(span(t, a, chains[a], at[a]+1, last)); err != nil {
+			t.Fatal(err)
+		}
+		at[a] = last
+		if err := tx.Commit(index); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := s.Changes(store.DocKey{Stream: stream, Doc: "track:x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set []string
+	for _, raw := range c.Raw {
+		set = append(set, string(raw))
+	}
+	slices.Sort(set)
+	slices.SortFunc(c.Heads, func(a, b crdt.Hash) int { return bytes.Compare(a[:], b[:]) })
+	return fmt.Sprintf("%x pending %d refused %d", set, c.Pending, c.Refused), c.Heads
 }
 
 func TestIngestRejections(t *testing.T) {
@@ -506,102 +509,5 @@ func TestCrashKeepsFlushed(t *testing.T) {
 		if err := again.Close(); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-// TestRelayFindsCheckpoint: whatever is retained, a relay can serve a chain
-// from any place in stretches that end in a checkpoint, to its end.
-func TestRelayFindsCheckpoint(t *testing.T) {
-	var all [][]byte
-	for i := range 600 {
-		w := newWriter(district)
-		all = append(all, record(tiers.DocID(fmt.Sprintf("event:%d", i)), i, w.put(t, "k", "v")))
-	}
-	s := open(t, vfs.NewMem())
-	defer func() { _ = s.Close() }()
-	r := rand.New(rand.NewPCG(1, 1))
-	for at, index := 0, uint64(1); at < len(all); index++ {
-		to := min(at+1+r.IntN(40), len(all))
-		tx := s.Begin()
-		if _, err := tx.Ingest(span(t, district, all, at+1, to)); err != nil {
-			t.Fatal(err)
-		}
-		if err := tx.Commit(index); err != nil {
-			t.Fatal(err)
-		}
-		at = to
-	}
-	chain := crdt.ChainID{Stream: stream, Author: district}
-	batches := 0
-	for first := uint64(1); first <= 600; batches++ {
-		run, err := s.ReadRun(chain, first, 600, 4096)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cp, err := s.CheckpointFrom(chain, first, run.End.Seq)
-		if err != nil || cp.Head.Seq < first {
-			t.Fatalf("from %d: %v, %v", first, cp.Head.Seq, err)
-		}
-		if err := cp.Verify(key.Public().(ed25519.PublicKey)); err != nil {
-			t.Fatal(err)
-		}
-		if h, err := s.HashAt(chain, cp.Head.Seq); err != nil || h != cp.Head.Hash {
-			t.Fatalf("checkpoint at %d does not fit the chain (%v)", cp.Head.Seq, err)
-		}
-		if cp.Head.Seq-first >= 256 {
-			t.Errorf("a batch of %d records", cp.Head.Seq-first+1)
-		}
-		first = cp.Head.Seq + 1
-	}
-	if batches < 3 {
-		t.Errorf("%d batches", batches)
-	}
-}
-
-func TestIndex(t *testing.T) {
-	s := open(t, vfs.NewMem())
-	defer func() { _ = s.Close() }()
-	put := func(doc tiers.DocID, entries ...crdt.IndexEntry) {
-		if err := s.PutView(store.DocKey{Stream: stream, Doc: doc}, crdt.View{JSON: []byte("{}"), Index: entries}, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 5 {
-		put(tiers.DocID(fmt.Sprintf("event:%d", i)), crdt.IndexEntry{Name: "n", Value: fmt.Sprint(i / 2)}, crdt.IndexEntry{Name: "nn", Value: "x"})
-	}
-	list := func(q store.IndexQuery) string {
-		hits, err := s.Index(q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var out []string
-		for _, h := range hits {
-			out = append(out, h.Value+h.Key.Doc.Name())
-		}
-		return strings.Join(out, " ")
-	}
-	after := func(value string, doc tiers.DocID) *store.IndexHit {
-		return &store.IndexHit{Value: value, Key: store.DocKey{Stream: stream, Doc: doc}}
-	}
-	for _, row := range []struct {
-		q    store.IndexQuery
-		want string
-	}{
-		{store.IndexQuery{Name: "n"}, "00 01 12 13 24"},
-		{store.IndexQuery{Name: "n", Descending: true}, "24 13 12 01 00"},
-		{store.IndexQuery{Name: "n", Limit: 2}, "00 01"},
-		{store.IndexQuery{Name: "n", Prefix: "1"}, "12 13"},
-		{store.IndexQuery{Name: "n", After: after("0", "event:1"), Limit: 2}, "12 13"},
-		{store.IndexQuery{Name: "n", After: after("1", "event:2"), Descending: true}, "01 00"},
-		{store.IndexQuery{Name: "n", Prefix: "9"}, ""},
-		{store.IndexQuery{Name: "m"}, ""},
-	} {
-		if got := list(row.q); got != row.want {
-			t.Errorf("%+v: %q, want %q", row.q, got, row.want)
-		}
-	}
-	put("event:0") // its entries go with the old view
-	if got := list(store.IndexQuery{Name: "n"}); got != "01 12 13 24" {
-		t.Errorf("after an entry went: %q", got)
 	}
 }

@@ -34,7 +34,9 @@ func (r *Rerun) Verify(ctx context.Context) (Table, error) {
 func (r *Rerun) Agree(ctx context.Context) error { return r.d.converge(ctx, "test") }
 
 // Placed returns where the first event stands, and who reported it.
-func (r *Rerun) Placed() (tiers.SiteID, replication.Written) { return r.d.events[0].site, r.d.events[0].placed }
+func (r *Rerun) Placed() (tiers.SiteID, replication.Written) {
+	return r.d.events[0].site, r.d.events[0].placed
+}
 
 // Invent pretends that one more event was acknowledged.
 func (r *Rerun) Invent() func() {

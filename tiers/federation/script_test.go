@@ -52,12 +52,7 @@ func (p *script) run(t *testing.T, d *datadriven.TestData) string {
 			p.w.trace = func(format string, args ...any) { fmt.Fprintf(&p.out, format+"\n", args...) }
 		}
 	case "config":
-		c := &p.w.cfg
-		for key, into := range map[string]*int{
-			"batch": &c.BatchBytes, "window": &c.WindowBytes, "flights": &c.FlightsMax, "stall": &c.StallTicks, "proof": &c.ProofTicks,
-		} {
-			d.MaybeScanArgs(t, key, into)
-		}
+		p.config(t, d)
 	case "write":
 		n := 1
 		d.MaybeScanArgs(t, "n", &n)
@@ -113,6 +108,16 @@ func (p *script) run(t *testing.T, d *datadriven.TestData) string {
 		return "ok\n"
 	}
 	return p.out.String()
+}
+
+func (p *script) config(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	c := &p.w.cfg
+	for key, into := range map[string]*int{
+		"batch": &c.BatchBytes, "window": &c.WindowBytes, "flights": &c.FlightsMax, "stall": &c.StallTicks, "proof": &c.ProofTicks,
+	} {
+		d.MaybeScanArgs(t, key, into)
+	}
 }
 
 func ends(d *datadriven.TestData) (child, parent tiers.SiteID) {
