@@ -117,7 +117,7 @@ func TestDecodeRefusals(t *testing.T) {
 			}
 		})
 	}
-	for n := range len(honest) {
+	for n := range honest {
 		if _, err := change.Decode(honest[:n], change.DefaultLimits()); err == nil {
 			t.Errorf("the first %d of %d bytes pass", n, len(honest))
 		}

@@ -126,13 +126,13 @@ func TestTableCanFail(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	t.Run("outside the audience", func(t *testing.T) { outside(t, ctx, cluster, again) })
-	t.Run("hidden conflict", func(t *testing.T) { hidden(t, ctx, cluster, again) })
-	t.Run("sent twice", func(t *testing.T) { twice(t, ctx, cluster, again) })
+	t.Run("outside the audience", func(t *testing.T) { outside(ctx, t, cluster, again) })
+	t.Run("hidden conflict", func(t *testing.T) { hidden(ctx, t, cluster, again) })
+	t.Run("sent twice", func(t *testing.T) { twice(ctx, t, cluster, again) })
 }
 
 // hidden resolves the planted conflict, so that no site shows it.
-func hidden(t *testing.T, ctx context.Context, cluster *local.Cluster, again *demo.Rerun) {
+func hidden(ctx context.Context, t *testing.T, cluster *local.Cluster, again *demo.Rerun) {
 	t.Helper()
 	ops, err := track.EditOps(map[string]string{"target": "resolved"})
 	if err != nil {
@@ -152,7 +152,7 @@ func hidden(t *testing.T, ctx context.Context, cluster *local.Cluster, again *de
 }
 
 // twice reports one request under two keys.
-func twice(t *testing.T, ctx context.Context, cluster *local.Cluster, again *demo.Rerun) {
+func twice(ctx context.Context, t *testing.T, cluster *local.Cluster, again *demo.Rerun) {
 	t.Helper()
 	site, placed := again.Placed()
 	v, err := cluster.Node(site).Views().View(store.DocKey{Stream: placed.Stream, Doc: placed.Doc})
@@ -183,7 +183,7 @@ func sourceKey(t *testing.T, v crdt.View) string {
 }
 
 // outside stores a township's own stream at a township that must not have it.
-func outside(t *testing.T, ctx context.Context, cluster *local.Cluster, again *demo.Rerun) {
+func outside(ctx context.Context, t *testing.T, cluster *local.Cluster, again *demo.Rerun) {
 	t.Helper()
 	site, placed := again.Placed()
 	from := cluster.Node(site).Group().Store()
