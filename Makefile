@@ -63,7 +63,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@grep -rn --include='*_test.go' -o 'func Fuzz[A-Za-z]*' . | sed 's/^\.\///; s/:[0-9]*:func / /' | \
 	while read -r file name; do \
 		echo "== $$name ($$(dirname $$file)), $(FUZZTIME)"; \
-		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
+		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; \
 	done
 
 .PHONY: bench
