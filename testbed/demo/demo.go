@@ -34,7 +34,7 @@ type Config struct {
 }
 
 // Progress shows a run to a person. Step begins a phase, Bar moves inside it,
-// Line states a result.
+// Line states a result. Implementations are safe for concurrent use.
 type Progress interface {
 	Step(text string)
 	Bar(done, of int, what string)

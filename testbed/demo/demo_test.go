@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,11 +25,19 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // quiet takes progress and keeps the lines for a failure.
-type quiet struct{ lines []string }
+type quiet struct {
+	mu    sync.Mutex // guards lines
+	lines []string
+}
 
-func (q *quiet) Step(text string)     { q.lines = append(q.lines, text) }
+func (q *quiet) Step(text string)     { q.Line(text) }
 func (q *quiet) Bar(int, int, string) {}
-func (q *quiet) Line(text string)     { q.lines = append(q.lines, text) }
+
+func (q *quiet) Line(text string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lines = append(q.lines, text)
+}
 
 func config(dir string) (demo.Config, *quiet) {
 	q := &quiet{}

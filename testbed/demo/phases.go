@@ -278,8 +278,8 @@ func (d *player) killAndRestart(ctx context.Context, events []reported) error {
 	n := d.cluster.Node(d.isolated)
 	base := n.Group().Store().Counts().Records
 	var own uint64
-	for _, e := range events {
-		if e.site == d.isolated {
+	for i := range events { // whose other fields the reporters write meanwhile
+		if events[i].site == d.isolated {
 			own++
 		}
 	}
