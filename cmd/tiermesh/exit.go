@@ -13,6 +13,7 @@ import (
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/testbed/bench"
 	"github.com/tiermesh/tiermesh/testbed/demo"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/transport"
@@ -81,7 +82,7 @@ func exitCode(err error) int {
 		{store.ErrLocked, exitBusy}, {transport.ErrBusyPort, exitBusy}, {api.ErrBusy, exitBusy},
 		{api.ErrUnreachable, exitUnreachable}, {api.ErrUnavailable, exitUnreachable},
 		{api.ErrNotFound, exitNotFound}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
-		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid},
+		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {bench.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},
 		{identity.ErrCredentials, exitInvalid}, {identity.ErrExpired, exitInvalid}, {identity.ErrUntrusted, exitInvalid},
 		{identity.ErrFederation, exitInvalid}, {identity.ErrNoIdentity, exitInvalid}, {identity.ErrExists, exitInvalid},
