@@ -43,6 +43,9 @@ func newDocuments(g *replication.Group, e *engine.Engine) *documents {
 func (d *documents) lock(edits []Edit) func() {
 	var at []int
 	for _, e := range edits {
+		if e.Create {
+			continue // nobody else can know it yet
+		}
 		at = append(at, int(maphash.String(d.seed, e.Key.String())%uint64(len(d.queues))))
 	}
 	slices.Sort(at)
@@ -62,7 +65,9 @@ func (d *documents) lock(edits []Edit) func() {
 // [ErrBusy], or what [replication.Group.Append] returns.
 func (d *documents) write(ctx context.Context, key string, edits ...Edit) ([]replication.Written, error) {
 	defer d.lock(edits)()
-	if key != "" {
+	// The state machine knows a used key, too; asking first saves rebuilding a
+	// change on a document that moved on, which one that is created cannot.
+	if key != "" && !allCreate(edits) {
 		if done, err := d.group.Earlier(key); done != nil || err != nil {
 			return done, err
 		}
@@ -79,8 +84,28 @@ func (d *documents) write(ctx context.Context, key string, edits ...Edit) ([]rep
 		if !errors.Is(err, store.ErrMoved) {
 			return done, err
 		}
+		if err := d.checkNew(edits); err != nil {
+			return nil, err
+		}
 	}
 	return nil, fmt.Errorf("%w: %s: try again", ErrBusy, edits[0].Key)
+}
+
+func allCreate(edits []Edit) bool {
+	return !slices.ContainsFunc(edits, func(e Edit) bool { return !e.Create })
+}
+
+// checkNew returns [ErrExists] when a document that an edit creates is there.
+func (d *documents) checkNew(edits []Edit) error {
+	for _, e := range edits {
+		if !e.Create {
+			continue
+		}
+		if _, err := d.group.Store().Changes(e.Key); !errors.Is(err, store.ErrNotFound) {
+			return errors.Join(err, fmt.Errorf("%w: %s", ErrExists, e.Key))
+		}
+	}
+	return nil
 }
 
 // unchanged is the result of edits that leave everything as it is: no record
@@ -102,14 +127,14 @@ func (d *documents) build(edits []Edit) ([]store.Item, error) {
 	}
 	var items []store.Item
 	for _, e := range edits {
-		history, err := d.group.Store().Changes(e.Key)
-		switch {
-		case errors.Is(err, store.ErrNotFound):
-			history = &store.Changes{}
-		case err != nil:
-			return nil, err
-		case e.Create:
-			return nil, fmt.Errorf("%w: %s", ErrExists, e.Key)
+		history := &store.Changes{}
+		if !e.Create {
+			h, err := d.group.Store().Changes(e.Key)
+			if err == nil {
+				history = h
+			} else if !errors.Is(err, store.ErrNotFound) {
+				return nil, err
+			}
 		}
 		at := d.group.Clock().Now()
 		built, err := d.engine.Build(history.Raw, actor, at.Millis(), e.Ops)

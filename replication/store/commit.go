@@ -84,23 +84,45 @@ func (t *Tx) Commit(index uint64) error {
 			return err
 		}
 	}
-	touched, err := t.putDocs()
+	touched, created, err := t.putDocs()
 	if err != nil {
 		return err
 	}
 	if err := t.batch.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, index), nil); err != nil {
 		return err
 	}
-	s := t.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	newly, err := s.countClean(touched)
+	newly, err := t.s.commit(t.batch, touched)
 	if err != nil {
 		return err
 	}
-	if err := t.batch.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("commit store: %w", err)
+	t.show(index, newly+uint64(len(created)))
+	t.s.queue.add(created)
+	t.s.queue.add(touched)
+	if len(created)+len(touched) > 0 {
+		signal(t.s.dirty)
 	}
+	return nil
+}
+
+// commit writes a batch of Apply and returns how many of the documents that it
+// marks dirty were clean.
+func (s *Store) commit(b *pebble.Batch, touched []DocKey) (newly uint64, err error) {
+	s.marks.Lock()
+	defer s.marks.Unlock()
+	if newly, err = s.countClean(touched); err != nil {
+		return 0, err
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return 0, fmt.Errorf("commit store: %w", err)
+	}
+	return newly, nil
+}
+
+// show makes a committed Tx visible to those who read the store's memory.
+func (t *Tx) show(index, newly uint64) {
+	s := t.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.applied = index
 	if t.incarnation != 0 {
 		s.incarnation = t.incarnation
@@ -115,28 +137,28 @@ func (t *Tx) Commit(index uint64) error {
 	if t.records > 0 {
 		signal(s.changed)
 	}
-	if len(touched) > 0 {
-		signal(s.dirty)
-	}
-	return nil
 }
 
-// putDocs writes the changed document states and marks the documents dirty.
-func (t *Tx) putDocs() ([]DocKey, error) {
-	var touched []DocKey
+// putDocs writes the changed document states and marks the documents dirty. It
+// returns the documents that were there before, and those that were not.
+func (t *Tx) putDocs() (touched, created []DocKey, err error) {
 	for k, w := range t.docs {
 		if !w.touched {
 			continue
 		}
-		touched = append(touched, k)
+		if w.fresh {
+			created = append(created, k)
+		} else {
+			touched = append(touched, k)
+		}
 		if err := t.batch.Set(keyDoc(tableDoc, k), w.state.encode(), nil); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := t.batch.Set(keyDoc(tableDirty, k), binary.AppendUvarint(nil, w.state.version()), nil); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return touched, nil
+	return touched, created, nil
 }
 
 // countClean returns how many of the documents are not dirty yet.

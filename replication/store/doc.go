@@ -33,7 +33,7 @@
 //	x stream doc 0 order        change of a document: its place in a chain, hash, last op
 //	q stream doc 0 author seq   refused record: the reason
 //	y stream doc                dirty document: its version
-//	v stream doc                view: index entries, JSON
+//	v stream doc                view: version it was made from, index entries, JSON
 //	n name 0 value 0 stream doc index entry
 //	i key                       idempotency: the outcome of a command
 package store

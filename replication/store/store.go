@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -33,7 +34,7 @@ type Config struct {
 	Site       tiers.SiteID
 	// CacheBytes bounds Pebble's block cache; zero means 8 MiB.
 	CacheBytes int64
-	// MemTableBytes bounds one memtable; zero means 8 MiB.
+	// MemTableBytes bounds one memtable; zero means 32 MiB.
 	MemTableBytes uint64
 	// Fatal is called when the disk can no longer be trusted; it must end the
 	// process. Nil panics.
@@ -52,7 +53,7 @@ func (c Config) withDefaults() Config {
 		c.CacheBytes = 8 << 20
 	}
 	if c.MemTableBytes == 0 {
-		c.MemTableBytes = 8 << 20
+		c.MemTableBytes = 32 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -75,7 +76,10 @@ type Store struct {
 	ending  sync.Once
 	endErr  error
 
-	mu          sync.RWMutex // guards the fields below and orders commits of Apply and of views
+	marks sync.Mutex // orders commits of Apply and of views, which both write dirty marks
+	queue dirtyQueue
+
+	mu          sync.RWMutex // guards the fields below
 	chains      map[tiers.StreamID]map[crdt.Author]chainState
 	applied     uint64
 	incarnation uint32
@@ -99,10 +103,15 @@ func Open(cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	cache := pebble.NewCache(cfg.CacheBytes)
 	defer cache.Unref()
-	db, err := pebble.Open(cfg.Dir, &pebble.Options{
+	opts := &pebble.Options{
 		FS: cfg.FS, Cache: cache, DisableWAL: true, MemTableSize: cfg.MemTableBytes,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, cfg.Fatal},
-	})
+	}
+	for i := range opts.Levels {
+		// Most reads of the write path ask for what is not there.
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+	}
+	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
 			return nil, fmt.Errorf("%w: %s: stop the other process first", ErrLocked, cfg.Dir)
@@ -115,6 +124,9 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if err := errors.Join(s.stamp(cfg), s.load()); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	if s.counts.Dirty > 0 {
+		s.queue.rescan()
 	}
 	return s, nil
 }
@@ -315,9 +327,6 @@ func (s *Store) get(key []byte) ([]byte, error) {
 	return out, closer.Close()
 }
 
-// errStop ends a scan early without an error.
-var errStop = errors.New("stop")
-
 // scan calls f for each entry under prefix; the slices are valid in f only.
 func (s *Store) scan(prefix []byte, f func(key, value []byte) error) error {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
@@ -326,9 +335,6 @@ func (s *Store) scan(prefix []byte, f func(key, value []byte) error) error {
 	}
 	for ok := it.First(); ok && err == nil; ok = it.Next() {
 		err = f(it.Key(), it.Value())
-	}
-	if errors.Is(err, errStop) {
-		err = nil
 	}
 	return errors.Join(err, it.Error(), it.Close())
 }

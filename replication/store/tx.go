@@ -40,6 +40,7 @@ type docWork struct {
 	key     DocKey
 	state   *docState
 	touched bool
+	fresh   bool // the document was not there before this Tx
 	// added are the changes that this Tx applied, which the database does not
 	// show yet.
 	added []docHead
@@ -335,13 +336,14 @@ func (t *Tx) doc(k DocKey) (*docWork, error) {
 		return w, nil
 	}
 	st, err := t.s.docState(k)
-	if errors.Is(err, ErrNotFound) {
+	fresh := errors.Is(err, ErrNotFound)
+	if fresh {
 		st, err = &docState{}, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	w := &docWork{key: k, state: st}
+	w := &docWork{key: k, state: st, fresh: fresh}
 	t.docs[k] = w
 	return w, nil
 }

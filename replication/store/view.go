@@ -10,25 +10,48 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 )
 
-// DirtyDocs returns up to limit documents whose view is behind.
-func (s *Store) DirtyDocs(limit int) ([]DocKey, error) {
+// TakeDirty returns up to limit documents whose view is behind and that were
+// not taken before, unless they changed since; none when there are none. A
+// document whose view is not written afterwards is given out again when the
+// store is next opened.
+func (s *Store) TakeDirty(limit int) ([]DocKey, error) {
+	if docs := s.queue.take(limit); len(docs) > 0 {
+		return docs, nil
+	}
+	after, scan := s.queue.scanning()
+	if !scan {
+		return nil, nil
+	}
+	docs, err := s.dirtyDocs(after, limit)
+	if err == nil {
+		s.queue.scanned(docs)
+	}
+	return docs, err
+}
+
+// dirtyDocs reads dirty marks from behind after on, in key order.
+func (s *Store) dirtyDocs(after DocKey, limit int) ([]DocKey, error) {
 	if err := s.usage.enter(); err != nil {
 		return nil, err
 	}
 	defer s.usage.leave()
+	lower := []byte{tableDirty}
+	if after.Doc != "" {
+		lower = append(keyDoc(tableDirty, after), 0)
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd([]byte{tableDirty})})
+	if err != nil {
+		return nil, fmt.Errorf("read dirty documents: %w", err)
+	}
 	var out []DocKey
-	err := s.scan([]byte{tableDirty}, func(key, _ []byte) error {
-		d := decoder{b: key[1:]}
+	for ok := it.First(); ok && err == nil && len(out) < limit; ok = it.Next() {
+		d := decoder{b: it.Key()[1:]}
 		out = append(out, d.docKey())
 		if d.bad {
-			return fmt.Errorf("%w: dirty key", ErrCorrupt)
+			err = fmt.Errorf("%w: dirty key", ErrCorrupt)
 		}
-		if len(out) == limit {
-			return errStop
-		}
-		return nil
-	})
-	return out, err
+	}
+	return out, errors.Join(err, it.Error(), it.Close())
 }
 
 // IsDirty reports whether a document's view is behind.
@@ -45,67 +68,83 @@ func (s *Store) IsDirty(k DocKey) (bool, error) {
 }
 
 // PutView replaces a document's view and index entries with those made from
-// its history at version. The document stays dirty when it moved on since.
+// its history at version. The document stays dirty when it moved on since; a
+// view that was made from a later history stays.
 func (s *Store) PutView(k DocKey, v crdt.View, version uint64) error {
 	if err := s.usage.enter(); err != nil {
 		return err
 	}
 	defer s.usage.leave()
-	b := s.db.NewBatch()
-	defer func() { _ = b.Close() }()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old, err := s.view(k)
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	for _, e := range old.Index {
-		_ = b.Delete(keyIndex(e, k), nil)
-	}
-	for _, e := range v.Index {
-		_ = b.Set(keyIndex(e, k), nil, nil)
-	}
-	_ = b.Set(keyDoc(tableView, k), encodeView(v), nil)
-	dirty, err := s.get(keyDoc(tableDirty, k))
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return err
-	}
-	clean := err == nil && (&decoder{b: dirty}).uvarint() == version
-	if clean {
-		_ = b.Delete(keyDoc(tableDirty, k), nil)
-	}
-	if err := b.Commit(pebble.NoSync); err != nil {
+	clean, err := s.putView(k, v, version)
+	if err != nil {
 		return fmt.Errorf("put view of %s: %w", k, err)
 	}
 	if clean {
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.counts.Dirty--
 	}
 	return nil
 }
 
-func encodeView(v crdt.View) []byte {
-	b := binary.AppendUvarint(nil, uint64(len(v.Index)))
+// putView writes a view and reports whether that made its document clean.
+func (s *Store) putView(k DocKey, v crdt.View, version uint64) (clean bool, err error) {
+	s.marks.Lock()
+	defer s.marks.Unlock()
+	mark, err := s.get(keyDoc(tableDirty, k))
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	clean = err == nil && (&decoder{b: mark}).uvarint() == version
+	b := s.db.NewBatch()
+	defer func() { _ = b.Close() }()
+	if !clean || version > 1 { // what was touched once and is dirty has no view yet
+		old, at, err := s.view(k)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return false, err
+		}
+		if at > version {
+			return false, nil
+		}
+		for _, e := range old.Index {
+			_ = b.Delete(keyIndex(e, k), nil)
+		}
+	}
+	for _, e := range v.Index {
+		_ = b.Set(keyIndex(e, k), nil, nil)
+	}
+	_ = b.Set(keyDoc(tableView, k), encodeView(v, version), nil)
+	if clean {
+		_ = b.Delete(keyDoc(tableDirty, k), nil)
+	}
+	return clean, b.Commit(pebble.NoSync)
+}
+
+func encodeView(v crdt.View, version uint64) []byte {
+	b := binary.AppendUvarint(nil, version)
+	b = binary.AppendUvarint(b, uint64(len(v.Index)))
 	for _, e := range v.Index {
 		b = appendBytes(appendBytes(b, []byte(e.Name)), []byte(e.Value))
 	}
 	return append(b, v.JSON...)
 }
 
-func (s *Store) view(k DocKey) (crdt.View, error) {
+// view returns a document's stored view and the version that it was made from.
+func (s *Store) view(k DocKey) (v crdt.View, version uint64, err error) {
 	raw, err := s.get(keyDoc(tableView, k))
 	if err != nil {
-		return crdt.View{}, err
+		return v, 0, err
 	}
 	d := decoder{b: raw}
-	var v crdt.View
+	version = d.uvarint()
 	for range d.count() {
 		v.Index = append(v.Index, crdt.IndexEntry{Name: string(d.bytes()), Value: string(d.bytes())})
 	}
 	v.JSON = d.b
 	if d.bad {
-		return crdt.View{}, fmt.Errorf("%w: view of %s", ErrCorrupt, k)
+		return crdt.View{}, 0, fmt.Errorf("%w: view of %s", ErrCorrupt, k)
 	}
-	return v, nil
+	return v, version, nil
 }
 
 // View returns a document's view as last materialised; the caller owns it. The
@@ -115,7 +154,7 @@ func (s *Store) View(k DocKey) (crdt.View, error) {
 		return crdt.View{}, err
 	}
 	defer s.usage.leave()
-	v, err := s.view(k)
+	v, _, err := s.view(k)
 	if err != nil {
 		return v, fmt.Errorf("view of %s: %w", k, err)
 	}

@@ -106,7 +106,7 @@ func (m *Materialiser) Run(ctx context.Context) error {
 
 // pass materialises up to one batch and returns how many documents it took up.
 func (m *Materialiser) pass(ctx context.Context) (int, error) {
-	docs, err := m.cfg.Store.DirtyDocs(batch)
+	docs, err := m.cfg.Store.TakeDirty(batch)
 	if err != nil || len(docs) == 0 {
 		return 0, err
 	}

@@ -191,3 +191,27 @@ func TestStaleViewStaysDirty(t *testing.T) {
 		t.Errorf("dirty %v, %v", dirty, err)
 	}
 }
+
+// TestOldViewDoesNotReplaceNewer: of two workers that fold one document at
+// different times, the one that is late does not undo the other.
+func TestOldViewDoesNotReplaceNewer(t *testing.T) {
+	f := newFixture(t)
+	entry := func(v string) []crdt.IndexEntry { return []crdt.IndexEntry{{Name: "n", Value: v}} }
+	f.put("later:a", "k", "1")
+	f.put("later:a", "k", "2")
+	for _, v := range []struct {
+		version uint64
+		text    string
+	}{{2, "new"}, {1, "old"}} {
+		if err := f.s.PutView(key("later:a"), crdt.View{JSON: []byte(`"` + v.text + `"`), Index: entry(v.text)}, v.version); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := f.s.View(key("later:a"))
+	if err != nil || string(v.JSON) != `"new"` {
+		t.Errorf("%s, %v", v.JSON, err)
+	}
+	if hits, err := f.s.Index(store.IndexQuery{Name: "n"}); err != nil || len(hits) != 1 || hits[0].Value != "new" {
+		t.Errorf("%v, %v", hits, err)
+	}
+}
