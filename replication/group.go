@@ -77,7 +77,7 @@ type Group struct {
 	cfg   Config
 	codec codec
 	store *store.Store
-	log   *raftboltdb.BoltStore
+	log   *sealedLog
 	raft  *raft.Raft
 	clock *crdt.Clock
 	watch sync.WaitGroup
@@ -136,9 +136,8 @@ func Open(cfg Config) (*Group, error) {
 }
 
 func (g *Group) openRaft() error {
-	var err error
 	path := filepath.Join(g.cfg.Dir, "raft.db")
-	g.log, err = raftboltdb.New(raftboltdb.Options{
+	bolt, err := raftboltdb.New(raftboltdb.Options{
 		Path:        path,
 		BoltOptions: &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
 	})
@@ -148,6 +147,7 @@ func (g *Group) openRaft() error {
 	if err != nil {
 		return fmt.Errorf("open raft log %s: %w", path, err)
 	}
+	g.log = &sealedLog{boltStore: bolt, fatal: g.cfg.Fatal}
 	logger := newRaftLogger(g.cfg.Logger)
 	snaps, err := raft.NewFileSnapshotStoreWithLogger(g.cfg.Dir, 1, logger)
 	if err != nil {
@@ -170,10 +170,14 @@ func (g *Group) openRaft() error {
 			return fmt.Errorf("bootstrap raft in %s: %w", g.cfg.Dir, err)
 		}
 	}
+	if err := g.log.check(); err != nil {
+		return fmt.Errorf("read raft log %s: %w", path, err)
+	}
 	machine := &fsm{store: g.store, site: g.cfg.Site, codec: g.codec, fatal: g.cfg.Fatal}
 	if g.raft, err = raft.NewRaft(rc, machine, g.log, g.log, snaps, trans); err != nil {
 		return fmt.Errorf("start raft in %s: %w", g.cfg.Dir, err)
 	}
+	g.log.running.Store(true)
 	return nil
 }
 
