@@ -42,11 +42,11 @@ func (q *dirtyQueue) take(limit int) []DocKey {
 	return out
 }
 
-// rescan makes the next taker look at the disk, from the beginning.
-func (q *dirtyQueue) rescan() {
+// reset forgets everything; with scan the next taker looks at the disk.
+func (q *dirtyQueue) reset(scan bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.scan, q.at = true, DocKey{}
+	q.docs, q.scan, q.again, q.at = nil, scan, false, DocKey{}
 }
 
 func (q *dirtyQueue) scanning() (after DocKey, scan bool) {

@@ -28,6 +28,10 @@ func (s *Store) HashAt(c crdt.ChainID, seq uint64) (crdt.Hash, error) {
 		return crdt.Hash{}, err
 	}
 	defer s.usage.leave()
+	return s.hashAt(c, seq)
+}
+
+func (s *Store) hashAt(c crdt.ChainID, seq uint64) (crdt.Hash, error) {
 	if seq == 0 {
 		return c.Origin().Hash, nil
 	}
@@ -51,7 +55,7 @@ func (s *Store) ReadRun(c crdt.ChainID, first, last uint64, bytesMax int) (Run, 
 		return Run{}, err
 	}
 	defer s.usage.leave()
-	prev, err := s.HashAt(c, first-1)
+	prev, err := s.hashAt(c, first-1)
 	if err != nil {
 		return Run{}, err
 	}

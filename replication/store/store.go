@@ -72,7 +72,8 @@ type Store struct {
 	db      *pebble.DB
 	changed chan struct{}
 	dirty   chan struct{}
-	usage   usage
+	usage   *usage
+	cfg     Config
 	ending  sync.Once
 	endErr  error
 
@@ -101,6 +102,18 @@ type Counts struct {
 // or [ErrFormat] where one of these is the cause. The caller must Close it.
 func Open(cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
+	s := &Store{
+		cfg: cfg, usage: newUsage(), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+	}
+	if err := s.openDB(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// openDB opens the database and reads what is kept in memory.
+func (s *Store) openDB() error {
+	cfg := s.cfg
 	cache := pebble.NewCache(cfg.CacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
@@ -114,25 +127,27 @@ func Open(cfg Config) (*Store, error) {
 	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
-			return nil, fmt.Errorf("%w: %s: stop the other process first", ErrLocked, cfg.Dir)
+			return fmt.Errorf("%w: %s: stop the other process first", ErrLocked, cfg.Dir)
 		}
-		return nil, fmt.Errorf("open store %s: %w", cfg.Dir, err)
+		return fmt.Errorf("open store %s: %w", cfg.Dir, err)
 	}
-	s := &Store{
-		db: db, changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
-		chains: map[tiers.StreamID]map[crdt.Author]chainState{}, grown: map[crdt.ChainID]crdt.Head{},
+	s.db = db
+	s.mu.Lock()
+	s.chains, s.grown = map[tiers.StreamID]map[crdt.Author]chainState{}, map[crdt.ChainID]crdt.Head{}
+	s.counts = Counts{}
+	err = errors.Join(s.stamp(), s.load())
+	dirty := s.counts.Dirty
+	s.mu.Unlock()
+	if err != nil {
+		return errors.Join(err, db.Close())
 	}
-	if err := errors.Join(s.stamp(cfg), s.load()); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	if s.counts.Dirty > 0 {
-		s.queue.rescan()
-	}
-	return s, nil
+	s.queue.reset(dirty > 0)
+	return nil
 }
 
 // stamp claims a new directory for its site, or checks whose an old one is.
-func (s *Store) stamp(cfg Config) error {
+func (s *Store) stamp() error {
+	cfg := s.cfg
 	want := map[string]string{"federation": cfg.Federation, "site": string(cfg.Site)}
 	format, err := s.get(keyMeta("format"))
 	if errors.Is(err, ErrNotFound) {
@@ -146,7 +161,7 @@ func (s *Store) stamp(cfg Config) error {
 		if err := b.Commit(pebble.NoSync); err != nil {
 			return fmt.Errorf("stamp store %s: %w", cfg.Dir, err)
 		}
-		return s.Flush()
+		return s.flush()
 	}
 	if err != nil {
 		return err

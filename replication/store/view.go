@@ -218,18 +218,44 @@ func (s *Store) Index(q IndexQuery) ([]IndexHit, error) {
 	return out, errors.Join(err, it.Error(), it.Close())
 }
 
-// Documents calls f with every document, in key order, until f returns an error.
+// documentsPage is how many documents are read before f is called with them.
+const documentsPage = 1024
+
+// Documents calls f with every document, in key order, until f returns an
+// error. Documents that come while it runs may be left out.
 func (s *Store) Documents(f func(DocKey) error) error {
+	after := []byte{tableDoc}
+	for {
+		page, err := s.documents(after)
+		if err != nil || len(page) == 0 {
+			return err
+		}
+		for _, k := range page {
+			if err := f(k); err != nil {
+				return err
+			}
+		}
+		after = append(keyDoc(tableDoc, page[len(page)-1]), 0)
+	}
+}
+
+// documents reads one page of documents from a key on.
+func (s *Store) documents(from []byte) ([]DocKey, error) {
 	if err := s.usage.enter(); err != nil {
-		return err
+		return nil, err
 	}
 	defer s.usage.leave()
-	return s.scan([]byte{tableDoc}, func(key, _ []byte) error {
-		d := decoder{b: key[1:]}
-		k := d.docKey()
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: prefixEnd([]byte{tableDoc})})
+	if err != nil {
+		return nil, fmt.Errorf("read documents: %w", err)
+	}
+	var out []DocKey
+	for ok := it.First(); ok && err == nil && len(out) < documentsPage; ok = it.Next() {
+		d := decoder{b: it.Key()[1:]}
+		out = append(out, d.docKey())
 		if d.bad {
-			return fmt.Errorf("%w: document key", ErrCorrupt)
+			err = fmt.Errorf("%w: document key", ErrCorrupt)
 		}
-		return f(k)
-	})
+	}
+	return out, errors.Join(err, it.Error(), it.Close())
 }
