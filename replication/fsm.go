@@ -141,25 +141,41 @@ func (f *fsm) runAppend(tx *store.Tx, in []appendItem) (outcome, error) {
 	return o, nil
 }
 
-// Snapshot implements [raft.FSM]. The store already is the state; persisting
-// it is a flush, after which Raft may forget the entries that it reflects.
-func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return flushSnapshot{f.store}, nil }
+// Snapshot implements [raft.FSM]. The store already is the state.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return checkpointSnapshot{f.store}, nil }
 
-// Restore implements [raft.FSM]. Raft calls it on a node that is too far
-// behind its leader; a site of one node has no such leader.
+// Restore implements [raft.FSM]. Raft calls it on a node that is too far behind
+// its leader; the snapshot is on this node's disk by then, verified.
 func (f *fsm) Restore(r io.ReadCloser) error {
-	return errors.Join(errors.New("replication: a one-node site cannot install a snapshot"), r.Close())
+	if w, ok := r.(raft.ReadCloserWrapper); ok {
+		r = w.WrappedReadCloser()
+	}
+	s, ok := r.(*snapshotReader)
+	if !ok {
+		return errors.Join(fmt.Errorf("replication: restore from a %T", r), r.Close())
+	}
+	err := f.store.Replace(s.dir)
+	if err != nil {
+		f.fatal(err) // the store may be gone
+	}
+	return errors.Join(err, r.Close())
 }
 
-type flushSnapshot struct{ store *store.Store }
+// checkpointSnapshot is the store at some index, not before that at which it
+// was made: entries that it reflects already are skipped when they are applied.
+type checkpointSnapshot struct{ store *store.Store }
 
 // Persist implements [raft.FSMSnapshot].
-func (s flushSnapshot) Persist(sink raft.SnapshotSink) error {
-	if err := s.store.Flush(); err != nil {
-		return errors.Join(err, sink.Cancel())
+func (s checkpointSnapshot) Persist(to raft.SnapshotSink) error {
+	k, ok := to.(*sink)
+	if !ok {
+		return errors.Join(fmt.Errorf("replication: persist to a %T", to), to.Cancel())
 	}
-	return sink.Close()
+	if err := s.store.Checkpoint(k.checkpoint()); err != nil {
+		return errors.Join(err, to.Cancel())
+	}
+	return to.Close()
 }
 
 // Release implements [raft.FSMSnapshot].
-func (flushSnapshot) Release() {}
+func (checkpointSnapshot) Release() {}

@@ -149,12 +149,12 @@ func (g *Group) openRaft() error {
 	}
 	g.log = &sealedLog{boltStore: bolt, fatal: g.cfg.Fatal}
 	logger := newRaftLogger(g.cfg.Logger)
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(g.cfg.Dir, 1, logger)
+	snaps, err := newSnapshots(filepath.Join(g.cfg.Dir, "snapshots"))
 	if err != nil {
-		return fmt.Errorf("open snapshots in %s: %w", g.cfg.Dir, err)
-	}
-	if err := g.checkSnapshots(snaps); err != nil {
 		return err
+	}
+	if err := g.catchUp(snaps); err != nil {
+		return fmt.Errorf("open raft in %s: %w", g.cfg.Dir, err)
 	}
 	id := raft.ServerID(strconv.FormatUint(uint64(g.cfg.Node), 10))
 	// A site of one voter sends no Raft message; its transport is never dialled.
@@ -170,9 +170,6 @@ func (g *Group) openRaft() error {
 			return fmt.Errorf("bootstrap raft in %s: %w", g.cfg.Dir, err)
 		}
 	}
-	if err := g.log.check(); err != nil {
-		return fmt.Errorf("read raft log %s: %w", path, err)
-	}
 	machine := &fsm{store: g.store, site: g.cfg.Site, codec: g.codec, fatal: g.cfg.Fatal}
 	if g.raft, err = raft.NewRaft(rc, machine, g.log, g.log, snaps, trans); err != nil {
 		return fmt.Errorf("start raft in %s: %w", g.cfg.Dir, err)
@@ -181,17 +178,34 @@ func (g *Group) openRaft() error {
 	return nil
 }
 
-// checkSnapshots refuses a store that reflects less than Raft has forgotten.
-func (g *Group) checkSnapshots(snaps raft.SnapshotStore) error {
+// catchUp checks the log and brings a store that reflects less than Raft has forgotten up to the
+// latest snapshot: it was lost, or replaced by an older one. The error wraps
+// [ErrBehind] when no snapshot helps.
+func (g *Group) catchUp(snaps *snapshots) error {
 	list, err := snaps.List()
 	if err != nil {
-		return fmt.Errorf("list snapshots: %w", err)
+		return err
 	}
-	for _, m := range list {
-		if m.Index > g.store.AppliedIndex() {
-			return fmt.Errorf("%w: %s holds entry %d, the log starts after %d: restore this node from a backup",
-				ErrBehind, g.cfg.Dir, g.store.AppliedIndex(), m.Index)
+	first, err := g.log.FirstIndex()
+	if err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		if first > 1 {
+			return fmt.Errorf("%w: the log starts at entry %d and there is no snapshot: restore this node from a backup", ErrBehind, first)
 		}
+		return g.log.check(1)
+	}
+	latest := list[0]
+	if err := g.log.check(latest.Index + 1); err != nil || g.store.AppliedIndex() >= latest.Index {
+		return err
+	}
+	g.cfg.Logger.Warn("store is behind its log: taking it from the snapshot", "index", g.store.AppliedIndex(), "snapshot_index", latest.Index)
+	if err := g.store.Replace(snaps.store(latest.ID)); err != nil {
+		return err
+	}
+	if at := g.store.AppliedIndex(); at < latest.Index {
+		return fmt.Errorf("%w: snapshot %s holds entry %d", ErrBehind, latest.ID, at)
 	}
 	return nil
 }

@@ -443,35 +443,60 @@ func TestOpenRefusals(t *testing.T) {
 	}
 }
 
-// TestStoreBehindItsLog: a store that was replaced by an older one, after Raft
-// has forgotten the entries in between, is refused and not served from.
+// TestStoreBehindItsLog: a store that was lost or replaced by an older one,
+// after Raft has forgotten the entries in between, is taken from the snapshot;
+// without one it is refused and not served from.
 func TestStoreBehindItsLog(t *testing.T) {
 	dir := t.TempDir()
-	c := config(t, dir)
-	c.SnapshotEntries = 4
-	g, err := replication.Open(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := g.Lead(limited(t)); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 10 {
-		if _, err := g.Append(limited(t), "", []store.Item{item(t, g, tiers.DocID(fmt.Sprintf("event:%d", i)), &store.Changes{}, "v")}); err != nil {
-			t.Fatal(err)
+	write := func(g *replication.Group, from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			if _, err := g.Append(limited(t), "", []store.Item{item(t, g, tiers.DocID(fmt.Sprintf("event:%d", i)), &store.Changes{}, "v")}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
-	if err := g.Snapshot(); err != nil {
-		t.Fatal(err)
-	}
+	g := open(t, dir)
+	write(g, 0, 10)
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(filepath.Join(dir, "store")); err != nil {
+	older := filepath.Join(t.TempDir(), "older")
+	if err := os.CopyFS(older, os.DirFS(filepath.Join(dir, "store"))); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := replication.Open(c); !errors.Is(err, replication.ErrBehind) {
-		t.Errorf("%v, want ErrBehind", err)
+	for name, damage := range map[string]func() error{
+		"lost": func() error { return os.RemoveAll(filepath.Join(dir, "store")) },
+		"replaced": func() error {
+			return errors.Join(os.RemoveAll(filepath.Join(dir, "store")), os.CopyFS(filepath.Join(dir, "store"), os.DirFS(older)))
+		},
+	} {
+		g = open(t, dir)
+		was := int(g.Store().Counts().Records)
+		write(g, was, was+600) // beyond what Raft keeps behind a snapshot
+		if err := g.Snapshot(); err != nil {
+			t.Fatal(err)
+		}
+		write(g, was+600, was+605)
+		if err := errors.Join(g.Close(), damage()); err != nil {
+			t.Fatal(err)
+		}
+		g = open(t, dir)
+		if n := g.Store().Counts().Records; n != uint64(was+605) {
+			t.Errorf("%s: %d records of %d", name, n, was+605)
+		}
+		if got := len(places(t, g)); got != was+605 {
+			t.Errorf("%s: %d documents", name, got)
+		}
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "store")), os.RemoveAll(filepath.Join(dir, "snapshots"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replication.Open(config(t, dir)); !errors.Is(err, replication.ErrBehind) {
+		t.Errorf("without a snapshot: %v, want ErrBehind", err)
 	}
 }
 

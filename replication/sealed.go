@@ -72,9 +72,9 @@ func (s *sealedLog) GetLog(index uint64, l *raft.Log) error {
 	return err
 }
 
-// check reads every entry, as Raft does when it starts, which panics where
-// this returns an error.
-func (s *sealedLog) check() error {
+// check reads every entry from an index on, as Raft does when it starts, which
+// panics where this returns an error. Before a snapshot there may be gaps.
+func (s *sealedLog) check(from uint64) error {
 	first, err := s.FirstIndex()
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (s *sealedLog) check() error {
 		return err
 	}
 	var l raft.Log
-	for i := first; i <= last; i++ {
+	for i := max(first, from); i <= last; i++ {
 		if err := s.GetLog(i, &l); err != nil {
 			return err
 		}

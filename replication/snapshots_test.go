@@ -1,0 +1,163 @@
+package replication_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/archive"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// snapshotOf makes a group with n documents, takes a snapshot, and returns it
+// as the stream that a follower is sent.
+func snapshotOf(t *testing.T, n int) (*raft.SnapshotMeta, []byte) {
+	t.Helper()
+	dir := t.TempDir()
+	g := open(t, dir)
+	for i := range n {
+		if _, err := g.Append(limited(t), "", []store.Item{item(t, g, tiers.DocID(fmt.Sprintf("event:%d", i)), &store.Changes{}, "v")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	snaps, err := replication.OpenSnapshots(filepath.Join(dir, "snapshots"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := snaps.List()
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%v, %v", list, err)
+	}
+	m, r, err := snaps.Open(list[0].ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil || int64(len(b)) != m.Size {
+		t.Fatalf("%d bytes of %d, %v", len(b), m.Size, err)
+	}
+	return m, b
+}
+
+// TestSnapshotInstall: a node that is sent a snapshot holds what it holds, and
+// goes on from there.
+func TestSnapshotInstall(t *testing.T) {
+	m, stream := snapshotOf(t, 40)
+	dir := t.TempDir()
+	g := open(t, dir)
+	if _, err := g.Append(limited(t), "", []store.Item{item(t, g, "event:old", &store.Changes{}, "v")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	snaps, err := replication.OpenSnapshots(filepath.Join(dir, "snapshots"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := snaps.Create(m.Version, m.Index, m.Term, m.Configuration, m.ConfigurationIndex, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Write(stream); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	g = open(t, dir)
+	if n := g.Store().Counts().Records; n != 40 {
+		t.Errorf("%d records after the install", n)
+	}
+	if _, err := g.Append(limited(t), "", []store.Item{item(t, g, "event:new", &store.Changes{}, "v")}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // also after a crash
+		if seen := places(t, g); len(seen) != 41 || seen["event:new"] != 41 || seen["event:old"] != 0 {
+			t.Errorf("%d documents, new at %d, old at %d", len(seen), seen["event:new"], seen["event:old"])
+		}
+		if err := g.Abandon(); err != nil {
+			t.Fatal(err)
+		}
+		g = open(t, dir)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTornSnapshot: a stream that is cut at any 512 bytes, or damaged, never
+// counts as a snapshot and leaves nothing behind.
+func TestTornSnapshot(t *testing.T) {
+	m, stream := snapshotOf(t, 3)
+	dir := filepath.Join(t.TempDir(), "snapshots")
+	snaps, err := replication.OpenSnapshots(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	send := func(b []byte) error {
+		t.Helper()
+		k, err := snaps.Create(m.Version, m.Index, m.Term, m.Configuration, m.ConfigurationIndex, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for len(b) > 0 {
+			n := min(len(b), 700)
+			if _, err := k.Write(b[:n]); err != nil {
+				t.Fatal(err)
+			}
+			b = b[n:]
+		}
+		return k.Close()
+	}
+	empty := func(what string) {
+		t.Helper()
+		list, err := snaps.List()
+		entries, err2 := os.ReadDir(dir)
+		if err != nil || err2 != nil || len(list) != 0 || len(entries) != 0 {
+			t.Fatalf("%s left %v, %v (%v, %v)", what, list, entries, err, err2)
+		}
+	}
+	step := max(512, len(stream)/64/512*512) // every 512 bytes takes too long for a large one
+	for n := 512; n < len(stream)-1024; n += step {
+		if err := send(stream[:n]); !errors.Is(err, archive.ErrDamaged) {
+			t.Fatalf("cut at %d: %v", n, err)
+		}
+		empty(fmt.Sprintf("a stream cut at %d", n))
+	}
+	flipped := bytes.Clone(stream)
+	flipped[len(stream)/2] ^= 1
+	if err := send(flipped); !errors.Is(err, archive.ErrDamaged) {
+		t.Errorf("a flipped bit: %v", err)
+	}
+	empty("a flipped bit")
+	if err := send(stream); err != nil {
+		t.Fatal(err)
+	}
+	// What an interrupted snapshot left is cleared at the next start.
+	if err := errors.Join(os.MkdirAll(filepath.Join(dir, "9-9.tmp", "store"), 0o700), os.MkdirAll(filepath.Join(dir, "8-8"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if snaps, err = replication.OpenSnapshots(dir); err != nil {
+		t.Fatal(err)
+	}
+	list, err := snaps.List()
+	entries, _ := os.ReadDir(dir)
+	if err != nil || len(list) != 1 || len(entries) != 1 || list[0].ID != m.ID || list[0].Index != m.Index {
+		t.Errorf("%v, %v, %v", list, entries, err)
+	}
+}
