@@ -160,7 +160,9 @@ func Unpack(r io.Reader, dir string) (meta []byte, err error) {
 	if err := errors.Join(os.RemoveAll(partial), os.MkdirAll(partial, 0o700)); err != nil {
 		return nil, fmt.Errorf("unpack to %s: %w", dir, err)
 	}
-	meta, err = unpack(r, partial)
+	meta, err = read(r, func(name string, r io.Reader, sum hash.Hash) error {
+		return writeFile(filepath.Join(partial, name), r, sum)
+	})
 	if err == nil {
 		err = errors.Join(SyncDir(partial), os.Rename(partial, dir), SyncDir(filepath.Dir(dir)))
 	}
@@ -170,7 +172,18 @@ func Unpack(r io.Reader, dir string) (meta []byte, err error) {
 	return meta, nil
 }
 
-func unpack(r io.Reader, dir string) (meta []byte, err error) {
+// Check reads a stream to its end and returns its meta, without writing
+// anything. The error wraps [ErrDamaged].
+func Check(r io.Reader) (meta []byte, err error) {
+	return read(r, func(_ string, r io.Reader, sum hash.Hash) error {
+		_, err := io.Copy(sum, r)
+		return err
+	})
+}
+
+// read hands each file of a stream to take, which must read all of it into the
+// hash, and compares with the manifest.
+func read(r io.Reader, take func(name string, r io.Reader, sum hash.Hash) error) (meta []byte, err error) {
 	t := tar.NewReader(r)
 	if meta, err = small(t, nameMeta, metaBytesMax); err != nil {
 		return nil, err
@@ -188,7 +201,7 @@ func unpack(r io.Reader, dir string) (meta []byte, err error) {
 			return nil, fmt.Errorf("%w: entry %q", ErrDamaged, h.Name)
 		}
 		sum := sha256.New()
-		if err := writeFile(filepath.Join(dir, h.Name), t, sum); err != nil {
+		if err := take(h.Name, t, sum); err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, h.Name, err)
 		}
 		got = append(got, entry{h.Name, h.Size, hex.EncodeToString(sum.Sum(nil))})

@@ -74,6 +74,9 @@ func TestDamageIsFound(t *testing.T) {
 		if _, err := archive.Unpack(bytes.NewReader(b), out); !errors.Is(err, archive.ErrDamaged) {
 			t.Fatalf("%s: %v, want ErrDamaged", what, err)
 		}
+		if _, err := archive.Check(bytes.NewReader(b)); !errors.Is(err, archive.ErrDamaged) {
+			t.Fatalf("%s passes the check: %v", what, err)
+		}
 		for _, path := range []string{out, out + ".partial"} {
 			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 				t.Fatalf("%s left %s behind", what, path)
@@ -91,6 +94,9 @@ func TestDamageIsFound(t *testing.T) {
 		check("flipped bit in "+text, bad)
 	}
 	check("another stream", []byte("no archive at all, but some text that is long enough to be one block"))
+	if meta, err := archive.Check(bytes.NewReader(raw)); err != nil || string(meta) != "meta" {
+		t.Errorf("the whole stream: %q, %v", meta, err)
+	}
 	if _, err := archive.Unpack(bytes.NewReader(raw), dir); !errors.Is(err, archive.ErrExists) {
 		t.Errorf("over something: %v", err)
 	}

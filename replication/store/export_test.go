@@ -25,3 +25,38 @@ func (s *Store) ForceFormat(v byte) error {
 	}
 	return s.Flush()
 }
+
+// nth returns the n-th key of a table.
+func (s *Store) nth(table byte, n int) (key, value []byte, err error) {
+	err = s.scan([]byte{table}, func(k, v []byte) error {
+		if n == 0 {
+			key, value = append([]byte(nil), k...), append([]byte(nil), v...)
+		}
+		n--
+		return nil
+	})
+	return key, value, err
+}
+
+// Damage flips a bit in the n-th value of a table.
+func (s *Store) Damage(table byte, n int) error {
+	key, value, err := s.nth(table, n)
+	if err != nil {
+		return err
+	}
+	at := len(value) - 1
+	if table == tableCheckpoint {
+		at = 3 // its hash
+	}
+	value[at] ^= 1
+	return s.db.Set(key, value, pebble.NoSync)
+}
+
+// Remove deletes the n-th key of a table.
+func (s *Store) Remove(table byte, n int) error {
+	key, _, err := s.nth(table, n)
+	if err != nil {
+		return err
+	}
+	return s.db.Delete(key, pebble.NoSync)
+}

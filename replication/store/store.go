@@ -79,6 +79,7 @@ type Store struct {
 
 	marks sync.Mutex // orders commits of Apply and of views, which both write dirty marks
 	queue dirtyQueue
+	rot   rot
 
 	mu          sync.RWMutex // guards the fields below
 	chains      map[tiers.StreamID]map[crdt.Author]chainState
@@ -118,7 +119,7 @@ func (s *Store) openDB() error {
 	defer cache.Unref()
 	opts := &pebble.Options{
 		FS: cfg.FS, Cache: cache, DisableWAL: true, MemTableSize: cfg.MemTableBytes,
-		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, cfg.Fatal},
+		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, cfg.Fatal}, EventListener: s.listener(),
 	}
 	for i := range opts.Levels {
 		// Most reads of the write path ask for what is not there.

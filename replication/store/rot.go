@@ -1,0 +1,53 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// rot remembers the tables in which damage was found since the store was opened.
+type rot struct {
+	mu    sync.Mutex // guards paths
+	paths map[string]struct{}
+}
+
+func (r *rot) note(path string) (first bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.paths == nil {
+		r.paths = map[string]struct{}{}
+	}
+	_, known := r.paths[path]
+	r.paths[path] = struct{}{}
+	return !known
+}
+
+func (r *rot) files() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.paths))
+}
+
+// listener says what becomes of Pebble's findings. A damaged table is named and
+// the read that found it fails, which ends the process where it is Apply's;
+// readers get the error. A flush or compaction that fails ends the process:
+// after a failed fsync nothing is known of what is on disk.
+func (s *Store) listener() *pebble.EventListener {
+	return &pebble.EventListener{
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			if s.rot.note(i.Path) {
+				s.cfg.Logger.Error("table damaged", "path", i.Path, "err", i.Details)
+			}
+		},
+		BackgroundError: func(err error) {
+			if !errors.Is(err, pebble.ErrCancelledCompaction) && !errors.Is(err, pebble.ErrClosed) {
+				s.cfg.Fatal(fmt.Errorf("%w: flush or compaction: %w", ErrCorrupt, err))
+			}
+		},
+	}
+}
