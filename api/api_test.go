@@ -56,6 +56,15 @@ func (b *backend) EditTrack(_ context.Context, r api.EditRequest) (api.WriteResu
 	return api.WriteResult{Seq: 1}, b.err
 }
 
+func (b *backend) Backup(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, "archive")
+	return errors.Join(err, b.err)
+}
+
+func (b *backend) Scrub(context.Context) (api.ScrubReport, error) {
+	return api.ScrubReport{Records: 3, Findings: []api.ScrubFinding{{What: "x"}}}, b.err
+}
+
 func limited(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -124,6 +133,18 @@ func TestRoundTrip(t *testing.T) {
 	if v, err := c.View(limited(t), "tracks", "flood control"); err != nil || string(v[0]) != `{"id":"track:flood control"}` {
 		t.Errorf("view: %s, %v", v, err)
 	}
+	if r, err := c.Scrub(limited(t)); err != nil || r.Records != 3 || r.Findings[0].What != "x" {
+		t.Errorf("scrub: %+v, %v", r, err)
+	}
+	var archive strings.Builder
+	if err := c.Backup(limited(t), &archive); err != nil || archive.String() != "archive" {
+		t.Errorf("backup: %q, %v", archive.String(), err)
+	}
+	b.err = errors.New("half-way")
+	if err := c.Backup(limited(t), &archive); err == nil {
+		t.Error("a backup that broke off passes")
+	}
+	b.err = nil
 	if _, err := c.EditTrack(limited(t), "500101", "flood", "k", map[string]string{"target": "x"}); err != nil ||
 		b.edit.Site != "500101" || b.edit.Code != "flood" || b.edit.Key != "k" || b.edit.Fields["target"] != "x" {
 		t.Errorf("edit: %+v, %v", b.edit, err)
@@ -219,7 +240,8 @@ func TestOpenAPI(t *testing.T) {
 	now := time.Now()
 	for name, v := range map[string]any{
 		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{}, "ReportRequest": api.ReportRequest{}, "EditRequest": api.EditRequest{},
-		"Status": api.Status{}, "LinkStatus": api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
+		"Status": api.Status{}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
+		"LinkStatus": api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
 	} {
 		b, err := json.Marshal(v)
 		if err != nil {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"time"
 
 	"github.com/tiermesh/tiermesh/tiers"
@@ -24,6 +25,31 @@ type Backend interface {
 	View(ctx context.Context, kind, name string) ([]json.RawMessage, error)
 	// EditTrack sets fields of a track.
 	EditTrack(ctx context.Context, r EditRequest) (WriteResult, error)
+	// Backup writes a consistent copy of the site's state, as an archive whose
+	// last file is its manifest: without that it is not complete.
+	Backup(ctx context.Context, w io.Writer) error
+	// Scrub reads everything again and names what is damaged.
+	Scrub(ctx context.Context) (ScrubReport, error)
+}
+
+// ScrubReport is what a scrub read and found.
+type ScrubReport struct {
+	Chains      uint64         `json:"chains"`
+	Records     uint64         `json:"records"`
+	Checkpoints uint64         `json:"checkpoints"`
+	Documents   uint64         `json:"documents"`
+	TookS       float64        `json:"took_s"`
+	Findings    []ScrubFinding `json:"findings"`
+}
+
+// ScrubFinding is something damaged, as far as it can be told where.
+type ScrubFinding struct {
+	Stream string      `json:"stream,omitempty"`
+	Author string      `json:"author,omitempty"`
+	Seq    uint64      `json:"seq,omitempty"`
+	Doc    tiers.DocID `json:"doc,omitempty"`
+	File   string      `json:"file,omitempty"`
+	What   string      `json:"what"`
 }
 
 // ReportRequest reports an event under an idempotency key.

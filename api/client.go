@@ -99,6 +99,32 @@ func (c *Client) Status(ctx context.Context) (out Status, err error) {
 	return out, c.do(ctx, http.MethodGet, "/v1/status", nil, &out)
 }
 
+// Scrub reads everything at the node again.
+func (c *Client) Scrub(ctx context.Context) (out ScrubReport, err error) {
+	return out, c.do(ctx, http.MethodGet, "/v1/scrub", nil, &out)
+}
+
+// Backup copies a backup of the site to w. Only an archive that checks is
+// complete.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/v1/backup", nil)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.failed(err, http.MethodGet)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answered %s", c.addr, resp.Status)
+	}
+	if _, err := io.Copy(w, resp.Body); err != nil {
+		return fmt.Errorf("backup of %s: %w", c.addr, err)
+	}
+	return nil
+}
+
 // Report reports an event.
 func (c *Client) Report(ctx context.Context, r ReportRequest) (out WriteResult, err error) {
 	return out, c.do(ctx, http.MethodPost, "/v1/events", r, &out)

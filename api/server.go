@@ -146,6 +146,8 @@ var collections = map[string]string{
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Status(r.Context()) }))
+	mux.Handle("GET /v1/scrub", unhurried(s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Scrub(r.Context()) })))
+	mux.Handle("GET /v1/backup", unhurried(http.HandlerFunc(s.backup)))
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
 	mux.Handle("GET /v1/{collection}", s.handle(s.list))
@@ -178,6 +180,25 @@ func (s *Server) handle(f func(*http.Request) (any, error)) http.Handler {
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(out) // the client went away; nobody is left to tell
 	})
+}
+
+// unhurried lifts the time limit of answers that take as long as the site is
+// large.
+func unhurried(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+		h.ServeHTTP(w, r)
+	})
+}
+
+// backup streams an archive. When it fails half-way the connection breaks, and
+// the archive lacks its manifest.
+func (s *Server) backup(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/x-tar")
+	if err := s.cfg.Backend.Backup(r.Context(), w); err != nil {
+		s.cfg.Logger.Error("backup", "err", err)
+		panic(http.ErrAbortHandler) //nolint:forbidigo // how a handler breaks its connection
+	}
 }
 
 type errorBody struct {

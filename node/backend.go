@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -91,6 +92,23 @@ func (b backend) EditTrack(ctx context.Context, r api.EditRequest) (api.WriteRes
 	doc := tiers.NewDocID(track.Kind, r.Code)
 	w, err := b.n.Edit(ctx, "api:"+r.Key, stream, doc, ops)
 	return api.WriteResult{ID: doc, Stream: stream.String(), Seq: w.Seq}, translate(err)
+}
+
+// Backup implements [api.Backend].
+func (b backend) Backup(_ context.Context, w io.Writer) error { return b.n.group.Backup(w) }
+
+// Scrub implements [api.Backend].
+func (b backend) Scrub(ctx context.Context) (api.ScrubReport, error) {
+	began := b.n.opts.Now()
+	r, err := b.n.scrub(ctx)
+	out := api.ScrubReport{
+		Chains: r.Chains, Records: r.Records, Checkpoints: r.Checkpoints, Documents: r.Documents,
+		TookS: b.n.opts.Now().Sub(began).Seconds(), Findings: []api.ScrubFinding{},
+	}
+	for _, f := range r.Findings {
+		out.Findings = append(out.Findings, api.ScrubFinding(f))
+	}
+	return out, translate(err)
 }
 
 // newestFirst are the kinds whose index is by time.

@@ -58,6 +58,8 @@ type Options struct {
 	// RedialMin and RedialMax bound the wait between attempts to reach the
 	// parent; zero means 200 ms and 15 s.
 	RedialMin, RedialMax time.Duration
+	// ScrubEvery is the time between background scrubs; zero means a day.
+	ScrubEvery time.Duration
 }
 
 func (o Options) withDefaults() Options {
@@ -83,6 +85,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RedialMin == 0 {
 		o.RedialMin = 200 * time.Millisecond
+	}
+	if o.ScrubEvery == 0 {
+		o.ScrubEvery = 24 * time.Hour
 	}
 	if o.RedialMax == 0 {
 		o.RedialMax = 15 * time.Second

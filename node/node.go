@@ -151,6 +151,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
+	loops.Go(func() error { return n.runScrub(loopCtx) })
 	if n.api != nil {
 		loops.Go(func() error { return n.api.Run(loopCtx) })
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/archive"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/bench"
 	"github.com/tiermesh/tiermesh/testbed/demo"
@@ -50,7 +51,7 @@ var exitTable = []struct {
 	{exitRejected, "the write may not be made as things stand; it had no effect"},
 	{exitUnknown, "outcome unknown: retry with the same --key, which is safe"},
 	{exitBusy, "a port, directory or socket is held by another process"},
-	{exitProof, "the demo's proof does not hold"},
+	{exitProof, "the demo's proof does not hold, or a scrub found damage"},
 	{exitInterrupted, "interrupted"},
 }
 
@@ -78,12 +79,14 @@ func exitCode(err error) int {
 		err  error
 		code int
 	}{
-		{errProof, exitProof},
+		{errProof, exitProof}, {errFindings, exitProof},
 		{store.ErrLocked, exitBusy}, {transport.ErrBusyPort, exitBusy}, {api.ErrBusy, exitBusy},
 		{api.ErrUnreachable, exitUnreachable}, {api.ErrUnavailable, exitUnreachable},
 		{api.ErrNotFound, exitNotFound}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
 		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {bench.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},
+		{replication.ErrNoBackup, exitInvalid}, {replication.ErrLogDamaged, exitInvalid},
+		{archive.ErrDamaged, exitInvalid}, {archive.ErrExists, exitInvalid},
 		{identity.ErrCredentials, exitInvalid}, {identity.ErrExpired, exitInvalid}, {identity.ErrUntrusted, exitInvalid},
 		{identity.ErrFederation, exitInvalid}, {identity.ErrNoIdentity, exitInvalid}, {identity.ErrExists, exitInvalid},
 		{transport.ErrConfig, exitInvalid}, {tiers.ErrInvalidTopology, exitInvalid}, {tiers.ErrInvalidID, exitInvalid},

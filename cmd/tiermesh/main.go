@@ -86,7 +86,7 @@ See it:   tiermesh status, tiermesh event list, tiermesh track list`,
 		return nil
 	}
 	root.AddCommand(
-		newDemo(), newBench(), newCA(), newNode(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
+		newDemo(), newBench(), newBackup(g), newRestore(), newScrub(g), newCA(), newNode(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
 		newTopology(), newVersion(), exitCodesHelp(),
 	)
 	return root

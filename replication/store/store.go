@@ -74,8 +74,7 @@ type Store struct {
 	dirty   chan struct{}
 	usage   *usage
 	cfg     Config
-	ending  sync.Once
-	endErr  error
+	ending  ending
 
 	marks sync.Mutex // orders commits of Apply and of views, which both write dirty marks
 	queue dirtyQueue
@@ -87,6 +86,12 @@ type Store struct {
 	incarnation uint32
 	counts      Counts
 	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
+}
+
+// ending is how the store came to its end.
+type ending struct {
+	once sync.Once
+	err  error
 }
 
 // Counts are the sizes of the store.
@@ -248,14 +253,14 @@ func (s *Store) Close() error { return s.end(true) }
 func (s *Store) Abandon() error { return s.end(false) }
 
 func (s *Store) end(flush bool) error {
-	s.ending.Do(func() {
+	s.ending.once.Do(func() {
 		s.usage.close()
 		if flush {
-			s.endErr = s.flush()
+			s.ending.err = s.flush()
 		}
-		s.endErr = errors.Join(s.endErr, s.db.Close())
+		s.ending.err = errors.Join(s.ending.err, s.db.Close())
 	})
-	return s.endErr
+	return s.ending.err
 }
 
 // AppliedIndex returns the Raft index that the store reflects.

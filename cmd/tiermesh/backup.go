@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/transport/identity"
+)
+
+// errFindings ends a scrub that found damage.
+var errFindings = errors.New("damage was found: see above; nothing was deleted")
+
+func newScrub(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "scrub", Short: "Read everything at a node again and name what is damaged", Args: exactArgs(0),
+		Long: `Reads every chain and document of the node's store again, recomputes hashes,
+heads and checkpoints, and names what does not fit: file, stream, author, record
+or document. Nothing is changed. A node does the same by itself once a day.`,
+		Example: "  tiermesh scrub --timeout 10m",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				r, err := c.Scrub(ctx)
+				if err != nil {
+					return err
+				}
+				w := cmd.OutOrStdout()
+				if g.output == "json" {
+					if err := json.NewEncoder(w).Encode(r); err != nil {
+						return err
+					}
+				} else {
+					for _, f := range r.Findings {
+						fmt.Fprintf(w, "%s %s %d %s %s: %s\n", f.Stream, f.Author, f.Seq, f.Doc, f.File, f.What)
+					}
+					fmt.Fprintf(w, "%d chains, %d records, %d checkpoints, %d documents read in %.1f s: %d findings\n",
+						r.Chains, r.Records, r.Checkpoints, r.Documents, r.TookS, len(r.Findings))
+				}
+				if len(r.Findings) > 0 {
+					return errFindings
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func newBackup(g *global) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "backup", Short: "Make and check backups of a site",
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newBackupCreate(g), &cobra.Command{
+		Use: "check FILE", Short: "Check that a backup is whole, and say what it is", Args: exactArgs(1),
+		Example: "  tiermesh backup check site.backup",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			info, err := checkBackup(args[0])
+			if err != nil {
+				return err
+			}
+			return printBackup(cmd.OutOrStdout(), args[0], info)
+		},
+	})
+	return cmd
+}
+
+func newBackupCreate(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "create FILE", Short: "Copy the site's state to a file while the site goes on", Args: exactArgs(1),
+		Long: `Copies a consistent state of the site to a new file: a tar archive that ends in a
+manifest with the SHA-256 of every file. It is checked when it is written. With
+"-" the archive goes to standard output; check it where it arrives.`,
+		Example: "  tiermesh backup create /mnt/usb/500101.backup --timeout 10m\n  tiermesh backup create - | ssh vault 'cat > 500101.backup'",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				if args[0] == "-" {
+					return c.Backup(ctx, cmd.OutOrStdout())
+				}
+				if err := writeBackup(ctx, c, args[0]); err != nil {
+					return err
+				}
+				info, err := checkBackup(args[0])
+				if err != nil {
+					return err
+				}
+				return printBackup(cmd.OutOrStdout(), args[0], info)
+			})
+		},
+	}
+}
+
+// writeBackup writes the file under another name until it is whole.
+func writeBackup(ctx context.Context, c *api.Client, path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%w: %s exists", errInput, path)
+	}
+	partial := path + ".partial"
+	f, err := os.OpenFile(partial, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInput, err)
+	}
+	if err := errors.Join(c.Backup(ctx, f), f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(partial))
+	}
+	return os.Rename(partial, path)
+}
+
+func checkBackup(path string) (info replication.BackupInfo, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return info, fmt.Errorf("%w: %w", errInput, err)
+	}
+	defer func() { _ = f.Close() }()
+	if info, err = replication.CheckBackup(f); err != nil {
+		return info, fmt.Errorf("%s: %w", path, err)
+	}
+	return info, nil
+}
+
+func printBackup(w io.Writer, path string, i replication.BackupInfo) error {
+	_, err := fmt.Fprintf(w, "%s: site %s of federation %s, incarnation %d, made %s: whole\n",
+		path, i.Site, i.Federation, i.Incarnation, time.UnixMilli(i.TimeMS).UTC().Format(time.RFC3339))
+	return err
+}
+
+func newRestore() *cobra.Command {
+	var config string
+	cmd := &cobra.Command{
+		Use: "restore FILE --config CONFIG", Short: "Make a node's data directory from a backup", Args: exactArgs(1),
+		Long: `Makes the data directory that the configuration names from a backup of the same
+site; the directory must not exist or be empty. The site goes on in a new
+incarnation: what it had shipped after the backup its peers give back, and
+nothing that it writes from now on can contradict it. Start the node afterwards.`,
+		Example: "  tiermesh restore /mnt/usb/500101.backup --config /etc/tiermesh/node.json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := readConfig(config)
+			if err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return err
+			}
+			creds, err := identity.Load(cfg.Credentials)
+			if err != nil {
+				return err
+			}
+			f, err := os.Open(args[0])
+			if err != nil {
+				return fmt.Errorf("%w: %w", errInput, err)
+			}
+			defer func() { _ = f.Close() }()
+			info, err := replication.Restore(f, cfg.Dir, creds.ID.Federation, creds.ID.Site)
+			if err != nil {
+				return fmt.Errorf("restore %s: %w", args[0], err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "site %s restored to %s as of %s, in incarnation %d\n",
+				info.Site, cfg.Dir, time.UnixMilli(info.TimeMS).UTC().Format(time.RFC3339), info.Incarnation)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&config, "config", "", "the node's configuration file")
+	require(cmd, "config")
+	return cmd
+}
