@@ -220,7 +220,8 @@ func (g *Group) raftConfig(id raft.ServerID, logger hclog.Logger) *raft.Config {
 	rc.MaxAppendEntries = 512
 	rc.BatchApplyCh = true
 	rc.SnapshotThreshold = g.cfg.SnapshotEntries
-	rc.SnapshotInterval = 30 * time.Second
+	// Often: a snapshot is cheap, and the log is read whole at every start.
+	rc.SnapshotInterval = 2 * time.Second
 	rc.TrailingLogs = 256
 	rc.NoSnapshotRestoreOnStart = true
 	rc.NoLegacyTelemetry = true

@@ -17,7 +17,7 @@ func newBench() *cobra.Command {
 		Use: "bench", Short: "Measure this machine, each case beside its baseline",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchWrites())
+	cmd.AddCommand(newBenchWrites(), newBenchSite())
 	return cmd
 }
 
