@@ -16,6 +16,8 @@ var (
 	// ErrUnknown reports a write whose outcome is not known: it may or may not
 	// take effect. Retry it with the same idempotency key.
 	ErrUnknown = errors.New("replication: outcome unknown")
+	// ErrTooLarge rejects a command that makes too large a log entry; split it.
+	ErrTooLarge = errors.New("replication: command too large")
 	// ErrClosed reports a use after Close; the store says the same.
 	ErrClosed = store.ErrClosed
 )

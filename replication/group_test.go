@@ -130,6 +130,11 @@ func TestRejectionHasNoEffect(t *testing.T) {
 	if _, err := g.Append(limited(t), "key", []store.Item{bad}); !errors.Is(err, replication.ErrBadCommand) {
 		t.Errorf("bad document: %v", err)
 	}
+	bad = stale
+	bad.Change = make([]byte, 9<<20)
+	if _, err := g.Append(limited(t), "key", []store.Item{bad}); !errors.Is(err, replication.ErrTooLarge) {
+		t.Errorf("9 MiB: %v", err)
+	}
 	if n := g.Store().Counts().Records; n != 1 {
 		t.Errorf("%d records", n)
 	}

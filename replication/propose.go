@@ -79,6 +79,9 @@ func (g *Group) NewIncarnation(ctx context.Context, from uint32) error {
 	return err
 }
 
+// entryBytesMax bounds a log entry: twice what a link's largest frame holds.
+const entryBytesMax = 8 << 20
+
 // propose hands one command to Raft and waits for its outcome. It is the only
 // place that looks at both of Raft's results: the future's error is Raft's,
 // the response the state machine's.
@@ -86,6 +89,9 @@ func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
 	data, err := g.codec.enc.Marshal(cmd)
 	if err != nil {
 		return outcome{}, fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	if len(data) > entryBytesMax {
+		return outcome{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), entryBytesMax)
 	}
 	future, err := g.enqueue(data)
 	if err != nil {

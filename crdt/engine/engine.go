@@ -17,10 +17,29 @@ import (
 )
 
 // Engine makes and reads Automerge documents. It is safe for concurrent use.
-type Engine struct{ limits change.Limits }
+type Engine struct {
+	limits change.Limits
+	doc    Limits
+}
+
+// Limits bound what one document may hold; past them it is neither read nor
+// edited. They are no part of the verdict on a record: whichever record comes
+// last would differ between sites.
+type Limits struct {
+	// BytesMax is the size of its changes together.
+	BytesMax int
+	// OpsMax is the number of their operations.
+	OpsMax uint64
+}
+
+// DefaultLimits are 16 MiB and 100,000 operations.
+func DefaultLimits() Limits { return Limits{BytesMax: 16 << 20, OpsMax: 100_000} }
 
 // New returns an engine with the default limits.
-func New() *Engine { return &Engine{limits: change.DefaultLimits()} }
+func New() *Engine { return NewLimited(DefaultLimits()) }
+
+// NewLimited returns an engine with the given limits of a document.
+func NewLimited(doc Limits) *Engine { return &Engine{limits: change.DefaultLimits(), doc: doc} }
 
 // Built is a new change.
 type Built struct {
@@ -32,7 +51,7 @@ type Built struct {
 // nil for a new document), with the given commit time. Equal input gives equal
 // bytes. The change depends on the heads of base and, when that is not one of
 // them, on its actor's previous change. The error wraps [ErrUnchanged],
-// [ErrOps], [ErrEngine], [ErrHeads] or what [change.Decode] returns.
+// [ErrTooLarge], [ErrOps], [ErrEngine], [ErrHeads] or what [change.Decode] returns.
 func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt.Op) (Built, error) {
 	if len(ops) == 0 {
 		return Built{}, fmt.Errorf("%w: none", ErrOps)
@@ -66,8 +85,8 @@ func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt
 }
 
 // Read applies changes, given in causal order, and walks the document. The
-// result's changes stand in the order given. The error wraps [ErrEngine],
-// [ErrHeads] or what [change.Decode] returns.
+// result's changes stand in the order given. The error wraps [ErrTooLarge],
+// [ErrEngine], [ErrHeads] or what [change.Decode] returns.
 func (e *Engine) Read(changes [][]byte) (*crdt.Document, error) {
 	infos, err := e.decode(changes)
 	if err != nil {
@@ -93,12 +112,17 @@ func (e *Engine) Read(changes [][]byte) (*crdt.Document, error) {
 
 func (e *Engine) decode(changes [][]byte) ([]crdt.ChangeInfo, error) {
 	infos := make([]crdt.ChangeInfo, len(changes))
+	size, ops := 0, uint64(0)
 	for i, raw := range changes {
+		size += len(raw)
 		c, err := change.Decode(raw, e.limits)
 		if err != nil {
 			return nil, fmt.Errorf("change %d: %w", i, err)
 		}
 		infos[i] = c.Info()
+		if ops += c.Ops; size > e.doc.BytesMax || ops > e.doc.OpsMax {
+			return nil, fmt.Errorf("%w: more than %d bytes or %d operations in %d changes", ErrTooLarge, e.doc.BytesMax, e.doc.OpsMax, len(changes))
+		}
 	}
 	return infos, nil
 }

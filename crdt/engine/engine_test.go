@@ -298,6 +298,37 @@ func TestReadRefusesGaps(t *testing.T) {
 	}
 }
 
+// TestDocumentLimits: a document past the limits is neither read nor edited,
+// and says which limits these are; at them it is.
+func TestDocumentLimits(t *testing.T) {
+	var base [][]byte
+	size := 0
+	for i := range 4 {
+		b, err := engine.New().Build(base, alice, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: int64(i)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		base = append(base, b.Raw)
+		size += len(b.Raw)
+	}
+	for name, row := range map[string]struct {
+		limits engine.Limits
+		want   error
+	}{
+		"at both": {engine.Limits{BytesMax: size, OpsMax: 4}, nil},
+		"bytes":   {engine.Limits{BytesMax: size - 1, OpsMax: 4}, engine.ErrTooLarge},
+		"ops":     {engine.Limits{BytesMax: size, OpsMax: 3}, engine.ErrTooLarge},
+	} {
+		e := engine.NewLimited(row.limits)
+		if _, err := e.Read(base); !errors.Is(err, row.want) {
+			t.Errorf("%s: read: %v, want %v", name, err, row.want)
+		}
+		if _, err := e.Build(base, alice, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: "x"}}); !errors.Is(err, row.want) {
+			t.Errorf("%s: build: %v, want %v", name, err, row.want)
+		}
+	}
+}
+
 func residentBytes(t *testing.T) int {
 	t.Helper()
 	runtime.GC()

@@ -9,6 +9,8 @@ var (
 	// ErrHeads reports a document whose heads are not those that its changes
 	// imply: the library held some of them back.
 	ErrHeads = errors.New("engine: unexpected heads")
+	// ErrTooLarge reports a document past the engine's limits.
+	ErrTooLarge = errors.New("engine: document too large")
 	// ErrUnchanged reports operations that leave the document as it is.
 	ErrUnchanged = errors.New("engine: nothing to change")
 	// ErrOps reports operations that cannot be carried out.
