@@ -3,6 +3,7 @@
 GO       ?= go
 LINTER   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
+SECONDS  ?= 60
 EVENTS   ?= 1200
 PKG      ?= ./...
 
@@ -65,6 +66,10 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 		echo "== $$name ($$(dirname $$file)), $(FUZZTIME)"; \
 		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; \
 	done
+
+.PHONY: soak
+soak: ## kill a node under its writers for SECONDS (60), again and again
+	TIERMESH_SOAK=$(SECONDS)s $(GO) test ./cmd/tiermesh -run TestSIGKILLKeepsAcknowledged -count 1 -v -timeout 24h
 
 .PHONY: bench
 bench: ## benchmarks, each beside its baseline (PKG=./...)

@@ -97,3 +97,15 @@ func TestActorBearsMark(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkChain folds one record of an event's size into its chain.
+func BenchmarkChain(b *testing.B) {
+	rec := record(1)
+	rec.Body = make([]byte, 900)
+	enc := rec.AppendTo(nil)
+	b.SetBytes(int64(len(enc)))
+	head := chain.Origin()
+	for b.Loop() {
+		head = head.Next(enc)
+	}
+}

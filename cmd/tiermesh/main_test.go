@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -171,15 +172,18 @@ func TestSIGKILLKeepsAcknowledged(t *testing.T) {
 	config := write("node.json", fmt.Sprintf(
 		`{"dir":"data","credentials":"credentials","topology":"topology.json","listen":"127.0.0.1:0","api":%q}`, socket))
 
-	acked := map[string]api.WriteResult{}
-	for round := range 4 {
+	acked, fresh := map[string]api.WriteResult{}, map[string]api.WriteResult{}
+	kills, deadline := 0, time.Now().Add(soak(t))
+	for ; kills < 4 || time.Now().Before(deadline); kills++ {
 		p := start(t, "node", "run", "--config", config)
 		c := api.NewClient(socket)
 		awaitNode(t, c)
-		checkAcked(t, c, acked)
-		reportUntilKilled(t, p, c, round, acked)
+		checkAcked(t, c, fresh)
+		maps.Copy(acked, fresh)
+		fresh = reportUntilKilled(t, p, c, kills)
 		c.Close()
 	}
+	maps.Copy(acked, fresh)
 	p := start(t, "node", "run", "--config", config)
 	c := api.NewClient(socket)
 	defer c.Close()
@@ -211,7 +215,7 @@ func TestSIGKILLKeepsAcknowledged(t *testing.T) {
 	if len(acked) < 100 {
 		t.Errorf("only %d reports were acknowledged: the test proves little", len(acked))
 	}
-	t.Logf("%d acknowledged, %d stored", len(acked), len(seen))
+	t.Logf("%d kills, %d acknowledged, %d stored", kills, len(acked), len(seen))
 	p.kill(t)
 }
 
@@ -234,13 +238,13 @@ func request(key string) api.ReportRequest {
 }
 
 // reportUntilKilled reports from several clients, kills the process when
-// enough is acknowledged, and notes what was.
-func reportUntilKilled(t *testing.T, p *process, c *api.Client, round int, acked map[string]api.WriteResult) {
+// enough is acknowledged, and returns what was.
+func reportUntilKilled(t *testing.T, p *process, c *api.Client, round int) map[string]api.WriteResult {
 	t.Helper()
+	acked := map[string]api.WriteResult{}
 	var mu sync.Mutex
 	var clients sync.WaitGroup
 	enough := make(chan struct{}, 1)
-	have := len(acked)
 	for w := range 6 {
 		clients.Go(func() {
 			for i := 0; ; i++ {
@@ -251,7 +255,7 @@ func reportUntilKilled(t *testing.T, p *process, c *api.Client, round int, acked
 				}
 				mu.Lock()
 				acked[key] = done
-				if len(acked) == have+40+17*round {
+				if len(acked) == 30+17*(round%5) {
 					enough <- struct{}{}
 				}
 				mu.Unlock()
@@ -265,6 +269,22 @@ func reportUntilKilled(t *testing.T, p *process, c *api.Client, round int, acked
 	}
 	p.kill(t)
 	clients.Wait()
+	return acked
+}
+
+// soak is how long the kills go on at least: TIERMESH_SOAK, which make soak
+// sets, or no time.
+func soak(t *testing.T) time.Duration {
+	t.Helper()
+	text := os.Getenv("TIERMESH_SOAK")
+	if text == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // checkAcked retries every acknowledged report: the same key must give the

@@ -183,3 +183,14 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkDecode checks one event's first change in full.
+func BenchmarkDecode(b *testing.B) {
+	raw := eventChange(b)
+	b.SetBytes(int64(len(raw)))
+	for b.Loop() {
+		if _, err := change.Decode(raw, change.DefaultLimits()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

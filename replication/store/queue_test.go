@@ -68,3 +68,22 @@ func TestDirtyNeverForgotten(t *testing.T) {
 		t.Errorf("%d documents were never handed out", got)
 	}
 }
+
+// BenchmarkApply applies appends of one new document each, 64 to a commit.
+func BenchmarkApply(b *testing.B) {
+	s := open(b, vfs.NewMem())
+	defer func() { _ = s.Close() }()
+	change := newWriter(self).put(b, "k", "a value of some length, as a report has")
+	for i := 0; b.Loop(); i++ {
+		tx := s.Begin()
+		for j := range 64 {
+			if _, err := tx.Append(self, []store.Item{{Stream: stream, Doc: tiers.DocID(fmt.Sprintf("event:%d-%d", i, j)), Time: 1, Change: change}}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := tx.Commit(uint64(i + 1)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/64, "ns/record")
+}

@@ -21,13 +21,13 @@ var (
 )
 
 type fixture struct {
-	t     *testing.T
+	t     testing.TB
 	s     *store.Store
 	index uint64
 	bases map[tiers.DocID][][]byte
 }
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	s, err := store.Open(store.Config{Dir: t.TempDir(), Federation: "cq", Site: self.Site})
 	if err != nil {
@@ -213,5 +213,23 @@ func TestOldViewDoesNotReplaceNewer(t *testing.T) {
 	}
 	if hits, err := f.s.Index(store.IndexQuery{Name: "n"}); err != nil || len(hits) != 1 || hits[0].Value != "new" {
 		t.Errorf("%v, %v", hits, err)
+	}
+}
+
+// BenchmarkMaterialise folds documents of one change through the engine and
+// stores their views.
+func BenchmarkMaterialise(b *testing.B) {
+	f := newFixture(b)
+	m := view.New(view.Config{Store: f.s, Engine: engine.New()})
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		doc := tiers.DocID(fmt.Sprintf("later:%d", n))
+		f.put(doc, "k", "v")
+		n++
+		b.StartTimer()
+		if _, err := m.View(key(doc)); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
