@@ -2,10 +2,12 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -76,7 +78,7 @@ func TestScrub(t *testing.T) {
 }
 
 // TestScrubFindsBitRot: a bit that flipped in a table on disk is found and the
-// table is named.
+// table is named: by the scrub, or by a compaction, which ends the process.
 func TestScrubFindsBitRot(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	s := filled(t, dir)
@@ -98,7 +100,10 @@ func TestScrubFindsBitRot(t *testing.T) {
 		if err := os.WriteFile(table, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s, err := store.Open(store.Config{Dir: dir, Federation: "cq", Site: self.Site})
+		var ended atomic.Pointer[error]
+		s, err := store.Open(store.Config{
+			Dir: dir, Federation: "cq", Site: self.Site, Fatal: func(err error) { ended.Store(&err) },
+		})
 		if err != nil {
 			found++ // it cannot even be opened, and says so
 		} else {
@@ -114,6 +119,9 @@ func TestScrubFindsBitRot(t *testing.T) {
 			}
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
+			}
+			if end := ended.Load(); end != nil && !errors.Is(*end, store.ErrCorrupt) {
+				t.Errorf("ended by %v", *end)
 			}
 		}
 		if err := os.WriteFile(table, clean, 0o600); err != nil {
