@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -219,18 +217,3 @@ func (n *Node) Group() *replication.Group { return n.group }
 
 // Views returns the materialiser, for the testbed's oracles.
 func (n *Node) Views() *view.Materialiser { return n.views }
-
-// DiskBytes returns the size of the node's data directory.
-func (n *Node) DiskBytes() (total int64, err error) {
-	err = filepath.WalkDir(n.cfg.Dir, func(_ string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			total += info.Size()
-		}
-		return nil // a file may vanish under the walk
-	})
-	return total, err
-}

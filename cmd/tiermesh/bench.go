@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -41,14 +40,11 @@ case; views_behind_s is how long after the last write the last view was ready.`,
 				}
 				cfg.Clients = append(cfg.Clients, n)
 			}
-			if cfg.Dir == "" {
-				dir, err := os.MkdirTemp("", "tiermesh-bench-")
-				if err != nil {
-					return err
-				}
-				defer func() { _ = os.RemoveAll(dir) }()
-				cfg.Dir = dir
+			remove, err := orTemporary(&cfg.Dir)
+			if err != nil {
+				return err
 			}
+			defer remove()
 			cfg.Progress = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
 			w := cmd.OutOrStdout()
 			return bench.Writes(cmd.Context(), cfg, func(c bench.Case) error {

@@ -36,14 +36,11 @@ takes a write, the memory then, and the disk bytes per document.`,
 			if step != "" {
 				return runSiteStep(cmd, cfg, step)
 			}
-			if cfg.Dir == "" {
-				dir, err := os.MkdirTemp("", "tiermesh-bench-")
-				if err != nil {
-					return err
-				}
-				defer func() { _ = os.RemoveAll(dir) }()
-				cfg.Dir = dir
+			remove, err := orTemporary(&cfg.Dir)
+			if err != nil {
+				return err
 			}
+			defer remove()
 			c, err := benchSite(cmd, cfg)
 			if err != nil {
 				return err

@@ -40,14 +40,11 @@ conflict is visible wherever it should be.`,
 				cfg.Input = f
 			}
 			cfg.API = serve
-			if cfg.Dir == "" {
-				dir, err := os.MkdirTemp("", "tiermesh-demo-")
-				if err != nil {
-					return err
-				}
-				defer func() { _ = os.RemoveAll(dir) }()
-				cfg.Dir = dir
+			remove, err := orTemporary(&cfg.Dir)
+			if err != nil {
+				return err
 			}
+			defer remove()
 			return runDemo(cmd, cfg, asJSON, serve)
 		},
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -128,4 +129,18 @@ func columns(s string) int {
 		}
 	}
 	return n
+}
+
+// orTemporary puts a temporary directory into dir when it names none, and
+// returns what removes it.
+func orTemporary(dir *string) (remove func(), err error) {
+	if *dir != "" {
+		return func() {}, nil
+	}
+	tmp, err := os.MkdirTemp("", "tiermesh-")
+	if err != nil {
+		return nil, fmt.Errorf("temporary directory: %w", err)
+	}
+	*dir = tmp
+	return func() { _ = os.RemoveAll(tmp) }, nil
 }
