@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,15 +21,34 @@ import (
 // dispatchBatch is how many events are dispatched at once.
 const dispatchBatch = 64
 
+// dispatchRetry is how long the dispatcher waits after it lost the leadership or
+// a write's outcome.
+const dispatchRetry = 100 * time.Millisecond
+
 // runDispatch gives each event of this site its task, by the rules as this
 // site last saw them, with or without links. Its work list is an index, so it
 // goes on after a crash where it stopped; a task's identifier follows from the
 // event's, so no event gets two.
 func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
-	lead, err := n.group.Lead(ctx)
-	if err != nil {
-		return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
+	for {
+		lead, err := n.group.Lead(ctx)
+		if err != nil {
+			return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
+		}
+		if err := n.dispatchWhile(ctx, lead, changed); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(dispatchRetry):
+		case <-ctx.Done():
+			return nil
+		}
 	}
+}
+
+// dispatchWhile dispatches until the leadership or ctx ends, or a write's
+// outcome is not known.
+func (n *Node) dispatchWhile(ctx, lead context.Context, changed <-chan struct{}) error {
 	for {
 		again, err := n.dispatchPass(ctx)
 		lost := ctx.Err() != nil || lead.Err() != nil ||
@@ -43,6 +63,8 @@ func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
 		}
 		select {
 		case <-changed:
+		case <-lead.Done():
+			return nil
 		case <-ctx.Done():
 			return nil
 		}
