@@ -73,7 +73,9 @@ func (n *Node) dispatchWhile(ctx, lead context.Context, changed <-chan struct{})
 
 // dispatchPass dispatches one batch and reports whether more may wait.
 func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
-	hits, err := n.group.Store().Index(store.IndexQuery{Name: event.IndexUndispatched, Limit: dispatchBatch})
+	hits, err := n.group.Store().Index(store.IndexQuery{
+		Name: event.IndexUndispatched, Prefix: event.UndispatchedAt(n.creds.ID.Site), Limit: dispatchBatch, // others dispatch theirs
+	})
 	if err != nil || len(hits) == 0 {
 		return false, err
 	}
@@ -89,9 +91,6 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 	g.SetLimit(16)
 	done := make([]bool, len(hits))
 	for i, h := range hits {
-		if h.Key.Stream.Site != n.creds.ID.Site {
-			continue // it is dispatched where it was reported
-		}
 		g.Go(func() (err error) {
 			done[i], err = n.dispatchOne(ctx, h.Key, rules, types)
 			return err

@@ -239,6 +239,25 @@ func TestDispatchOnce(t *testing.T) {
 	}
 }
 
+// TestDispatchOwnBehindOthers: a site that holds more undispatched events of
+// the sites below than a batch still dispatches its own.
+func TestDispatchOwnBehindOthers(t *testing.T) {
+	m := newMesh(t)
+	m.report(70) // nobody has rules yet
+	m.wait("sites agree", m.agreed)
+	m.Isolate(township)
+	w, err := m.Node(district).Report(limited(t), "own", event.Report{Type: "01001", Title: "区县", Priority: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.publishRules()
+	key := store.DocKey{Stream: w.Stream, Doc: w.Doc}
+	m.wait("the district dispatches its own", func() bool {
+		v, err := m.Node(district).Views().View(key)
+		return err == nil && strings.Contains(string(v.JSON), `"state":"dispatched"`)
+	})
+}
+
 // TestRollback: a site that comes back from an old copy of its directory is
 // told so, starts a new incarnation, takes its lost records back and goes on.
 func TestRollback(t *testing.T) {

@@ -45,8 +45,8 @@ const (
 	IndexEvent = "event"
 	// IndexSource lists events by their reporter's key.
 	IndexSource = "event.source"
-	// IndexUndispatched lists events that nobody has dispatched: the
-	// dispatcher's work.
+	// IndexUndispatched lists events that nobody has dispatched, by site and
+	// name: the dispatchers' work. [UndispatchedAt] is one site's part.
 	IndexUndispatched = "event.undispatched"
 )
 
@@ -113,10 +113,13 @@ func Fold(s *crdt.Source) (crdt.View, error) {
 		index = append(index, crdt.IndexEntry{Name: IndexSource, Value: v.Report.SourceKey})
 	}
 	if v.State == StateReported && v.Report.Type != "" {
-		index = append(index, crdt.IndexEntry{Name: IndexUndispatched, Value: s.Doc.Name()})
+		index = append(index, crdt.IndexEntry{Name: IndexUndispatched, Value: UndispatchedAt(s.Stream.Site) + s.Doc.Name()})
 	}
 	return crdt.View{JSON: b, Index: index}, nil
 }
+
+// UndispatchedAt is the prefix of a site's own events under [IndexUndispatched].
+func UndispatchedAt(site tiers.SiteID) string { return string(site) + "/" }
 
 // readActions collects the actions in hybrid-time order. List order follows
 // actors, not time, so ties are broken by the operation that appended.
