@@ -288,6 +288,17 @@ func (n *Node) Links() []LinkState {
 		status, totals := d.snapshot()
 		l.note(d.peer, func(r *linkRecord) { r.absorb(status); d.live = totals })
 	}
+	out := l.states()
+	for i := range out {
+		// The session knew the digest at its last tick; what was written since
+		// makes this end differ.
+		out[i].Equal = out[i].Equal && n.linkDigest(out[i].Peer) == out[i].Digest
+	}
+	return out
+}
+
+// states returns what is noted of each link.
+func (l *links) states() []LinkState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out []LinkState
@@ -299,10 +310,7 @@ func (n *Node) Links() []LinkState {
 		}
 		out = append(out, LinkState{
 			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
-			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Totals: totals,
-			// The session knew the digest at its last tick; what was written since
-			// makes this end differ.
-			Equal:    r.equal && n.linkDigest(peer) == r.digest,
+			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Totals: totals, Equal: r.equal,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
 		})
 	}

@@ -149,6 +149,14 @@ func (g *Group) openRaft() error {
 	}
 	g.log = &sealedLog{boltStore: bolt, fatal: g.cfg.Fatal}
 	logger := newRaftLogger(g.cfg.Logger)
+	// An interrupted backup leaves hard links that would hold on to the disk.
+	left, err := filepath.Glob(filepath.Join(g.cfg.Dir, "backup-*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	if err != nil {
+		return fmt.Errorf("clear interrupted backup in %s: %w", g.cfg.Dir, err)
+	}
 	snaps, err := newSnapshots(filepath.Join(g.cfg.Dir, "snapshots"))
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (s *Store) Checkpoint(dir string) error {
 
 // Replace puts a checkpoint's contents in the place of the store's. The
 // checkpoint stays as it is. Only the goroutine that applies may call it;
-// readers wait meanwhile. After an error the store is closed.
+// readers wait meanwhile. After an error the store must be closed.
 func (s *Store) Replace(checkpoint string) error {
 	if err := s.usage.pause(); err != nil {
 		return err
@@ -42,7 +42,10 @@ func (s *Store) Replace(checkpoint string) error {
 	if err := errors.Join(s.cfg.FS.RemoveAll(next), linkCheckpoint(s.cfg.FS, checkpoint, next)); err != nil {
 		return fmt.Errorf("replace store from %s: %w", checkpoint, err)
 	}
-	if err := s.db.Close(); err != nil {
+	old := s.db
+	s.db = nil
+	if err := old.Close(); err != nil {
+		s.usage.close()
 		return fmt.Errorf("replace store: %w", err)
 	}
 	// A crash between these two leaves a store that is behind its log, which

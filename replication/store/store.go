@@ -145,6 +145,7 @@ func (s *Store) openDB() error {
 	dirty := s.counts.Dirty
 	s.mu.Unlock()
 	if err != nil {
+		s.db = nil
 		return errors.Join(err, db.Close())
 	}
 	s.queue.reset(dirty > 0)
@@ -255,6 +256,9 @@ func (s *Store) Abandon() error { return s.end(false) }
 func (s *Store) end(flush bool) error {
 	s.ending.once.Do(func() {
 		s.usage.close()
+		if s.db == nil {
+			return // a replacement went wrong half-way
+		}
 		if flush {
 			s.ending.err = s.flush()
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -418,6 +419,39 @@ func TestOpenRefusals(t *testing.T) {
 	}
 	if _, err := store.Open(cfg); !errors.Is(err, store.ErrFormat) {
 		t.Errorf("a later version: %v", err)
+	}
+}
+
+// TestReplaceRefusals: a replacement that fails leaves a store that can be
+// closed, and one that cannot begin leaves it as it was.
+func TestReplaceRefusals(t *testing.T) {
+	dir := t.TempDir()
+	foreign, err := store.Open(store.Config{Dir: filepath.Join(dir, "foreign"), Federation: "cq", Site: "500102"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkpoint := filepath.Join(dir, "checkpoint")
+	if err := errors.Join(foreign.Checkpoint(checkpoint), foreign.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(store.Config{Dir: filepath.Join(dir, "store"), Federation: "cq", Site: "500101"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Replace(filepath.Join(dir, "nowhere")); err == nil {
+		t.Error("from nowhere")
+	}
+	if _, err := s.TakeDirty(1); err != nil {
+		t.Errorf("after a replacement that did not begin: %v", err)
+	}
+	if err := s.Replace(checkpoint); !errors.Is(err, store.ErrForeign) {
+		t.Errorf("another site's: %v", err)
+	}
+	if _, err := s.Outcome("k"); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("after a replacement that went wrong: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
