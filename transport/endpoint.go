@@ -18,8 +18,15 @@ import (
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
-// alpn names the protocol between sites.
-const alpn = "tiermesh/1"
+// The protocols (ALPN): between sites, and between the nodes of one site.
+const (
+	alpnLink  = "tiermesh/1"
+	alpnNodes = "tiermesh-node/1"
+)
+
+// acceptQueue is how many links wait to be taken up; one more is refused, and
+// its peer dials again later.
+const acceptQueue = 256
 
 // socketBytes is the size of the socket's buffers that QUIC wants.
 const socketBytes = 7 << 20
@@ -68,9 +75,19 @@ type Endpoint struct {
 	listener *quic.Listener
 	tls      *tls.Config
 	conf     *quic.Config
+	links    chan accepted
+	nodes    *Nodes
+	running  sync.WaitGroup
 
 	closeOnce sync.Once
+	closed    chan struct{}
 	closeErr  error
+}
+
+// accepted is a link that a peer opened, or why it was refused.
+type accepted struct {
+	link *Link
+	err  error
 }
 
 // ListenUDP binds a UDP address, host:port. The error wraps [ErrBusyPort] when
@@ -97,8 +114,13 @@ func Open(cfg Config) (*Endpoint, error) {
 		return nil, err
 	}
 	growBuffers(cfg)
+	reset := quic.StatelessResetKey(cfg.Credentials.Derive("stateless reset"))
 	e := &Endpoint{
-		cfg: cfg, quic: &quic.Transport{Conn: cfg.Conn}, tls: cfg.Credentials.TLS(alpn),
+		cfg: cfg, tls: cfg.Credentials.TLS(alpnLink),
+		// The key outlives the process: a peer of its predecessor is told at
+		// once that the connection is gone.
+		quic:  &quic.Transport{Conn: cfg.Conn, StatelessResetKey: &reset},
+		links: make(chan accepted, acceptQueue), closed: make(chan struct{}),
 		conf: &quic.Config{
 			HandshakeIdleTimeout:           cfg.Handshake,
 			MaxIdleTimeout:                 cfg.Idle,
@@ -107,17 +129,47 @@ func Open(cfg Config) (*Endpoint, error) {
 			MaxStreamReceiveWindow:         4 << 20,
 			InitialConnectionReceiveWindow: 512 << 10,
 			MaxConnectionReceiveWindow:     8 << 20,
-			MaxIncomingStreams:             -1,
-			MaxIncomingUniStreams:          tiers.LaneCount,
-			Allow0RTT:                      false,
+			// Links carry no such streams, and end when the peer opens one.
+			MaxIncomingStreams:    nodeStreams,
+			MaxIncomingUniStreams: tiers.LaneCount,
+			Allow0RTT:             false,
 		},
 	}
+	e.nodes = newNodes(e)
+	both := e.tls.Clone()
+	both.NextProtos = []string{alpnLink, alpnNodes}
 	var err error
-	if e.listener, err = e.quic.Listen(e.tls, e.conf); err != nil {
+	if e.listener, err = e.quic.Listen(both, e.conf); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Conn.LocalAddr(), err)
 	}
+	e.running.Go(e.accept) // ends with the listener
 	return e, nil
 }
+
+// accept takes up connections, by protocol, until the listener is closed.
+func (e *Endpoint) accept() {
+	for {
+		conn, err := e.listener.Accept(context.Background())
+		if err != nil {
+			return
+		}
+		if conn.ConnectionState().TLS.NegotiatedProtocol == alpnNodes {
+			e.nodes.serving.Go(func() { e.nodes.serve(conn) }) // ends with the connection, or the endpoint
+			continue
+		}
+		link, err := newLink(conn)
+		select {
+		case e.links <- accepted{link, err}:
+		default:
+			if link != nil {
+				_ = link.Close(wire.CodeBusy, "too many links wait to be taken up")
+			}
+		}
+	}
+}
+
+// Nodes returns the streams between the nodes of this endpoint's site.
+func (e *Endpoint) Nodes() *Nodes { return e.nodes }
 
 // growBuffers asks for the socket buffers that QUIC wants, and says once what
 // to do when the system grants less.
@@ -162,23 +214,23 @@ func (e *Endpoint) Dial(ctx context.Context, addr string, want tiers.SiteID) (*L
 // Accept returns the next link that a peer opened. The error is ctx's, an
 // [ErrClosed], or says why one peer was refused, after which Accept goes on.
 func (e *Endpoint) Accept(ctx context.Context) (*Link, error) {
-	conn, err := e.listener.Accept(ctx)
-	if errors.Is(err, quic.ErrServerClosed) || errors.Is(err, quic.ErrTransportClosed) {
+	select {
+	case a := <-e.links:
+		return a.link, a.err
+	case <-e.closed:
 		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
-	}
-	return newLink(conn)
 }
 
-// Close closes every link and the socket, and waits. It is idempotent.
+// Close closes every link, every stream and the socket, and waits. It is
+// idempotent.
 func (e *Endpoint) Close() error {
 	e.closeOnce.Do(func() {
-		e.closeErr = errors.Join(e.listener.Close(), e.quic.Close(), e.cfg.Conn.Close())
+		err := e.listener.Close()
+		e.end()
+		e.closeErr = errors.Join(err, e.quic.Close(), e.cfg.Conn.Close())
 	})
 	return e.closeErr
 }
@@ -190,6 +242,25 @@ func (e *Endpoint) Abandon() error {
 		e.closeErr = e.cfg.Conn.Close()
 		_ = e.listener.Close()
 		_ = e.quic.Close() // the socket's error again
+		e.end()
 	})
 	return e.closeErr
+}
+
+// end waits until no connection is taken up any more, and closes what nobody
+// took up.
+func (e *Endpoint) end() {
+	close(e.closed)
+	e.running.Wait()
+	e.nodes.end()
+	for {
+		select {
+		case a := <-e.links:
+			if a.link != nil {
+				_ = a.link.Close(wire.CodeShutdown, "closing")
+			}
+		default:
+			return
+		}
+	}
 }

@@ -64,6 +64,11 @@ func newLink(conn *quic.Conn) (*Link, error) {
 		l.in[i] = make(chan message, laneBuffer)
 	}
 	l.read.Go(l.accept) // ends with the connection
+	l.read.Go(func() {  // likewise
+		if _, err := conn.AcceptStream(conn.Context()); err == nil {
+			l.end(&ClosedError{Code: wire.CodeProtocol, Reason: "links carry one-way streams only"})
+		}
+	})
 	return l, nil
 }
 

@@ -38,10 +38,10 @@ func newFederation(t *testing.T, name string) federation {
 	return federation{t, ca}
 }
 
-func (f federation) credentials(site tiers.SiteID) *identity.Credentials {
+func (f federation) credentials(site tiers.SiteID, node uint32) *identity.Credentials {
 	f.t.Helper()
 	dir := f.t.TempDir()
-	if err := f.ca.Issue(identity.IssueConfig{ID: identity.ID{Federation: f.ca.Federation, Site: site, Node: 1}, OutDir: dir, Now: time.Now()}); err != nil {
+	if err := f.ca.Issue(identity.IssueConfig{ID: identity.ID{Federation: f.ca.Federation, Site: site, Node: node}, OutDir: dir, Now: time.Now()}); err != nil {
 		f.t.Fatal(err)
 	}
 	c, err := identity.Load(dir)
@@ -53,11 +53,16 @@ func (f federation) credentials(site tiers.SiteID) *identity.Credentials {
 
 func (f federation) endpoint(site tiers.SiteID) *transport.Endpoint {
 	f.t.Helper()
-	conn, err := transport.ListenUDP("127.0.0.1:0")
+	return f.open(f.credentials(site, 1), "127.0.0.1:0")
+}
+
+func (f federation) open(c *identity.Credentials, addr string) *transport.Endpoint {
+	f.t.Helper()
+	conn, err := transport.ListenUDP(addr)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	e, err := transport.Open(transport.Config{Conn: conn, Credentials: f.credentials(site), Handshake: 3 * time.Second})
+	e, err := transport.Open(transport.Config{Conn: conn, Credentials: c, Handshake: 3 * time.Second})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -312,7 +317,7 @@ func TestGarbageClosesLink(t *testing.T) {
 			defer func() { _ = conn.Close() }()
 			raw := &quic.Transport{Conn: conn}
 			defer func() { _ = raw.Close() }()
-			peer, err := raw.Dial(limited(t), up.Addr(), f.credentials("500101").TLS("tiermesh/1"), nil)
+			peer, err := raw.Dial(limited(t), up.Addr(), f.credentials("500101", 1).TLS("tiermesh/1"), nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -3,6 +3,8 @@ package identity
 import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -56,6 +58,15 @@ func Load(dir string) (*Credentials, error) {
 
 // SitePublicKey returns the key that verifies the site's checkpoints.
 func (c *Credentials) SitePublicKey() []byte { return c.SiteKey.Public().(ed25519.PublicKey) }
+
+// Derive returns a secret of this node for one purpose, the same at every
+// start: HMAC-SHA-256 of the purpose and the node's number under the site's key.
+func (c *Credentials) Derive(purpose string) (out [32]byte) {
+	h := hmac.New(sha256.New, c.SiteKey.Seed())
+	fmt.Fprintf(h, "tiermesh %s %d", purpose, c.ID.Node)
+	h.Sum(out[:0])
+	return out
+}
 
 // verify checks that a certificate is of this authority and within its
 // validity, and returns whose it is.

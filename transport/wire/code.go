@@ -20,11 +20,13 @@ const (
 	CodeStalled    Code = 9 // no progress
 	CodeShutdown   Code = 10
 	CodeSuperseded Code = 11 // a newer link to the same peer
+	CodeNotLeader  Code = 12 // this node does not lead its site: dial another one
+	CodeBusy       Code = 13 // too many wait: dial again later
 )
 
 var codeNames = [...]string{
 	"ok", "protocol", "version", "federation", "unlinked", "audience", "authorship",
-	"chain", "checkpoint", "stalled", "shutdown", "superseded",
+	"chain", "checkpoint", "stalled", "shutdown", "superseded", "not-leader", "busy",
 }
 
 // String returns the code's name, or code(N).
