@@ -108,5 +108,8 @@ func Restore(r io.Reader, dir, federation string, site tiers.SiteID) (info Backu
 	}
 	err = st.Rebase()
 	info.Incarnation = st.Incarnation()
-	return info, errors.Join(err, st.Close())
+	if err := errors.Join(err, st.Close()); err != nil {
+		return info, err
+	}
+	return info, markBootstrap(dir)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/hashicorp/raft"
 
@@ -18,7 +19,10 @@ type fsm struct {
 	store *store.Store
 	site  tiers.SiteID
 	codec codec
+	clock *crdt.Clock // moved past what is applied; no part of the state
 	fatal func(error)
+
+	mu sync.Mutex // held to change the store: by Raft's entries, or by a repair
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
@@ -29,6 +33,8 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 // ApplyBatch implements [raft.BatchingFSM]: one store commit a batch. Entries
 // that the store reflects already (a replay after a crash) are skipped.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	out := make([]any, len(logs))
 	applied := f.store.AppliedIndex()
 	tx := f.store.Begin()
@@ -104,6 +110,9 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 	switch {
 	case cmd.Ingest != nil:
 		n, err := tx.Ingest(cmd.Ingest.storeRange())
+		if err == nil && n > 0 {
+			f.observe(cmd.Ingest.Records[len(cmd.Ingest.Records)-1])
+		}
 		return outcome{New: n}, err
 	case cmd.Incarnation != nil:
 		if tx.Incarnation() != cmd.Incarnation.From {
@@ -133,12 +142,20 @@ func (f *fsm) runAppend(tx *store.Tx, in []appendItem) (outcome, error) {
 	}
 	o := outcome{Placed: make([]placed, len(at))}
 	for i, p := range at {
+		f.clock.Observe(items[i].Time)
 		o.Placed[i] = placed{
 			Site: in[i].Site, Class: in[i].Class, Doc: in[i].Doc,
 			Incarnation: p.Chain.Author.Incarnation, Seq: p.Seq,
 		}
 	}
 	return o, nil
+}
+
+// observe moves the clock past a record's time.
+func (f *fsm) observe(record []byte) {
+	if rec, err := crdt.DecodeRecord(record); err == nil {
+		f.clock.Observe(rec.Time)
+	}
 }
 
 // Snapshot implements [raft.FSM]. The store already is the state.
@@ -154,6 +171,8 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if !ok {
 		return errors.Join(fmt.Errorf("replication: restore from a %T", r), r.Close())
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	err := f.store.Replace(s.dir)
 	if err != nil {
 		f.fatal(err) // the store may be gone

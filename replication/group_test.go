@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
 	"go.uber.org/goleak"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -33,7 +32,7 @@ func config(t *testing.T, dir string) replication.Config {
 	t.Helper()
 	return replication.Config{
 		Dir: dir, Federation: "cq", Site: "500101001", Node: 1, Now: time.Now, Random: rand.Reader,
-		Fatal: func(err error) { t.Errorf("fatal: %v", err) },
+		Fatal: func(err error) { t.Errorf("fatal: %v", err) }, Bootstrap: true,
 	}
 }
 
@@ -247,158 +246,6 @@ func places(t *testing.T, g *replication.Group) map[tiers.DocID]uint64 {
 		t.Error("the chain does not hash to its head")
 	}
 	return seen
-}
-
-// cas is one operation of the linearizability test: read the document's value,
-// or write a value on top of one that was read.
-type cas struct {
-	write    bool
-	old, new string
-}
-
-// result is what an operation came to.
-type result struct {
-	value   string // of a read
-	ok      bool   // of a write: done or rejected
-	unknown bool
-}
-
-// register is the sequential model of a document as a compare-and-set register.
-var register = porcupine.Model{
-	Init: func() any { return "" },
-	Step: func(state, input, output any) (bool, any) {
-		in, out, now := input.(cas), output.(result), state.(string)
-		switch {
-		case !in.write:
-			return out.value == now, now
-		case out.unknown:
-			return false, now // settle decides on these before the check
-		case out.ok:
-			return in.old == now, in.new
-		default:
-			return in.old != now, now
-		}
-	},
-}
-
-// TestLinearizable: concurrent clients of one document, and a node that is
-// killed under them, give a history that Porcupine accepts. A write of unknown
-// outcome is taken as done when its value was ever read, and left out
-// otherwise.
-func TestLinearizable(t *testing.T) {
-	dir := t.TempDir()
-	var mu sync.Mutex
-	var ops []porcupine.Operation
-	start := time.Now()
-	note := func(client int, in cas, call int64, out result) {
-		mu.Lock()
-		defer mu.Unlock()
-		ops = append(ops, porcupine.Operation{ClientId: client, Input: in, Call: call, Output: out, Return: int64(time.Since(start))})
-	}
-	for round := range 3 {
-		g := open(t, dir)
-		var clients sync.WaitGroup
-		var done atomic.Int64
-		for c := range 4 {
-			clients.Go(func() {
-				for i := range 40 {
-					if !casOnce(t, g, c, fmt.Sprintf("%d-%d-%d", round, c, i), start, note) {
-						return
-					}
-					done.Add(1)
-				}
-			})
-		}
-		for round < 2 && done.Load() < 60 {
-			<-time.After(time.Millisecond)
-		}
-		if round == 2 {
-			clients.Wait()
-		}
-		if err := g.Abandon(); err != nil {
-			t.Fatal(err)
-		}
-		clients.Wait()
-	}
-	if !porcupine.CheckOperations(register, settle(ops)) {
-		t.Fatal("the history is not linearizable")
-	}
-	ops[len(ops)/2].Output = result{value: "never written"}
-	ops[len(ops)/2].Input = cas{}
-	if porcupine.CheckOperations(register, settle(ops)) {
-		t.Fatal("the check cannot fail")
-	}
-}
-
-// casOnce reads the document and writes a value on top of what it read. It
-// returns false when the node is gone.
-func casOnce(t *testing.T, g *replication.Group, client int, next string, start time.Time, note func(int, cas, int64, result)) bool {
-	t.Helper()
-	call := int64(time.Since(start))
-	history, value, err := read(g)
-	if err != nil {
-		if !errors.Is(err, store.ErrClosed) {
-			t.Error(err)
-		}
-		return false
-	}
-	note(client, cas{}, call, result{value: value})
-	_, actor, err := g.Actor()
-	if err != nil {
-		return false
-	}
-	b, err := engine.New().Build(history.Raw, actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: next}})
-	if err != nil {
-		t.Error(err)
-		return false
-	}
-	call = int64(time.Since(start))
-	_, err = g.Append(context.Background(), "", []store.Item{{Stream: stream, Doc: "event:x", Base: history.Heads, Time: 1, Change: b.Raw}})
-	out := result{ok: err == nil, unknown: errors.Is(err, replication.ErrUnknown)}
-	if err != nil && !out.unknown && !errors.Is(err, store.ErrMoved) {
-		if !errors.Is(err, replication.ErrNotLeader) && !errors.Is(err, replication.ErrClosed) {
-			t.Errorf("write: %v", err)
-		}
-		return false
-	}
-	note(client, cas{write: true, old: value, new: next}, call, out)
-	return !out.unknown
-}
-
-// settle decides on the writes of unknown outcome: done if their value was read
-// or built upon, at some time up to the end; else left out.
-func settle(in []porcupine.Operation) (out []porcupine.Operation) {
-	seen, end := map[string]bool{}, int64(0)
-	for _, o := range in {
-		seen[o.Output.(result).value] = true
-		seen[o.Input.(cas).old] = true
-		end = max(end, o.Return)
-	}
-	for _, o := range in {
-		if r := o.Output.(result); r.unknown {
-			if !seen[o.Input.(cas).new] {
-				continue
-			}
-			o.Output, o.Return = result{ok: true}, end+1
-		}
-		out = append(out, o)
-	}
-	return out
-}
-
-func read(g *replication.Group) (*store.Changes, string, error) {
-	history, err := g.Store().Changes(store.DocKey{Stream: stream, Doc: "event:x"})
-	if errors.Is(err, store.ErrNotFound) {
-		return &store.Changes{}, "", nil
-	}
-	if err != nil {
-		return nil, "", err
-	}
-	doc, err := engine.New().Read(history.Raw)
-	if err != nil {
-		return nil, "", err
-	}
-	return history, doc.Root.String("k"), nil
 }
 
 func TestNewIncarnationOnce(t *testing.T) {

@@ -2,7 +2,6 @@ package replication
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
-	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -65,11 +63,6 @@ func (o outcome) written() []Written {
 // [ErrNotLeader], [ErrUnknown], [store.ErrGap] or [store.ErrFork].
 func (g *Group) Ingest(ctx context.Context, r store.Range) (int, error) {
 	o, err := g.propose(ctx, command{Ingest: newIngestCommand(r)})
-	if err == nil && len(r.Records) > 0 {
-		if rec, derr := crdt.DecodeRecord(r.Records[len(r.Records)-1]); derr == nil {
-			g.clock.Observe(rec.Time)
-		}
-	}
 	return o.New, err
 }
 
@@ -97,25 +90,27 @@ func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	done := make(chan error, 1)
-	// Ends when Raft answers, which Close waits for.
-	go func() { done <- future.Error() }()
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return outcome{}, fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))
-	}
-	switch {
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return outcome{}, ErrNotLeader
-	case err != nil:
-		return outcome{}, fmt.Errorf("%w: %w", ErrUnknown, err)
+	if err := raftError(await(ctx, future)); err != nil {
+		return outcome{}, err
 	}
 	o, ok := future.Response().(outcome)
 	if !ok {
 		return outcome{}, fmt.Errorf("%w: no response", ErrUnknown)
 	}
 	return o, o.err()
+}
+
+// await waits for Raft's answer, or for the end of ctx.
+func await(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	// Ends when Raft answers, which Close waits for.
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // enqueue puts an entry into Raft's queue, unless the group is closing.

@@ -1,0 +1,121 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/tiermesh/tiermesh/crdt"
+)
+
+// leadership is this node's current term as leader; ctx is nil without one.
+type leadership struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	random [8]byte
+}
+
+// watchLeadership keeps the current leadership; it returns when stop closes.
+func (g *Group) watchLeadership() {
+	for {
+		select {
+		case leads := <-g.raft.LeaderCh():
+			g.setLeadership(leads)
+		case <-g.stop:
+			g.setLeadership(false)
+			return
+		}
+	}
+}
+
+// setLeadership begins or ends a term. It begins only after a barrier, so that
+// a leader's first read shows every committed entry, and with a random half of
+// the actor id that no other leadership has.
+func (g *Group) setLeadership(leads bool) {
+	var next leadership
+	if leads {
+		if err := g.raft.Barrier(0).Error(); err != nil {
+			return // lost again; LeaderCh says so
+		}
+		if err := g.observeOwn(); err != nil {
+			g.cfg.Fatal(fmt.Errorf("read the site's last records: %w", err))
+			return
+		}
+		if _, err := io.ReadFull(g.cfg.Random, next.random[:]); err != nil {
+			g.cfg.Fatal(fmt.Errorf("read randomness: %w", err))
+			return
+		}
+		next.ctx, next.cancel = context.WithCancel(context.Background())
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.term.cancel != nil {
+		g.term.cancel()
+	}
+	g.term = next
+	close(g.lead)
+	g.lead = make(chan struct{})
+}
+
+// Lead waits until this node leads its site and returns a context that ends
+// with that leadership. The error is ctx's, or [ErrClosed].
+func (g *Group) Lead(ctx context.Context) (context.Context, error) {
+	for {
+		g.mu.Lock()
+		term, changed, closed := g.term, g.lead, g.closed
+		g.mu.Unlock()
+		if closed {
+			return nil, ErrClosed
+		}
+		if term.ctx != nil {
+			return term.ctx, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Leads reports whether this node leads its site.
+func (g *Group) Leads() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.term.ctx != nil
+}
+
+// Actor returns the author and the Automerge actor id for changes made in the
+// current leadership, or [ErrNotLeader].
+func (g *Group) Actor() (crdt.Author, crdt.Actor, error) {
+	g.mu.Lock()
+	term := g.term
+	g.mu.Unlock()
+	if term.ctx == nil {
+		return crdt.Author{}, crdt.Actor{}, ErrNotLeader
+	}
+	author := crdt.Author{Site: g.cfg.Site, Incarnation: g.store.Incarnation()}
+	return author, crdt.NewActor(author, term.random), nil
+}
+
+// observeOwn moves the clock past the last record of each of the site's own
+// chains, which another node's clock may have stamped.
+func (g *Group) observeOwn() error {
+	for _, stream := range g.store.Streams() {
+		for author, head := range g.store.Vector(stream) {
+			if author.Site != g.cfg.Site {
+				continue
+			}
+			run, err := g.store.ReadRun(crdt.ChainID{Stream: stream, Author: author}, head.Seq, head.Seq, 1)
+			if err != nil {
+				return err
+			}
+			rec, err := crdt.DecodeRecord(run.Records[0])
+			if err != nil {
+				return err
+			}
+			g.clock.Observe(rec.Time)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Streams connects the nodes of a site; package transport has it.
+type Streams interface {
+	net.Listener
+	// Dial opens a stream to a node, and to no other one, at an address. Closing
+	// a stream cancels both of its directions.
+	Dial(ctx context.Context, node uint32, addr string) (net.Conn, error)
+}
+
+// rpcTimeout bounds one message to another node and its answer. A node that is
+// gone is noticed sooner, by the streams' own time limit.
+const rpcTimeout = 10 * time.Second
+
+// errServerID reports a stream that is meant for another disk.
+var errServerID = errors.New("replication: message for another disk of this node")
+
+// streamLayer carries Raft over Streams. A server's address is "ID@host:port":
+// each stream begins with the length and the bytes of the identity that it is
+// meant for, so that a node with a new disk never gets what was meant for the
+// old one.
+type streamLayer struct {
+	cfg Config
+	id  raft.ServerID
+
+	mu     sync.Mutex // guards the fields below
+	open   map[net.Conn]struct{}
+	closed bool
+}
+
+var _ raft.StreamLayer = (*streamLayer)(nil)
+
+func serverAddress(id raft.ServerID, addr string) raft.ServerAddress {
+	return raft.ServerAddress(string(id) + "@" + addr)
+}
+
+// nodeOf returns the number of the node that a server identity is of.
+func nodeOf(id string) (uint32, error) {
+	number, _, _ := strings.Cut(id, "-")
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%w: %q is no server identity", ErrBadCommand, id)
+	}
+	return uint32(n), nil
+}
+
+// Dial implements [raft.StreamLayer].
+func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	id, addr, _ := strings.Cut(string(address), "@")
+	node, err := nodeOf(id)
+	if err != nil {
+		return nil, err
+	}
+	if l.cfg.Address != nil {
+		if now, ok := l.cfg.Address(node); ok {
+			addr = now
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	c, err := l.cfg.Streams.Dial(ctx, node, addr)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.Write(append([]byte{byte(len(id))}, id...)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return l.keep(&layerStream{Conn: c, l: l})
+}
+
+// Accept implements [net.Listener].
+func (l *streamLayer) Accept() (net.Conn, error) {
+	c, err := l.cfg.Streams.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.keep(&layerStream{Conn: c, l: l, id: string(l.id)})
+}
+
+// keep notes an open stream, so that Close ends it.
+func (l *streamLayer) keep(c *layerStream) (net.Conn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, errors.Join(net.ErrClosed, c.Conn.Close())
+	}
+	l.open[c] = struct{}{}
+	return c, nil
+}
+
+// Close implements [net.Listener]. It ends every stream, too, so that nobody
+// waits for a node that does not answer.
+func (l *streamLayer) Close() error {
+	err := l.cfg.Streams.Close()
+	l.mu.Lock()
+	l.closed = true
+	open := slices.Collect(maps.Keys(l.open))
+	l.mu.Unlock()
+	for _, c := range open {
+		err = errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// Addr implements [net.Listener].
+func (l *streamLayer) Addr() net.Addr { return layerAddr(serverAddress(l.id, l.cfg.Advertise)) }
+
+type layerAddr string
+
+// Network implements [net.Addr].
+func (layerAddr) Network() string { return "raft" }
+
+// String implements [net.Addr].
+func (a layerAddr) String() string { return string(a) }
+
+// layerStream is one of Raft's streams. An accepted one checks, before its first
+// byte is read, whom it is meant for.
+type layerStream struct {
+	net.Conn
+	l  *streamLayer
+	id string // to check for; empty when there is nothing left to check
+}
+
+// Close implements [net.Conn].
+func (s *layerStream) Close() error {
+	s.l.mu.Lock()
+	delete(s.l.open, s)
+	s.l.mu.Unlock()
+	return s.Conn.Close()
+}
+
+// Read implements [io.Reader]; one goroutine reads.
+func (s *layerStream) Read(p []byte) (int, error) {
+	if s.id != "" {
+		head := make([]byte, 1, 256)
+		if _, err := io.ReadFull(s.Conn, head); err != nil {
+			return 0, io.EOF // a stream that nobody used
+		}
+		to := make([]byte, head[0])
+		if _, err := io.ReadFull(s.Conn, to); err != nil {
+			return 0, err
+		}
+		if string(to) != s.id {
+			return 0, fmt.Errorf("%w: %q", errServerID, to)
+		}
+		s.id = ""
+	}
+	return s.Conn.Read(p)
+}
