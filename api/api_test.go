@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +30,68 @@ type backend struct {
 	query api.ListQuery
 	edit  api.EditRequest
 	hang  chan struct{}
+
+	// leader is the member that leads; empty for this node. other is that
+	// member's API.
+	leader     string
+	other      net.Listener
+	linearized int
+	change     api.MemberChange
+}
+
+// pipes accepts what is dialled in memory.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipes() *pipes { return &pipes{conns: make(chan net.Conn), done: make(chan struct{})} }
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error { p.once.Do(func() { close(p.done) }); return nil }
+
+func (*pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
+
+func (b *backend) Leader(context.Context) (string, bool, error) {
+	return b.leader, b.leader == "", nil
+}
+
+func (b *backend) Linearize(context.Context) error { b.linearized++; return nil }
+
+func (b *backend) DialMember(ctx context.Context, id string) (net.Conn, error) {
+	p, ok := b.other.(*pipes)
+	if !ok || id != b.leader {
+		return nil, errors.New("nobody there")
+	}
+	near, far := net.Pipe()
+	select {
+	case p.conns <- far:
+		return near, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (b *backend) Node(context.Context) (api.NodeInfo, error) {
+	return api.NodeInfo{Node: 1, ID: "1-x"}, b.err
+}
+
+func (b *backend) Members(context.Context) ([]api.MemberStatus, error) {
+	return []api.MemberStatus{{ID: "1-x", Role: "leader"}}, b.err
+}
+
+func (b *backend) ChangeMember(_ context.Context, c api.MemberChange) (api.MemberStatus, error) {
+	b.change = c
+	return api.MemberStatus{ID: "2-x"}, b.err
 }
 
 func (b *backend) Status(context.Context) (api.Status, error) {
@@ -75,8 +138,14 @@ func limited(t *testing.T) context.Context {
 // serve starts a server on a Unix socket.
 func serve(t *testing.T, b *backend) (*api.Client, string) {
 	t.Helper()
+	return serveInner(t, b, newPipes())
+}
+
+// serveInner starts a server that other nodes reach through inner, too.
+func serveInner(t *testing.T, b *backend, inner net.Listener) (*api.Client, string) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "api.sock")
-	s, err := api.Open(api.Config{Listen: "unix:" + path, Backend: b, Logger: slog.New(slog.DiscardHandler), Gatherer: prometheus.NewRegistry()})
+	s, err := api.Open(api.Config{Listen: "unix:" + path, Inner: inner, Backend: b, Site: b, Logger: slog.New(slog.DiscardHandler), Gatherer: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,6 +212,69 @@ func TestRoundTrip(t *testing.T) {
 	if _, err := c.EditTrack(limited(t), "500101", "flood", "k", map[string]string{"target": "x"}); err != nil ||
 		b.edit.Site != "500101" || b.edit.Code != "flood" || b.edit.Key != "k" || b.edit.Fields["target"] != "x" {
 		t.Errorf("edit: %+v, %v", b.edit, err)
+	}
+}
+
+// TestForward: a node that does not lead passes writes on to the one that does,
+// and reads that ask for it; what it cannot pass on had no effect, or is
+// unknown, and says so.
+func TestForward(t *testing.T) {
+	inner := newPipes()
+	leader, follower := &backend{}, &backend{leader: "2-x", other: inner}
+	serveInner(t, leader, inner)
+	c, _ := serve(t, follower)
+	if w, err := c.Report(limited(t), api.ReportRequest{Key: "k"}); err != nil || w.Stream != "k" {
+		t.Errorf("report: %+v, %v", w, err)
+	}
+	if _, err := c.ChangeMember(limited(t), api.MemberChange{Do: api.MemberPromote, ID: "3"}); err != nil || leader.change.ID != "3" || follower.change.ID != "" {
+		t.Errorf("change: %+v at the leader, %+v here, %v", leader.change, follower.change, err)
+	}
+	for _, row := range []struct {
+		read             string
+		atLeader, atSelf string
+		linearized       int
+	}{
+		{"", "", "a", 0}, {api.ReadStale, "", "a", 0}, {api.ReadLeader, "a", "", 0}, {api.ReadLinearizable, "a", "", 1},
+	} {
+		leader.query, follower.query, leader.linearized = api.ListQuery{}, api.ListQuery{}, 0
+		if _, err := c.Reading(row.read).List(limited(t), "events", api.ListQuery{After: "a"}); err != nil ||
+			leader.query.After != row.atLeader || follower.query.After != row.atSelf || leader.linearized != row.linearized {
+			t.Errorf("read %q: leader %+v, self %+v, %d barriers, %v", row.read, leader.query, follower.query, leader.linearized, err)
+		}
+	}
+	leader.leader = "1-x" // it lost the leadership, and the follower has not heard
+	if _, err := c.Report(limited(t), api.ReportRequest{Key: "k"}); !errors.Is(err, api.ErrUnavailable) {
+		t.Errorf("no leader where there was one: %v", err)
+	}
+	follower.leader, follower.other = "3-x", nil
+	if _, err := c.Report(limited(t), api.ReportRequest{Key: "k"}); !errors.Is(err, api.ErrUnavailable) {
+		t.Errorf("a leader that is not reached: %v", err)
+	}
+	broken := newPipes()
+	follower.other = broken
+	go func() { // ends with the request
+		if far, err := broken.Accept(); err == nil {
+			_, _ = io.ReadAtLeast(far, make([]byte, 4096), 100)
+			_ = far.Close()
+		}
+	}()
+	if _, err := c.Report(limited(t), api.ReportRequest{Key: "k"}); !errors.Is(err, api.ErrUnknownOutcome) {
+		t.Errorf("a leader that breaks off: %v", err)
+	}
+}
+
+// TestMemberRefusals: a change that lacks what it needs is refused by name.
+func TestMemberRefusals(t *testing.T) {
+	_, path := serve(t, &backend{})
+	for body, want := range map[string]string{
+		`{"do":"add","node":2}`: "addr", `{"do":"remove"}`: "id", `{"do":"promote"}`: "id", `{"do":"x"}`: "transfer", `{"x":1}`: "x",
+	} {
+		if status, text := raw(t, path, "POST", "/v1/members", body); status != 400 || !strings.Contains(text, want) {
+			t.Errorf("%s: %d %s", body, status, text)
+		}
+	}
+	if status, text := raw(t, path, "GET", "/v1/events?read=soon", ""); status != 400 || !strings.Contains(text, "linearizable") {
+		t.Errorf("read=soon: %d %s", status, text)
 	}
 }
 
@@ -231,7 +363,11 @@ func TestOpenAPI(t *testing.T) {
 	for p, methods := range doc.Paths {
 		for method := range methods {
 			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x").Replace(p)
-			if status, body := raw(t, path, strings.ToUpper(method), target, `{"key":"k"}`); status != 200 {
+			request := `{"key":"k"}`
+			if p == "/v1/members" {
+				request = `{"do":"transfer"}`
+			}
+			if status, body := raw(t, path, strings.ToUpper(method), target, request); status != 200 {
 				t.Errorf("%s %s: %d %s", method, p, status, body)
 			}
 		}
@@ -245,7 +381,9 @@ func TestOpenAPI(t *testing.T) {
 	for name, v := range map[string]any{
 		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{}, "ReportRequest": api.ReportRequest{}, "EditRequest": api.EditRequest{},
 		"Status": api.Status{}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
-		"LinkStatus": api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
+		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
+		"MemberChange": api.MemberChange{ID: "x", Node: 1, Addr: "x"},
+		"LinkStatus":   api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
 	} {
 		b, err := json.Marshal(v)
 		if err != nil {
@@ -271,13 +409,13 @@ func TestOpenAPI(t *testing.T) {
 
 func TestListenRefusals(t *testing.T) {
 	open := func(addr string) error {
-		s, err := api.Open(api.Config{Listen: addr, Backend: &backend{}, Logger: slog.New(slog.DiscardHandler), Gatherer: prometheus.NewRegistry()})
+		s, err := api.Open(api.Config{Listen: addr, Inner: newPipes(), Backend: &backend{}, Logger: slog.New(slog.DiscardHandler), Gatherer: prometheus.NewRegistry()})
 		if err == nil {
 			err = s.Close()
 		}
 		return err
 	}
-	for _, addr := range []string{"0.0.0.0:0", "example.com:80", ":0", "127.0.0.1", "unix:/nowhere/at/all.sock", ""} {
+	for _, addr := range []string{"0.0.0.0:0", "example.com:80", ":0", "127.0.0.1", "unix:/nowhere/at/all.sock"} {
 		if err := open(addr); !errors.Is(err, api.ErrAddress) {
 			t.Errorf("%q: %v", addr, err)
 		}

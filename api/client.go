@@ -21,6 +21,23 @@ type Client struct {
 	addr string
 	base string
 	http *http.Client
+	read string
+}
+
+// Reading returns a client whose lists and views are read at a level:
+// [ReadStale], [ReadLeader] or [ReadLinearizable].
+func (c *Client) Reading(level string) *Client {
+	other := *c
+	other.read = level
+	return &other
+}
+
+// NewNodeClient returns a client of a node that dial opens connections to.
+func NewNodeClient(name string, dial func(ctx context.Context) (net.Conn, error)) *Client {
+	return &Client{addr: name, base: "http://" + name, http: &http.Client{Transport: &http.Transport{
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DisableKeepAlives: true,
+	}}}
 }
 
 // NewClient returns a client of the node at "unix:/path" or a host:port. It
@@ -132,7 +149,7 @@ func (c *Client) Report(ctx context.Context, r ReportRequest) (out WriteResult, 
 
 // List returns a page of a collection: events, tasks, tracks and so on.
 func (c *Client) List(ctx context.Context, collection string, q ListQuery) (out Page, err error) {
-	v := url.Values{}
+	v := c.values()
 	if q.Limit != 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
@@ -148,8 +165,33 @@ func (c *Client) List(ctx context.Context, collection string, q ListQuery) (out 
 // View returns the documents of a collection with a name.
 func (c *Client) View(ctx context.Context, collection, name string) ([]json.RawMessage, error) {
 	var out Page
-	err := c.do(ctx, http.MethodGet, "/v1/"+collection+"/"+url.PathEscape(name), nil, &out)
+	err := c.do(ctx, http.MethodGet, "/v1/"+collection+"/"+url.PathEscape(name)+"?"+c.values().Encode(), nil, &out)
 	return out.Items, err
+}
+
+func (c *Client) values() url.Values {
+	v := url.Values{}
+	if c.read != "" {
+		v.Set("read", c.read)
+	}
+	return v
+}
+
+// Node returns what the node says of itself.
+func (c *Client) Node(ctx context.Context) (out NodeInfo, err error) {
+	return out, c.do(ctx, http.MethodGet, "/v1/node", nil, &out)
+}
+
+// Members returns the members of the node's site.
+func (c *Client) Members(ctx context.Context) ([]MemberStatus, error) {
+	var out MemberList
+	err := c.do(ctx, http.MethodGet, "/v1/members", nil, &out)
+	return out.Members, err
+}
+
+// ChangeMember changes the membership of the node's site.
+func (c *Client) ChangeMember(ctx context.Context, change MemberChange) (out MemberStatus, err error) {
+	return out, c.do(ctx, http.MethodPost, "/v1/members", change, &out)
 }
 
 // EditTrack sets fields of a track.

@@ -4,6 +4,20 @@
 // Layer 3: it imports tiers, the domain packages and crdt; what it needs of a
 // node is the interface [Backend], which package node implements.
 //
+// # Reads and writes at a site of several nodes
+//
+// Any node takes any request. A write is passed on to the node that leads; so
+// is a read with ?read=leader or ?read=linearizable. A read may miss:
+//
+//   - stale (the default): what this node has not applied yet, for as long as
+//     it is cut off from the others. It is answered with every link cut.
+//   - leader: what another leader acknowledged while this one has not yet
+//     noticed that it was replaced, at most half an election's time-out.
+//   - linearizable: nothing that was acknowledged before the request.
+//
+// Lists and views are made after a write is acknowledged; what is not yet
+// listed is shown when it is asked for by name.
+//
 // # Concurrency
 //
 // Server and Client are safe for concurrent use.

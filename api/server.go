@@ -34,9 +34,12 @@ const (
 
 // Config describes a server.
 type Config struct {
-	// Listen is "unix:/path" or a loopback host:port.
-	Listen   string
+	// Listen is "unix:/path" or a loopback host:port; empty for none.
+	Listen string
+	// Inner accepts what the other nodes of the site ask.
+	Inner    net.Listener
 	Backend  Backend
+	Site     Site
 	Logger   *slog.Logger
 	Gatherer prometheus.Gatherer
 }
@@ -45,7 +48,9 @@ type Config struct {
 type Server struct {
 	cfg  Config
 	http *http.Server
-	ln   net.Listener
+	lns  []net.Listener
+	// toLeader uses a stream for each request: they cost no round trip.
+	toLeader *http.Transport
 
 	ending sync.Once
 	endErr error
@@ -54,15 +59,25 @@ type Server struct {
 // Open starts listening. The error wraps [ErrBusy] or [ErrAddress] and names
 // the address.
 func Open(cfg Config) (*Server, error) {
-	ln, err := listen(cfg.Listen)
-	if err != nil {
-		return nil, err
+	s := &Server{cfg: cfg, lns: []net.Listener{cfg.Inner}}
+	if cfg.Listen != "" {
+		ln, err := listen(cfg.Listen)
+		if err != nil {
+			return nil, err
+		}
+		s.lns = append(s.lns, ln)
 	}
-	s := &Server{cfg: cfg, ln: ln}
+	s.toLeader = &http.Transport{DialContext: s.dialLeader, DisableKeepAlives: true}
 	s.http = &http.Server{
 		Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
+		BaseContext: func(ln net.Listener) context.Context {
+			if ln == cfg.Inner {
+				return context.WithValue(context.Background(), innerKey{}, true)
+			}
+			return context.Background()
+		},
 	}
 	return s, nil
 }
@@ -106,17 +121,29 @@ func listenUnix(path string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Addr returns the address that the server listens on.
-func (s *Server) Addr() net.Addr { return s.ln.Addr() }
+// Addr returns the address that operators reach the server at, nil without one.
+func (s *Server) Addr() net.Addr {
+	if len(s.lns) < 2 {
+		return nil
+	}
+	return s.lns[1].Addr()
+}
 
 // Run serves until ctx ends or Close.
 func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
-	if err := s.http.Serve(s.ln); !errors.Is(err, http.ErrServerClosed) {
-		return errors.Join(fmt.Errorf("serve api: %w", err), s.Close())
+	errs := make(chan error, len(s.lns))
+	for _, ln := range s.lns {
+		go func() { errs <- s.http.Serve(ln) }() // ends with Close, or by itself
 	}
-	return s.Close() // waits for requests under way
+	var failed error
+	for range s.lns {
+		if err := <-errs; !errors.Is(err, http.ErrServerClosed) {
+			failed = errors.Join(failed, fmt.Errorf("serve api: %w", err), s.Close())
+		}
+	}
+	return errors.Join(failed, s.Close()) // waits for requests under way
 }
 
 // Close lets requests under way finish, for a few seconds, and stops. It is
@@ -132,8 +159,10 @@ func (s *Server) end() error {
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("stop api: %w", err), s.http.Close())
 	}
-	if err := s.ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		return fmt.Errorf("stop api: %w", err) // a server that never served
+	for _, ln := range s.lns {
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("stop api: %w", err) // a server that never served
+		}
 	}
 	return nil
 }
@@ -146,6 +175,9 @@ var collections = map[string]string{
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /v1/status", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Status(r.Context()) }))
+	mux.Handle("GET /v1/node", s.handle(func(r *http.Request) (any, error) { return s.cfg.Site.Node(r.Context()) }))
+	mux.Handle("GET /v1/members", s.handle(s.members))
+	mux.Handle("POST /v1/members", s.handle(s.changeMember))
 	mux.Handle("GET /v1/scrub", unhurried(s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Scrub(r.Context()) })))
 	mux.Handle("GET /v1/backup", unhurried(http.HandlerFunc(s.backup)))
 	mux.Handle("POST /v1/events", s.handle(s.report))
@@ -158,28 +190,36 @@ func (s *Server) routes() http.Handler {
 		_, _ = w.Write(openAPI)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.cfg.Gatherer, promhttp.HandlerOpts{}))
-	return mux
+	return s.place(mux)
 }
 
-// handle turns a function into a handler; it is the only place that writes
-// results and errors.
+// handle turns a function into a handler; it and place are the only ones that
+// answer.
 func (s *Server) handle(f func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
 		out, err := f(r)
-		status := http.StatusOK
 		if err != nil {
-			var code string
-			code, status = Code(err)
-			if status == http.StatusInternalServerError {
-				s.cfg.Logger.Error("request failed", "path", r.URL.Path, "err", err)
-			}
-			out = map[string]any{"error": errorBody{code, err.Error()}}
+			s.fail(w, r, err)
+			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(out) // the client went away; nobody is left to tell
+		answer(w, http.StatusOK, out)
 	})
+}
+
+// fail answers with an error.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	code, status := Code(err)
+	if status == http.StatusInternalServerError {
+		s.cfg.Logger.Error("request failed", "path", r.URL.Path, "err", err)
+	}
+	answer(w, status, map[string]any{"error": errorBody{code, err.Error()}})
+}
+
+func answer(w http.ResponseWriter, status int, out any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(out) // the client went away; nobody is left to tell
 }
 
 // unhurried lifts the time limit of answers that take as long as the site is
@@ -274,6 +314,7 @@ func (s *Server) list(r *http.Request) (any, error) {
 			q.Site = tiers.SiteID(values[0])
 		case "after":
 			q.After = values[0]
+		case "read": // place has looked at it
 		default:
 			return nil, fmt.Errorf("%w: unknown parameter %q: want limit, site or after", ErrInvalid, name)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +31,7 @@ func translate(err error) error {
 		from, to error
 	}{
 		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
-		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {replication.ErrTooLarge, api.ErrInvalid}, {ErrNotWriter, api.ErrRejected},
+		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
 		{replication.ErrUnknown, api.ErrUnknownOutcome}, {replication.ErrNotLeader, api.ErrUnavailable},
 		{replication.ErrClosed, api.ErrUnavailable},
@@ -50,14 +51,12 @@ func (b backend) Status(context.Context) (api.Status, error) {
 	counts := n.group.Store().Counts()
 	s := api.Status{
 		Site: n.creds.ID.Site, Name: self.Name, Tier: self.Tier.String(), Node: n.creds.ID.Node, Federation: n.creds.ID.Federation,
-		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(), Role: "follower",
+		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(),
 		AppliedIndex: n.group.Store().AppliedIndex(), Records: counts.Records, ViewsDirty: counts.Dirty,
 		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(), Alarms: n.alarms.all(),
 		Links: []api.LinkStatus{},
 	}
-	if n.group.Leads() {
-		s.Role = "leader"
-	}
+	s.Role = n.role()
 	for _, l := range n.Links() {
 		peer, _ := t.Site(l.Peer)
 		s.Links = append(s.Links, api.LinkStatus{
@@ -68,6 +67,24 @@ func (b backend) Status(context.Context) (api.Status, error) {
 		})
 	}
 	return s, nil
+}
+
+// role is leader, follower, non-voter, or joining while the node belongs to no
+// group, or no longer.
+func (n *Node) role() string {
+	if n.group.Leads() {
+		return "leader"
+	}
+	members, err := n.group.Members()
+	i := slices.IndexFunc(members, func(m replication.Member) bool { return m.ID == n.group.ID() })
+	switch {
+	case err != nil || i < 0:
+		return "joining"
+	case members[i].Voter:
+		return "follower"
+	default:
+		return "non-voter"
+	}
 }
 
 func stamp(t time.Time) *time.Time {

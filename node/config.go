@@ -58,6 +58,9 @@ type Options struct {
 	// RedialMin and RedialMax bound the wait between attempts to reach the
 	// parent; zero means 200 ms and 15 s.
 	RedialMin, RedialMax time.Duration
+	// Bootstrap lets a node of a site of several nodes start a new group when
+	// its directory is empty; see [replication.Config].
+	Bootstrap bool
 	// ScrubEvery is the time between background scrubs; zero means a day.
 	ScrubEvery time.Duration
 }

@@ -67,23 +67,40 @@ func newLinks(n *Node) *links {
 // run holds the node's links until ctx ends. Links live only while this node
 // leads its site, for a link's session must see every committed record.
 func (l *links) run(ctx context.Context) error {
-	lead, err := l.n.group.Lead(ctx)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
 	g, ctx := errgroup.WithContext(ctx) // all end with ctx
-	stop := context.AfterFunc(lead, func() { l.closeAll("leadership moved") })
-	defer stop()
 	g.Go(func() error { return l.accept(ctx, g) })
-	g.Go(func() error { return l.dialParent(ctx) })
-	g.Go(func() error { return l.broadcast(ctx) })
+	g.Go(func() error {
+		for {
+			lead, err := l.n.group.Lead(ctx)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if err := l.lead(ctx, lead); err != nil {
+				return err
+			}
+		}
+	})
 	return g.Wait()
 }
 
-// accept runs a session on each link that a child opens.
+// lead links this site up until the leadership or ctx ends.
+func (l *links) lead(ctx, lead context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(lead, cancel)()
+	g, ctx := errgroup.WithContext(ctx) // all end with ctx
+	g.Go(func() error { return l.dialParent(ctx) })
+	g.Go(func() error { return l.broadcast(ctx) })
+	err := g.Wait()
+	l.closeAll("leadership moved")
+	return err
+}
+
+// accept runs a session on each link that a child opens, while this node leads
+// its site; otherwise the child is sent to the next node.
 func (l *links) accept(ctx context.Context, g *errgroup.Group) error {
 	for {
 		link, err := l.n.endpoint.Accept(ctx)
@@ -96,7 +113,14 @@ func (l *links) accept(ctx context.Context, g *errgroup.Group) error {
 			continue
 		}
 		g.Go(func() error { // ends with the link
-			l.serve(ctx, link)
+			lead := l.n.group.Leading()
+			if lead == nil {
+				return link.Close(wire.CodeNotLeader, "this node does not lead its site")
+			}
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(lead, cancel)()
+			_ = l.serve(ctx, link) // noted in the peer's record
 			return nil
 		})
 	}
@@ -107,13 +131,10 @@ func (l *links) accept(ctx context.Context, g *errgroup.Group) error {
 func (l *links) dialParent(ctx context.Context) error {
 	wait := l.n.opts.RedialMin
 	for ctx.Err() == nil {
-		parent, addr, ok := l.parent()
-		if ok {
-			began := time.Now()
-			l.dialOnce(ctx, parent, addr)
-			if time.Since(began) > l.n.opts.RedialMax {
-				wait = l.n.opts.RedialMin // it held: start over
-			}
+		began := time.Now()
+		l.dialNodes(ctx)
+		if time.Since(began) > l.n.opts.RedialMax {
+			wait = l.n.opts.RedialMin // it held: start over
 		}
 		jitter := time.Duration(rand.Int64N(int64(wait)/2 + 1)) //nolint:gosec // spreading load, not a secret
 		select {
@@ -125,20 +146,26 @@ func (l *links) dialParent(ctx context.Context) error {
 	return nil
 }
 
-func (l *links) parent() (tiers.SiteID, string, bool) {
+// dialNodes tries the parent's nodes, from a random one on, until one of them
+// was linked to: the one that leads.
+func (l *links) dialNodes(ctx context.Context) {
 	t := l.n.Topology()
-	self, ok := t.Site(l.n.creds.ID.Site)
-	if !ok || self.Parent == "" {
-		return "", "", false
-	}
+	self, _ := t.Site(l.n.creds.ID.Site)
 	parent, _ := t.Site(self.Parent)
 	if len(parent.Nodes) == 0 {
-		return "", "", false
+		return
 	}
-	return parent.ID, parent.Nodes[rand.IntN(len(parent.Nodes))].Addr, true //nolint:gosec // any node will do
+	first := rand.IntN(len(parent.Nodes)) //nolint:gosec // any node will do
+	for i := range parent.Nodes {
+		if ctx.Err() != nil || l.dialOnce(ctx, parent.ID, parent.Nodes[(first+i)%len(parent.Nodes)].Addr) {
+			return
+		}
+	}
 }
 
-func (l *links) dialOnce(ctx context.Context, parent tiers.SiteID, addr string) {
+// dialOnce dials one node and runs the link to its end. It returns false when
+// there was none.
+func (l *links) dialOnce(ctx context.Context, parent tiers.SiteID, addr string) bool {
 	l.note(parent, func(r *linkRecord) {
 		if r.state != linkConnecting && r.state != linkRefused {
 			r.state, r.since = linkConnecting, l.n.opts.Now()
@@ -148,14 +175,16 @@ func (l *links) dialOnce(ctx context.Context, parent tiers.SiteID, addr string) 
 	if err != nil {
 		l.n.log.Debug("dial failed", "peer", string(parent), "err", err)
 		l.note(parent, func(r *linkRecord) { r.lastError = err.Error() })
-		return
+		return false
 	}
-	l.serve(ctx, link)
+	var closed *transport.ClosedError
+	err = l.serve(ctx, link)
+	return !errors.As(err, &closed) || closed.Code != wire.CodeNotLeader
 }
 
 // serve runs the session of one link to its end. A newer link to the same peer
 // replaces an older one, whose end may not have noticed that it is dead.
-func (l *links) serve(ctx context.Context, link *transport.Link) {
+func (l *links) serve(ctx context.Context, link *transport.Link) error {
 	peer := link.Peer().Site
 	d := newLinkDriver(l.n, link)
 	l.mu.Lock()
@@ -194,6 +223,7 @@ func (l *links) serve(ctx context.Context, link *transport.Link) {
 	if err != nil && ctx.Err() == nil {
 		l.n.log.Info("link ended", "peer", string(peer), "err", err)
 	}
+	return err
 }
 
 // refused reports whether a link ended because one end does not accept the

@@ -112,6 +112,8 @@ func (n *Node) open() (err error) {
 	if n.group, err = replication.Open(replication.Config{
 		Dir: n.cfg.Dir, Federation: n.creds.ID.Federation, Site: n.creds.ID.Site, Node: n.creds.ID.Node,
 		Now: n.opts.Now, Random: n.opts.Random, Fatal: n.opts.Fatal, Logger: n.log,
+		Nodes: n.nodeCount(), Streams: raftStreams{n.endpoint.Nodes().Listen(transport.KindRaft), n.endpoint.Nodes()},
+		Address: n.address, Advertise: n.advertised(), Bootstrap: n.nodeCount() <= 1 || n.opts.Bootstrap,
 	}); err != nil {
 		return err
 	}
@@ -123,10 +125,10 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.registerMetrics()
-	if n.cfg.API == "" {
-		return nil
-	}
-	n.api, err = api.Open(api.Config{Listen: n.cfg.API, Backend: backend{n}, Logger: n.log, Gatherer: n.registry})
+	n.api, err = api.Open(api.Config{
+		Listen: n.cfg.API, Inner: n.endpoint.Nodes().Listen(transport.KindAPI),
+		Backend: backend{n}, Site: site{n}, Logger: n.log, Gatherer: n.registry,
+	})
 	return err
 }
 
@@ -150,9 +152,8 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
-	if n.api != nil {
-		loops.Go(func() error { return n.api.Run(loopCtx) })
-	}
+	loops.Go(func() error { return n.runMembers(loopCtx) })
+	loops.Go(func() error { return n.api.Run(loopCtx) })
 	err := loops.Wait()
 	n.ending.running.Done()
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
@@ -182,9 +183,6 @@ func (n *Node) end(orderly bool) error {
 			errs = append(errs, n.api.Close())
 		}
 		n.ending.running.Wait()
-		if orderly && n.endpoint != nil {
-			errs = append(errs, n.endpoint.Close())
-		}
 		switch {
 		case n.group == nil:
 		case orderly:
@@ -192,15 +190,30 @@ func (n *Node) end(orderly bool) error {
 		default:
 			errs = append(errs, n.group.Abandon())
 		}
+		if orderly && n.endpoint != nil {
+			errs = append(errs, n.endpoint.Close()) // the group hands over through it
+		}
 		n.ending.err = errors.Join(errs...)
 	})
 	return n.ending.err
 }
 
-// Ready waits until the site can take writes here.
+// Ready waits until the site has a leader that takes writes.
 func (n *Node) Ready(ctx context.Context) error {
-	_, err := n.group.Lead(ctx)
-	return err
+	for {
+		_, _, err := site{n}.Leader(ctx)
+		if err == nil || ctx.Err() != nil || n.ending.stopped.Err() != nil {
+			return err
+		}
+	}
+}
+
+// advertised is the address of this node for a new group's configuration.
+func (n *Node) advertised() string {
+	if addr, ok := n.address(n.creds.ID.Node); ok {
+		return addr
+	}
+	return n.endpoint.Addr().String()
 }
 
 // ID returns the node's identity.

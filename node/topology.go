@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -60,17 +64,46 @@ func (n *Node) adoptTopology() error {
 // runTopology publishes the bootstrap topology at the city when it is newer
 // than what was published, and follows the published one everywhere.
 func (n *Node) runTopology(ctx context.Context, changed <-chan struct{}) error {
+	loops, ctx := errgroup.WithContext(ctx) // both end with ctx
 	if n.creds.ID.Site == n.Topology().City() {
-		if err := n.publishTopology(ctx); err != nil && ctx.Err() == nil {
+		loops.Go(func() error { return n.runPublish(ctx) })
+	}
+	loops.Go(func() error {
+		for {
+			select {
+			case <-changed:
+				if err := n.adoptTopology(); err != nil {
+					return err
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	return loops.Wait()
+}
+
+// runPublish publishes this node's topology in each of its leaderships, as far
+// as it is newer.
+func (n *Node) runPublish(ctx context.Context) error {
+	for {
+		lead, err := n.group.Lead(ctx)
+		if err != nil {
+			return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
+		}
+		err = n.publishTopology(ctx)
+		lost := errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown)
+		if err != nil && !lost && ctx.Err() == nil && lead.Err() == nil {
 			return err
 		}
-	}
-	for {
-		select {
-		case <-changed:
-			if err := n.adoptTopology(); err != nil {
-				return err
+		if err == nil {
+			select {
+			case <-lead.Done():
+			case <-ctx.Done():
 			}
+		}
+		select {
+		case <-time.After(dispatchRetry):
 		case <-ctx.Done():
 			return nil
 		}
@@ -78,9 +111,6 @@ func (n *Node) runTopology(ctx context.Context, changed <-chan struct{}) error {
 }
 
 func (n *Node) publishTopology(ctx context.Context) error {
-	if _, err := n.group.Lead(ctx); err != nil {
-		return err
-	}
 	mine := n.Topology()
 	published, err := n.publishedTopology()
 	if err != nil || published != nil && published.Version() >= mine.Version() {

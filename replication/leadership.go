@@ -79,10 +79,14 @@ func (g *Group) Lead(ctx context.Context) (context.Context, error) {
 }
 
 // Leads reports whether this node leads its site.
-func (g *Group) Leads() bool {
+func (g *Group) Leads() bool { return g.Leading() != nil }
+
+// Leading returns a context that ends with this node's leadership, nil when it
+// does not lead.
+func (g *Group) Leading() context.Context {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.term.ctx != nil
+	return g.term.ctx
 }
 
 // Actor returns the author and the Automerge actor id for changes made in the

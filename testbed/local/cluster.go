@@ -17,7 +17,6 @@ import (
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/testbed/fault"
 	"github.com/tiermesh/tiermesh/tiers"
-	"github.com/tiermesh/tiermesh/transport/identity"
 )
 
 // Config describes a federation to run.
@@ -28,9 +27,11 @@ type Config struct {
 	Federation string
 	// Sites are the sites' codes, tiers, names and parents; keys and addresses
 	// are filled in.
-	Sites  []tiers.Site
+	Sites []tiers.Site
+	// Nodes is how many nodes each site has; zero means 1.
+	Nodes  uint32
 	Logger *slog.Logger
-	// API makes each site serve its API on a Unix socket in its directory.
+	// API makes each node serve its API on a Unix socket in its directory.
 	API bool
 	// RedialMax bounds the wait between dials; zero means the node's default.
 	RedialMax time.Duration
@@ -40,15 +41,23 @@ type Config struct {
 type Cluster struct {
 	cfg      Config
 	topology *tiers.Topology
+	rows     map[tiers.SiteID]*tiers.Site
 
-	mu    sync.Mutex // guards the maps
-	sites map[tiers.SiteID]*site
-	cut   map[[2]tiers.SiteID]struct{}
+	mu      sync.Mutex // guards the fields below
+	members map[place]*member
+	cut     map[[2]tiers.SiteID]struct{}
+	alone   map[place]bool // nodes that are cut off from everything
 }
 
-// site is one site of the cluster; node is nil while it is down.
-type site struct {
-	row  tiers.Site
+// place is one node of a site.
+type place struct {
+	site tiers.SiteID
+	node uint32
+}
+
+// member is one node of the cluster; node is nil while it is down.
+type member struct {
+	at   place
 	port uint16
 	gate *fault.Gate
 	node *node.Node
@@ -62,9 +71,17 @@ func Open(ctx context.Context, cfg Config, progress func(up, of int)) (*Cluster,
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Cluster{cfg: cfg, sites: map[tiers.SiteID]*site{}, cut: map[[2]tiers.SiteID]struct{}{}}
+	cfg.Nodes = max(cfg.Nodes, 1)
+	c := &Cluster{
+		cfg: cfg, rows: map[tiers.SiteID]*tiers.Site{}, members: map[place]*member{},
+		cut: map[[2]tiers.SiteID]struct{}{}, alone: map[place]bool{},
+	}
 	for _, row := range cfg.Sites {
-		c.sites[row.ID] = &site{row: row}
+		c.rows[row.ID] = &row
+		for i := range cfg.Nodes {
+			at := place{row.ID, i + 1}
+			c.members[at] = &member{at: at}
+		}
 	}
 	if err := errors.Join(os.MkdirAll(cfg.Dir, 0o700), c.credentials(), c.ports(), c.writeTopology()); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -81,146 +98,115 @@ func Open(ctx context.Context, cfg Config, progress func(up, of int)) (*Cluster,
 	return c, nil
 }
 
-func (c *Cluster) siteDir(id tiers.SiteID) string { return filepath.Join(c.cfg.Dir, string(id)) }
+// dir is a node's directory; the first node's is the site's.
+func (c *Cluster) dir(at place) string {
+	dir := filepath.Join(c.cfg.Dir, string(at.site))
+	if at.node > 1 {
+		dir = filepath.Join(dir, fmt.Sprintf("node-%d", at.node))
+	}
+	return dir
+}
 
 func (c *Cluster) topologyFile() string { return filepath.Join(c.cfg.Dir, "topology.json") }
 
-// credentials makes the federation's CA and each site's certificate once.
-func (c *Cluster) credentials() error {
-	caDir := filepath.Join(c.cfg.Dir, "ca")
-	if _, err := os.Stat(filepath.Join(caDir, "ca.crt")); errors.Is(err, os.ErrNotExist) {
-		if err := identity.InitCA(caDir, c.cfg.Federation, time.Now()); err != nil {
-			return err
-		}
-	}
-	ca, err := identity.OpenCA(caDir)
-	if err != nil {
-		return err
-	}
-	for id, s := range c.sites {
-		dir := filepath.Join(c.siteDir(id), "credentials")
-		if _, err := os.Stat(filepath.Join(dir, "node.crt")); errors.Is(err, os.ErrNotExist) {
-			if err := ca.Issue(identity.IssueConfig{
-				ID: identity.ID{Federation: c.cfg.Federation, Site: id, Node: 1}, OutDir: dir, Now: time.Now(),
-			}); err != nil {
+// Start starts the nodes of a site that are down and waits until it takes
+// writes.
+func (c *Cluster) Start(ctx context.Context, id tiers.SiteID) error {
+	for i := range c.cfg.Nodes {
+		if c.member(place{id, i + 1}).node == nil {
+			if err := c.open(place{id, i + 1}); err != nil {
 				return err
 			}
 		}
-		creds, err := identity.Load(dir)
-		if err != nil {
-			return err
+	}
+	for i := range c.cfg.Nodes {
+		if err := c.NodeOf(id, i+1).Ready(ctx); err != nil {
+			return fmt.Errorf("start site %s: node %d: %w", id, i+1, err)
 		}
-		s.row.Key = creds.SitePublicKey()
 	}
 	return nil
 }
 
-// ports binds a free loopback port for each site.
-func (c *Cluster) ports() error {
-	for _, s := range c.sites {
-		if err := s.bind(0); err != nil {
-			return err
-		}
-		s.row.Nodes = []tiers.NodeAddr{{Node: 1, Addr: s.gate.LocalAddr().String()}}
-	}
-	return nil
+// StartNode starts one node that is down. It does not wait for anything.
+func (c *Cluster) StartNode(id tiers.SiteID, node uint32) error { return c.open(place{id, node}) }
+
+func (c *Cluster) member(at place) *member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.members[at]
 }
 
-func (s *site) bind(port uint16) error {
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
-	if err != nil {
-		return fmt.Errorf("bind port of site %s: %w", s.row.ID, err)
-	}
-	s.gate = fault.NewGate(conn)
-	s.port = s.gate.Port()
-	return nil
-}
-
-// writeTopology writes the bootstrap file. Ports change with every run, so its
-// version rises above the last one's and the city publishes it anew.
-func (c *Cluster) writeTopology() error {
-	doc := tiers.TopologyDoc{Federation: c.cfg.Federation, Version: 1}
-	if b, err := os.ReadFile(c.topologyFile()); err == nil {
-		old, err := tiers.ParseTopology(b)
-		if err != nil {
-			return fmt.Errorf("topology of an earlier run in %s: %w", c.cfg.Dir, err)
-		}
-		doc.Version = old.Version() + 1
-	}
-	for _, s := range c.sites {
-		doc.Sites = append(doc.Sites, s.row)
-	}
-	var err error
-	if c.topology, err = tiers.NewTopology(doc); err != nil {
-		return err
-	}
-	b, err := c.topology.Marshal()
-	if err != nil {
-		return err
-	}
-	return writeFile(c.topologyFile(), b)
-}
-
-// writeFile replaces a file at once, so that a kill leaves the old or the new.
-func writeFile(path string, b []byte) error {
-	tmp := path + ".tmp"
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-// Start starts a site that is down and waits until it takes writes.
-func (c *Cluster) Start(ctx context.Context, id tiers.SiteID) error {
-	s := c.sites[id]
-	if s.gate == nil {
-		if err := s.bind(s.port); err != nil {
+func (c *Cluster) open(at place) error {
+	m := c.member(at)
+	if m.gate == nil {
+		if err := m.bind(m.port); err != nil {
 			return err
 		}
 		c.applyCuts()
 	}
 	cfg := node.Config{
-		Dir: filepath.Join(c.siteDir(id), "data"), Credentials: filepath.Join(c.siteDir(id), "credentials"),
-		Topology: c.topologyFile(), Listen: s.gate.LocalAddr().String(),
+		Dir: c.Data(at.site, at.node), Credentials: filepath.Join(c.dir(at), "credentials"),
+		Topology: c.topologyFile(), Listen: m.gate.LocalAddr().String(),
 	}
 	if c.cfg.API {
-		cfg.API = c.API(id)
+		cfg.API = c.APIOf(at.site, at.node)
 	}
 	n, err := node.Open(cfg, node.Options{
-		Logger: c.cfg.Logger, Conn: s.gate.PacketConn(), RedialMax: c.cfg.RedialMax,
+		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, Bootstrap: at.node == 1,
 	})
 	if err != nil {
-		s.gate = nil // the node closed it
-		return fmt.Errorf("start site %s: %w", id, err)
+		m.gate = nil // the node closed it
+		return fmt.Errorf("start node %d of site %s: %w", at.node, at.site, err)
 	}
 	run, stop := context.WithCancel(context.Background())
-	s.stop, s.done = stop, make(chan error, 1)
-	go func() { s.done <- n.Run(run) }() // ends with stop, Crash or Close
+	m.stop, m.done = stop, make(chan error, 1)
+	go func() { m.done <- n.Run(run) }() // ends with stop, Crash or Close
 	c.mu.Lock()
-	s.node = n
+	m.node = n
 	c.mu.Unlock()
-	return n.Ready(ctx)
+	return nil
 }
 
-// API returns the address of a site's API.
-func (c *Cluster) API(id tiers.SiteID) string {
-	return "unix:" + filepath.Join(c.siteDir(id), "api.sock")
+// API returns the address of a site's API, at its first node.
+func (c *Cluster) API(id tiers.SiteID) string { return c.APIOf(id, 1) }
+
+// APIOf returns the address of a node's API.
+func (c *Cluster) APIOf(id tiers.SiteID, node uint32) string {
+	return "unix:" + filepath.Join(c.dir(place{id, node}), "api.sock")
 }
 
-// Node returns a site's node, nil while it is down.
+// Data returns a node's data directory.
+func (c *Cluster) Data(id tiers.SiteID, node uint32) string {
+	return filepath.Join(c.dir(place{id, node}), "data")
+}
+
+// Node returns the node that leads a site, any one of it while none does, and
+// nil while it is down.
 func (c *Cluster) Node(id tiers.SiteID) *node.Node {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if s := c.sites[id]; s != nil {
-		return s.node
+	var up *node.Node
+	for i := range c.cfg.Nodes {
+		if n := c.NodeOf(id, i+1); n != nil {
+			if n.Group().Leads() {
+				return n
+			}
+			up = n
+		}
+	}
+	return up
+}
+
+// NodeOf returns one node of a site, nil while it is down.
+func (c *Cluster) NodeOf(id tiers.SiteID, node uint32) *node.Node {
+	if m := c.member(place{id, node}); m != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return m.node
 	}
 	return nil
 }
 
-// Nodes returns the nodes that are up, in site order.
+// Nodes returns one node of each site that is up, as [Cluster.Node] does, in
+// site order.
 func (c *Cluster) Nodes() []*node.Node {
 	var out []*node.Node
 	for _, s := range c.topology.Sites() {
@@ -237,95 +223,74 @@ func (c *Cluster) Topology() *tiers.Topology { return c.topology }
 // Crash ends a site as SIGKILL would: what was not fsynced is gone and no peer
 // is told.
 func (c *Cluster) Crash(id tiers.SiteID) error {
+	var errs []error
+	for i := range c.cfg.Nodes {
+		errs = append(errs, c.CrashNode(id, i+1))
+	}
+	return errors.Join(errs...)
+}
+
+// CrashNode ends one node of a site as SIGKILL would.
+func (c *Cluster) CrashNode(id tiers.SiteID, node uint32) error {
+	m := c.member(place{id, node})
 	c.mu.Lock()
-	s := c.sites[id]
-	n := s.node
-	s.node = nil
+	n := m.node
+	m.node = nil
 	c.mu.Unlock()
 	if n == nil {
 		return nil
 	}
 	err := n.Crash()
-	s.stop()
-	err = errors.Join(err, <-s.done)
-	s.gate = nil
+	m.stop()
+	err = errors.Join(err, <-m.done)
+	m.gate = nil
 	return err
-}
-
-// Cut drops every datagram between two sites.
-func (c *Cluster) Cut(a, b tiers.SiteID) {
-	c.mu.Lock()
-	c.cut[pair(a, b)] = struct{}{}
-	c.mu.Unlock()
-	c.applyCuts()
-}
-
-// Isolate cuts a site from every other one.
-func (c *Cluster) Isolate(id tiers.SiteID) {
-	for _, s := range c.topology.Sites() {
-		if s.ID != id {
-			c.Cut(id, s.ID)
-		}
-	}
-}
-
-// Heal ends every cut.
-func (c *Cluster) Heal() {
-	c.mu.Lock()
-	old := c.cut
-	c.cut = map[[2]tiers.SiteID]struct{}{}
-	c.mu.Unlock()
-	for p := range old {
-		c.gates(p, func(g *fault.Gate, port uint16) { g.Heal(port) })
-	}
-}
-
-func pair(a, b tiers.SiteID) [2]tiers.SiteID {
-	p := [2]tiers.SiteID{a, b}
-	slices.Sort(p[:])
-	return p
-}
-
-func (c *Cluster) applyCuts() {
-	c.mu.Lock()
-	cuts := make([][2]tiers.SiteID, 0, len(c.cut))
-	for p := range c.cut {
-		cuts = append(cuts, p)
-	}
-	c.mu.Unlock()
-	for _, p := range cuts {
-		c.gates(p, func(g *fault.Gate, port uint16) { g.Cut(port) })
-	}
-}
-
-// gates calls f for each end of a pair that is bound, with the other's port.
-func (c *Cluster) gates(p [2]tiers.SiteID, f func(g *fault.Gate, peer uint16)) {
-	a, b := c.sites[p[0]], c.sites[p[1]]
-	if a.gate != nil {
-		f(a.gate, b.port)
-	}
-	if b.gate != nil {
-		f(b.gate, a.port)
-	}
 }
 
 // Close ends every site in order and waits for all.
 func (c *Cluster) Close() error {
-	var g errgroup.Group // each goroutine ends with its site
-	for _, s := range c.sites {
+	var g errgroup.Group // each goroutine ends with its node
+	for _, m := range c.all() {
 		c.mu.Lock()
-		n := s.node
-		s.node = nil
+		n := m.node
+		m.node = nil
 		c.mu.Unlock()
 		switch {
 		case n != nil:
 			g.Go(func() error {
-				s.stop()
-				return <-s.done
+				m.stop()
+				return <-m.done
 			})
-		case s.gate != nil:
-			g.Go(s.gate.Close)
+		case m.gate != nil:
+			g.Go(m.gate.Close)
 		}
 	}
 	return g.Wait()
+}
+
+// all returns every member, in order.
+func (c *Cluster) all() []*member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]*member, 0, len(c.members))
+	for _, m := range c.members {
+		out = append(out, m)
+	}
+	slices.SortFunc(out, func(a, b *member) int {
+		if a.at.site != b.at.site {
+			return slices.Compare([]tiers.SiteID{a.at.site}, []tiers.SiteID{b.at.site})
+		}
+		return int(a.at.node) - int(b.at.node)
+	})
+	return out
+}
+
+func (m *member) bind(port uint16) error {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(port)})
+	if err != nil {
+		return fmt.Errorf("bind port of node %d of site %s: %w", m.at.node, m.at.site, err)
+	}
+	m.gate = fault.NewGate(conn)
+	m.port = m.gate.Port()
+	return nil
 }

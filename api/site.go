@@ -1,0 +1,211 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// Site is what the server asks about the node's place among the nodes of its
+// site. Implementations are safe for concurrent use; their errors wrap this
+// package's sentinels.
+type Site interface {
+	// Leader returns the identity of the member that leads the site, after a
+	// short wait for one, and whether that is this node.
+	Leader(ctx context.Context) (id string, self bool, err error)
+	// Linearize returns when this node, as leader, has applied every write that
+	// was acknowledged before the call.
+	Linearize(ctx context.Context) error
+	// DialMember opens a stream to a member's API.
+	DialMember(ctx context.Context, id string) (net.Conn, error)
+	// Node describes this node to the others.
+	Node(ctx context.Context) (NodeInfo, error)
+	// Members lists the site's members, with what each says of itself.
+	Members(ctx context.Context) ([]MemberStatus, error)
+	// ChangeMember carries out a change of membership, as leader.
+	ChangeMember(ctx context.Context, c MemberChange) (MemberStatus, error)
+}
+
+// NodeInfo is what a node says of itself to the other nodes of its site.
+type NodeInfo struct {
+	Site tiers.SiteID `json:"site"`
+	Node uint32       `json:"node"`
+	// ID is the identity of the node's disk.
+	ID string `json:"id"`
+	// Fresh says that the disk has never been in a group.
+	Fresh bool `json:"fresh"`
+	// Last, Commit and Applied are Raft indexes.
+	Last    uint64 `json:"last"`
+	Commit  uint64 `json:"commit"`
+	Applied uint64 `json:"applied"`
+	Term    uint64 `json:"term"`
+	// Digest is over every chain's head; equal at equal Applied.
+	Digest string `json:"digest"`
+}
+
+// MemberStatus is one member of the site's group.
+type MemberStatus struct {
+	ID   string `json:"id"`
+	Node uint32 `json:"node"`
+	Addr string `json:"addr"`
+	// Role is leader, voter or non-voter.
+	Role string `json:"role"`
+	// Info is what the member says of itself; nil when it does not answer, and
+	// Error says why.
+	Info  *NodeInfo `json:"info,omitempty"`
+	Error string    `json:"error,omitempty"`
+}
+
+// The changes of membership.
+const (
+	MemberAdd      = "add"
+	MemberRemove   = "remove"
+	MemberPromote  = "promote"
+	MemberTransfer = "transfer"
+)
+
+// MemberChange asks for a change of membership.
+type MemberChange struct {
+	// Do is add, remove, promote or transfer.
+	Do string `json:"do"`
+	// ID names a member: its identity, or its node's number when that is enough.
+	// Empty for add; for transfer, empty means whoever is most up to date.
+	ID string `json:"id,omitempty"`
+	// Node and Addr are of the node to add.
+	Node uint32 `json:"node,omitempty"`
+	Addr string `json:"addr,omitempty"`
+}
+
+// The read levels; see the package comment for what each may miss.
+const (
+	ReadStale        = "stale"
+	ReadLeader       = "leader"
+	ReadLinearizable = "linearizable"
+)
+
+// innerKey marks requests that came from another node of the site.
+type innerKey struct{}
+
+// place serves a request here or at the leader, as its read level demands:
+// writes always go to the leader.
+func (s *Server) place(here http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		level, err := readLevel(r)
+		if err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		if level == ReadStale {
+			here.ServeHTTP(w, r)
+			return
+		}
+		id, self, err := s.cfg.Site.Leader(r.Context())
+		switch {
+		case err != nil:
+			s.fail(w, r, err)
+		case !self && r.Context().Value(innerKey{}) != nil:
+			s.fail(w, r, fmt.Errorf("%w: the leadership moved to %s; it had no effect: try again", ErrUnavailable, id))
+		case !self:
+			s.forward(w, r, id)
+		default:
+			if level == ReadLinearizable {
+				if err := s.cfg.Site.Linearize(r.Context()); err != nil {
+					s.fail(w, r, err)
+					return
+				}
+			}
+			here.ServeHTTP(w, r)
+		}
+	})
+}
+
+// readLevel returns the level that a request asks for; a write's is leader.
+func readLevel(r *http.Request) (string, error) {
+	if r.Method != http.MethodGet {
+		return ReadLeader, nil
+	}
+	q := r.URL.Query()
+	level := q.Get("read")
+	switch level {
+	case "":
+		return ReadStale, nil
+	case ReadStale, ReadLeader, ReadLinearizable:
+		return level, nil
+	default:
+		return "", fmt.Errorf("%w: read %q: want %s, %s or %s", ErrInvalid, level, ReadStale, ReadLeader, ReadLinearizable)
+	}
+}
+
+// errDial marks a leader that was not reached: the request had no effect.
+var errDial = errors.New("the leader was not reached")
+
+// forward passes a request to the member that leads.
+func (s *Server) forward(w http.ResponseWriter, r *http.Request, id string) {
+	proxy := httputil.ReverseProxy{
+		Transport: s.toLeader,
+		Rewrite: func(p *httputil.ProxyRequest) {
+			p.SetURL(&url.URL{Scheme: "http", Host: id})
+		},
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			switch {
+			case errors.Is(err, errDial) || r.Method == http.MethodGet:
+				err = fmt.Errorf("%w: leader %s: %w", ErrUnavailable, id, err)
+			default:
+				err = fmt.Errorf("%w: leader %s: %w", ErrUnknownOutcome, id, err)
+			}
+			s.fail(w, r, err)
+		},
+		ErrorLog: s.http.ErrorLog,
+	}
+	proxy.ServeHTTP(w, r)
+}
+
+// dialLeader opens a stream to the member that a forwarded request's host names.
+func (s *Server) dialLeader(ctx context.Context, _, addr string) (net.Conn, error) {
+	id, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.cfg.Site.DialMember(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errDial, err)
+	}
+	return c, nil
+}
+
+func (s *Server) members(r *http.Request) (any, error) {
+	m, err := s.cfg.Site.Members(r.Context())
+	return MemberList{Members: m}, err
+}
+
+// MemberList is the answer to a request for the members.
+type MemberList struct {
+	Members []MemberStatus `json:"members"`
+}
+
+func (s *Server) changeMember(r *http.Request) (any, error) {
+	var c MemberChange
+	if err := body(r, &c); err != nil {
+		return nil, err
+	}
+	switch c.Do {
+	case MemberAdd:
+		if c.Node == 0 || c.Addr == "" {
+			return nil, fmt.Errorf("%w: add needs node and addr", ErrInvalid)
+		}
+	case MemberRemove, MemberPromote:
+		if c.ID == "" {
+			return nil, fmt.Errorf("%w: %s needs id", ErrInvalid, c.Do)
+		}
+	case MemberTransfer:
+	default:
+		return nil, fmt.Errorf("%w: do %q: want add, remove, promote or transfer", ErrInvalid, c.Do)
+	}
+	return s.cfg.Site.ChangeMember(r.Context(), c)
+}
