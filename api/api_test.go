@@ -37,6 +37,7 @@ type backend struct {
 	other      net.Listener
 	linearized int
 	change     api.MemberChange
+	moves      []string // the leaders that are heard of next
 }
 
 // pipes accepts what is dialled in memory.
@@ -62,6 +63,9 @@ func (p *pipes) Close() error { p.once.Do(func() { close(p.done) }); return nil 
 func (*pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes"} }
 
 func (b *backend) Leader(context.Context) (string, bool, error) {
+	if len(b.moves) > 0 {
+		b.leader, b.moves = b.moves[0], b.moves[1:]
+	}
 	return b.leader, b.leader == "", nil
 }
 
@@ -242,24 +246,53 @@ func TestForward(t *testing.T) {
 			t.Errorf("read %q: leader %+v, self %+v, %d barriers, %v", row.read, leader.query, follower.query, leader.linearized, err)
 		}
 	}
-	leader.leader = "1-x" // it lost the leadership, and the follower has not heard
-	if _, err := c.Report(limited(t), api.ReportRequest{Key: "k"}); !errors.Is(err, api.ErrUnavailable) {
-		t.Errorf("no leader where there was one: %v", err)
+	// It lost the leadership: the follower hears of the new one, itself, and
+	// serves the request.
+	leader.leader = "1-x"
+	follower.moves = []string{"2-x", "2-x", ""}
+	if w, err := c.Report(limited(t), api.ReportRequest{Key: "again"}); err != nil || w.Stream != "again" {
+		t.Errorf("the leadership moved: %+v, %v", w, err)
 	}
-	follower.leader, follower.other = "3-x", nil
-	if _, err := c.Report(limited(t), api.ReportRequest{Key: "k"}); !errors.Is(err, api.ErrUnavailable) {
+}
+
+// TestForwardFails: what cannot be passed on had no effect, or is unknown, and
+// says so.
+func TestForwardFails(t *testing.T) {
+	follower := &backend{leader: "3-x"}
+	c, _ := serve(t, follower)
+	short, cancel := context.WithTimeout(limited(t), 300*time.Millisecond)
+	defer cancel()
+	if _, err := c.Report(short, api.ReportRequest{Key: "k"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a leader that is not reached: %v", err)
 	}
 	broken := newPipes()
 	follower.other = broken
-	go func() { // ends with the request
-		if far, err := broken.Accept(); err == nil {
+	attempts := make(chan struct{}, 100)
+	go func() { // ends with broken
+		for {
+			far, err := broken.Accept()
+			if err != nil {
+				return
+			}
 			_, _ = io.ReadAtLeast(far, make([]byte, 4096), 100)
 			_ = far.Close()
+			attempts <- struct{}{}
 		}
 	}()
-	if _, err := c.Report(limited(t), api.ReportRequest{Key: "k"}); !errors.Is(err, api.ErrUnknownOutcome) {
+	defer func() { _ = broken.Close() }()
+	if _, err := c.ChangeMember(limited(t), api.MemberChange{Do: api.MemberRemove, ID: "3"}); !errors.Is(err, api.ErrUnknownOutcome) {
 		t.Errorf("a leader that breaks off: %v", err)
+	}
+	if n := len(attempts); n != 1 {
+		t.Errorf("a change of membership was tried %d times", n)
+	}
+	short, cancel = context.WithTimeout(limited(t), 300*time.Millisecond)
+	defer cancel()
+	if _, err := c.Report(short, api.ReportRequest{Key: "k"}); err == nil {
+		t.Error("reported to nobody")
+	}
+	if n := len(attempts); n < 3 {
+		t.Errorf("a write with a key was tried %d times", n-1)
 	}
 }
 

@@ -1,13 +1,14 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
+	"time"
 
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -112,7 +113,7 @@ func (s *Server) place(here http.Handler) http.Handler {
 		case !self && r.Context().Value(innerKey{}) != nil:
 			s.fail(w, r, fmt.Errorf("%w: the leadership moved to %s; it had no effect: try again", ErrUnavailable, id))
 		case !self:
-			s.forward(w, r, id)
+			s.forward(w, r, here, id)
 		default:
 			if level == ReadLinearizable {
 				if err := s.cfg.Site.Linearize(r.Context()); err != nil {
@@ -145,25 +146,81 @@ func readLevel(r *http.Request) (string, error) {
 // errDial marks a leader that was not reached: the request had no effect.
 var errDial = errors.New("the leader was not reached")
 
-// forward passes a request to the member that leads.
-func (s *Server) forward(w http.ResponseWriter, r *http.Request, id string) {
-	proxy := httputil.ReverseProxy{
-		Transport: s.toLeader,
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetURL(&url.URL{Scheme: "http", Host: id})
-		},
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			switch {
-			case errors.Is(err, errDial) || r.Method == http.MethodGet:
-				err = fmt.Errorf("%w: leader %s: %w", ErrUnavailable, id, err)
-			default:
-				err = fmt.Errorf("%w: leader %s: %w", ErrUnknownOutcome, id, err)
-			}
-			s.fail(w, r, err)
-		},
-		ErrorLog: s.http.ErrorLog,
+// forwardTimeout bounds how long a request is passed on again when the leader
+// is lost; forwardPause is between two attempts.
+const (
+	forwardTimeout = 10 * time.Second
+	forwardPause   = 50 * time.Millisecond
+)
+
+// forward passes a request to the member that leads. When that one is lost, it
+// goes to the next: a write's key makes this safe. A change of membership has
+// none, and is not repeated once it may have had an effect.
+func (s *Server) forward(w http.ResponseWriter, r *http.Request, here http.Handler, id string) {
+	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyBytesMax+1))
+	if err != nil {
+		s.fail(w, r, fmt.Errorf("%w: body: %w", ErrInvalid, err))
+		return
 	}
-	proxy.ServeHTTP(w, r)
+	ctx, cancel := context.WithTimeout(r.Context(), forwardTimeout)
+	defer cancel()
+	for {
+		resp, err := s.pass(ctx, r, payload, id)
+		safe := errors.Is(err, errDial) || r.Method == http.MethodGet
+		lost := err != nil || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusGatewayTimeout
+		if lost && (safe || r.URL.Path != "/v1/members") && pause(ctx) {
+			if resp != nil {
+				_ = resp.Body.Close()
+			}
+			next, self, lerr := s.cfg.Site.Leader(ctx)
+			if lerr == nil && self {
+				r.Body = io.NopCloser(bytes.NewReader(payload))
+				here.ServeHTTP(w, r)
+				return
+			}
+			if lerr == nil {
+				id = next
+			}
+			continue
+		}
+		switch {
+		case err == nil:
+			relay(w, resp)
+		case safe:
+			s.fail(w, r, fmt.Errorf("%w: leader %s: %w", ErrUnavailable, id, err))
+		default:
+			s.fail(w, r, fmt.Errorf("%w: leader %s: %w", ErrUnknownOutcome, id, err))
+		}
+		return
+	}
+}
+
+// pause waits a little and reports whether there is time for another attempt.
+func pause(ctx context.Context) bool {
+	select {
+	case <-time.After(forwardPause):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// pass sends a request to a member and returns its answer.
+func (s *Server) pass(ctx context.Context, r *http.Request, payload []byte, id string) (*http.Response, error) {
+	out, err := http.NewRequestWithContext(ctx, r.Method, "http://"+id+r.URL.RequestURI(), bytes.NewReader(payload))
+	if err != nil {
+		return nil, err
+	}
+	out.Header.Set("Content-Type", r.Header.Get("Content-Type"))
+	return s.toLeader.RoundTrip(out)
+}
+
+// relay copies a member's answer.
+func relay(w http.ResponseWriter, resp *http.Response) {
+	defer func() { _ = resp.Body.Close() }()
+	w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
+	w.WriteHeader(resp.StatusCode)
+	_, _ = io.Copy(w, resp.Body) // the client went away; nobody is left to tell
 }
 
 // dialLeader opens a stream to the member that a forwarded request's host names.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func (b backend) Status(context.Context) (api.Status, error) {
 			Peer: l.Peer, PeerName: peer.Name, State: l.State, Since: l.Since, LastContact: stamp(l.LastContact),
 			OwedOut: l.OwedOut, OwedIn: l.OwedIn, SentBytes: l.Totals.SentBytes, ReceivedBytes: l.Totals.ReceivedBytes,
 			RTTMS: float64(l.RTT) / float64(time.Millisecond), Equal: l.Equal, ProvenEqualAt: stamp(l.ProvenAt),
-			Digest: fmt.Sprintf("%x", l.Digest), LastError: l.LastError,
+			Digest: hex.EncodeToString(l.Digest[:]), LastError: l.LastError,
 		})
 	}
 	return s, nil

@@ -61,6 +61,8 @@ type Options struct {
 	// Bootstrap lets a node of a site of several nodes start a new group when
 	// its directory is empty; see [replication.Config].
 	Bootstrap bool
+	// LinkIdle is how long a silent link lives; zero means 15 s.
+	LinkIdle time.Duration
 	// ScrubEvery is the time between background scrubs; zero means a day.
 	ScrubEvery time.Duration
 }

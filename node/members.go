@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -75,9 +76,10 @@ func (n *Node) ask(ctx context.Context, node uint32, addr string) (api.NodeInfo,
 func (n *Node) info() api.NodeInfo {
 	p := n.group.Progress()
 	members, err := n.group.Members()
+	digest := n.group.Digest()
 	return api.NodeInfo{
 		Site: n.creds.ID.Site, Node: n.creds.ID.Node, ID: n.group.ID(), Fresh: err == nil && len(members) == 0 && p.Last == 0,
-		Last: p.Last, Commit: p.Commit, Applied: p.Applied, Term: p.Term, Digest: fmt.Sprintf("%x", n.group.Digest()),
+		Last: p.Last, Commit: p.Commit, Applied: p.Applied, Term: p.Term, Digest: hex.EncodeToString(digest[:]),
 	}
 }
 

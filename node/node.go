@@ -106,14 +106,16 @@ func (n *Node) open() (err error) {
 			return err
 		}
 	}
-	if n.endpoint, err = transport.Open(transport.Config{Conn: conn, Credentials: n.creds, Logger: n.log}); err != nil {
+	if n.endpoint, err = transport.Open(transport.Config{Conn: conn, Credentials: n.creds, Logger: n.log, Idle: n.opts.LinkIdle}); err != nil {
 		return errors.Join(err, conn.Close())
 	}
 	if n.group, err = replication.Open(replication.Config{
 		Dir: n.cfg.Dir, Federation: n.creds.ID.Federation, Site: n.creds.ID.Site, Node: n.creds.ID.Node,
 		Now: n.opts.Now, Random: n.opts.Random, Fatal: n.opts.Fatal, Logger: n.log,
-		Nodes: n.nodeCount(), Streams: raftStreams{n.endpoint.Nodes().Listen(transport.KindRaft), n.endpoint.Nodes()},
-		Address: n.address, Advertise: n.advertised(), Bootstrap: n.nodeCount() <= 1 || n.opts.Bootstrap,
+		Bootstrap: n.nodeCount() <= 1 || n.opts.Bootstrap, Siblings: replication.Siblings{
+			Nodes: n.nodeCount(), Streams: raftStreams{n.endpoint.Nodes().Listen(transport.KindRaft), n.endpoint.Nodes()},
+			Address: n.address, Advertise: n.advertised(),
+		},
 	}); err != nil {
 		return err
 	}

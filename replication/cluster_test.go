@@ -156,7 +156,7 @@ func (c *cluster) path(node uint32) string { return filepath.Join(c.dir, fmt.Spr
 func (c *cluster) start(node uint32) *replication.Group {
 	c.t.Helper()
 	cfg := config(c.t, c.path(node))
-	cfg.Node, cfg.Nodes, cfg.Bootstrap, cfg.Streams = node, 3, false, c.net.plug(node)
+	cfg.Node, cfg.Bootstrap, cfg.Siblings = node, false, replication.Siblings{Nodes: 3, Streams: c.net.plug(node)}
 	cfg.ElectionTimeout = 250 * time.Millisecond
 	if c.change != nil {
 		c.change(&cfg)
@@ -508,4 +508,55 @@ func othersLead(c *cluster, node uint32) bool {
 		}
 	}
 	return false
+}
+
+// TestRecover: one node of a site that lost the others goes on alone with all
+// that it and its log held, in a new incarnation; emptied nodes join it again.
+// A recovery that was interrupted is refused by Open and goes on.
+func TestRecover(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	c.puts("before", 30)
+	c.agree()
+	for i := range uint32(3) {
+		c.crash(i + 1) // what the store had not flushed is in the log
+	}
+	cfg := replication.RecoverConfig{Dir: c.path(3), Federation: "cq", Site: "500101001"}
+	info, err := replication.Recover(cfg)
+	if err != nil || info.Records != 30 || info.Replayed < 30 || info.Incarnation != 2 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	// As a crash between the last steps leaves it.
+	ready := filepath.Join(c.path(3), "recover.ready")
+	if err := errors.Join(os.Mkdir(ready, 0o700), os.Rename(filepath.Join(c.path(3), "store"), filepath.Join(ready, "store")), os.Remove(filepath.Join(c.path(3), "bootstrap")),
+		os.RemoveAll(filepath.Join(c.path(3), "recover.old", "store"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replication.Open(config(t, c.path(3))); !errors.Is(err, replication.ErrRecovering) {
+		t.Errorf("opened in the middle: %v", err)
+	}
+	if info, err = replication.Recover(cfg); err != nil || info.Records != 30 || info.Incarnation != 2 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	if _, err := replication.Recover(cfg); err == nil {
+		t.Error("recovered over what an earlier recovery keeps")
+	}
+	c.start(3)
+	if w, err := put(limited(t), c.leader(), "event:before-7"); err != nil || w.Seq == 0 {
+		t.Errorf("a retry of what was acknowledged before: %+v, %v", w, err)
+	}
+	if n := c.leader().Store().Counts().Records; n != 30 {
+		t.Errorf("%d records", n)
+	}
+	c.puts("after", 3)
+	for _, node := range []uint32{1, 2} {
+		if err := os.RemoveAll(c.path(node)); err != nil {
+			t.Fatal(err)
+		}
+		c.start(node)
+		c.join(node)
+	}
+	c.agree()
+	if n := c.all()[1].Store().Counts().Records; n != 33 {
+		t.Errorf("%d records at a node that joined", n)
+	}
 }

@@ -42,9 +42,20 @@ type Config struct {
 	// ElectionTimeout is how long a node waits for a leader; zero means 150 ms
 	// for a site of one node and 1 s for more.
 	ElectionTimeout time.Duration
+	// Siblings are the other nodes of the site.
+	Siblings Siblings
+	// Bootstrap lets an empty directory become a new site of this one voter.
+	// Otherwise the node waits until a leader adds it, unless [Init], [Restore]
+	// or [Recover] made the directory.
+	Bootstrap bool
+}
+
+// Siblings says how the nodes of a site reach each other; zero for a site that
+// only ever has this one.
+type Siblings struct {
 	// Nodes is how many nodes the site is meant to have; zero means 1.
 	Nodes int
-	// Streams connects them; nil for a site that only ever has this one.
+	// Streams connects them.
 	Streams Streams
 	// Address returns where a node of the site is reached now, when that is
 	// known better than the group's own configuration says; may be nil.
@@ -52,10 +63,6 @@ type Config struct {
 	// Advertise is the address of this node that goes into a new group's
 	// configuration.
 	Advertise string
-	// Bootstrap lets an empty directory become a new site of this one voter.
-	// Otherwise the node waits until a leader adds it, unless [Init], [Restore]
-	// or [Recover] made the directory.
-	Bootstrap bool
 }
 
 func (c Config) withDefaults() Config {
@@ -67,13 +74,13 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TrailingEntries == 0 {
 		c.TrailingEntries = 256
-		if c.Nodes > 1 {
+		if c.Siblings.Nodes > 1 {
 			c.TrailingEntries = 16 << 10
 		}
 	}
 	if c.ElectionTimeout == 0 {
 		c.ElectionTimeout = 150 * time.Millisecond
-		if c.Nodes > 1 {
+		if c.Siblings.Nodes > 1 {
 			c.ElectionTimeout = time.Second
 		}
 	}
@@ -109,14 +116,15 @@ type Group struct {
 	watch sync.WaitGroup
 	stop  chan struct{}
 
-	ending sync.Once
-	endErr error
 	gate   sync.RWMutex // held to propose; taken whole to let nobody in any more
+	tenure tenure
+	ending ending
+}
 
-	mu     sync.Mutex // guards the fields below
-	term   leadership
-	lead   chan struct{} // closed and replaced when term changes
-	closed bool
+// ending is how the group came to its end.
+type ending struct {
+	once sync.Once
+	err  error
 }
 
 // Open opens the node and starts Raft. The error wraps the store's sentinels,
@@ -141,7 +149,7 @@ func Open(cfg Config) (*Group, error) {
 	}
 	g := &Group{
 		cfg: cfg, codec: c, store: st, clock: crdt.NewClock(cfg.Now),
-		stop: make(chan struct{}), lead: make(chan struct{}),
+		stop: make(chan struct{}), tenure: tenure{changed: make(chan struct{})},
 	}
 	if err := g.openRaft(); err != nil {
 		if g.log != nil {
@@ -169,14 +177,12 @@ func (g *Group) Close() error { return g.end(true, g.store.Close) }
 func (g *Group) Abandon() error { return g.end(false, g.store.Abandon) }
 
 func (g *Group) end(handOver bool, closeStore func() error) error {
-	g.ending.Do(func() {
+	g.ending.once.Do(func() {
 		// Raft never answers what is in its queue when it shuts down. So nobody
 		// is let in any more, and a barrier behind the last one in shows that the
 		// queue is empty: Raft answers it as leader or refuses it as follower.
 		g.gate.Lock()
-		g.mu.Lock()
-		g.closed = true
-		g.mu.Unlock()
+		g.tenure.close()
 		g.gate.Unlock()
 		close(g.stop)
 		g.watch.Wait() // it waits for barriers, too
@@ -187,7 +193,7 @@ func (g *Group) end(handOver bool, closeStore func() error) error {
 		// Raft would wait for messages under way to nodes that do not answer.
 		err := errors.Join(closeTransport(g.trans), g.raft.Shutdown().Error())
 		// Raft's goroutines use both until Shutdown returned.
-		g.endErr = errors.Join(err, g.log.Close(), closeStore())
+		g.ending.err = errors.Join(err, g.log.Close(), closeStore())
 	})
-	return g.endErr
+	return g.ending.err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/tiermesh/tiermesh/crdt"
 )
@@ -13,6 +14,38 @@ type leadership struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	random [8]byte
+}
+
+// tenure is the present leadership and whether the group is closed.
+type tenure struct {
+	mu      sync.Mutex // guards the fields below
+	term    leadership
+	changed chan struct{} // closed and replaced when term changes
+	closed  bool
+}
+
+func (t *tenure) get() (term leadership, changed <-chan struct{}, closed bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.term, t.changed, t.closed
+}
+
+// set ends the present leadership and begins the next.
+func (t *tenure) set(next leadership) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.term.cancel != nil {
+		t.term.cancel()
+	}
+	t.term = next
+	close(t.changed)
+	t.changed = make(chan struct{})
+}
+
+func (t *tenure) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
 }
 
 // watchLeadership keeps the current leadership; it returns when stop closes.
@@ -47,23 +80,14 @@ func (g *Group) setLeadership(leads bool) {
 		}
 		next.ctx, next.cancel = context.WithCancel(context.Background())
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.term.cancel != nil {
-		g.term.cancel()
-	}
-	g.term = next
-	close(g.lead)
-	g.lead = make(chan struct{})
+	g.tenure.set(next)
 }
 
 // Lead waits until this node leads its site and returns a context that ends
 // with that leadership. The error is ctx's, or [ErrClosed].
 func (g *Group) Lead(ctx context.Context) (context.Context, error) {
 	for {
-		g.mu.Lock()
-		term, changed, closed := g.term, g.lead, g.closed
-		g.mu.Unlock()
+		term, changed, closed := g.tenure.get()
 		if closed {
 			return nil, ErrClosed
 		}
@@ -84,17 +108,14 @@ func (g *Group) Leads() bool { return g.Leading() != nil }
 // Leading returns a context that ends with this node's leadership, nil when it
 // does not lead.
 func (g *Group) Leading() context.Context {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.term.ctx
+	term, _, _ := g.tenure.get()
+	return term.ctx
 }
 
 // Actor returns the author and the Automerge actor id for changes made in the
 // current leadership, or [ErrNotLeader].
 func (g *Group) Actor() (crdt.Author, crdt.Actor, error) {
-	g.mu.Lock()
-	term := g.term
-	g.mu.Unlock()
+	term, _, _ := g.tenure.get()
 	if term.ctx == nil {
 		return crdt.Author{}, crdt.Actor{}, ErrNotLeader
 	}

@@ -202,16 +202,10 @@ func raftError(err error) error {
 // Linearize returns when this node's store reflects every write that was
 // acknowledged before the call. The error wraps [ErrNotLeader] or [ErrUnknown].
 func (g *Group) Linearize(ctx context.Context) error {
-	g.gate.RLock()
-	g.mu.Lock()
-	closed := g.closed
-	g.mu.Unlock()
-	if closed {
-		g.gate.RUnlock()
-		return ErrClosed
+	future, err := enqueue(g, func() raft.Future { return g.raft.Barrier(0) })
+	if err != nil {
+		return err
 	}
-	future := g.raft.Barrier(0)
-	g.gate.RUnlock()
 	return raftError(await(ctx, future))
 }
 

@@ -86,7 +86,7 @@ func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
 	if len(data) > entryBytesMax {
 		return outcome{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), entryBytesMax)
 	}
-	future, err := g.enqueue(data)
+	future, err := enqueue(g, func() raft.ApplyFuture { return g.raft.Apply(data, 0) })
 	if err != nil {
 		return outcome{}, err
 	}
@@ -113,17 +113,14 @@ func await(ctx context.Context, f raft.Future) error {
 	}
 }
 
-// enqueue puts an entry into Raft's queue, unless the group is closing.
-func (g *Group) enqueue(data []byte) (raft.ApplyFuture, error) {
+// enqueue puts something into Raft's queue, unless the group is closing.
+func enqueue[F raft.Future](g *Group, put func() F) (future F, err error) {
 	g.gate.RLock()
 	defer g.gate.RUnlock()
-	g.mu.Lock()
-	closed := g.closed
-	g.mu.Unlock()
-	if closed {
-		return nil, ErrClosed
+	if _, _, closed := g.tenure.get(); closed {
+		return future, ErrClosed
 	}
-	return g.raft.Apply(data, 0), nil
+	return put(), nil
 }
 
 // newRaftLogger passes Raft's warnings and errors to the injected logger.

@@ -53,53 +53,6 @@ func snapshotOf(t *testing.T, n int) (*raft.SnapshotMeta, []byte) {
 	return m, b
 }
 
-// TestSnapshotInstall: a node that is sent a snapshot holds what it holds, and
-// goes on from there.
-func TestSnapshotInstall(t *testing.T) {
-	m, stream := snapshotOf(t, 40)
-	dir := t.TempDir()
-	g := open(t, dir)
-	if _, err := g.Append(limited(t), "", []store.Item{item(t, g, "event:old", &store.Changes{}, "v")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := g.Close(); err != nil {
-		t.Fatal(err)
-	}
-	snaps, err := replication.OpenSnapshots(filepath.Join(dir, "snapshots"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := snaps.Create(m.Version, m.Index, m.Term, m.Configuration, m.ConfigurationIndex, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := k.Write(stream); err != nil {
-		t.Fatal(err)
-	}
-	if err := k.Close(); err != nil {
-		t.Fatal(err)
-	}
-	g = open(t, dir)
-	if n := g.Store().Counts().Records; n != 40 {
-		t.Errorf("%d records after the install", n)
-	}
-	if _, err := g.Append(limited(t), "", []store.Item{item(t, g, "event:new", &store.Changes{}, "v")}); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 { // also after a crash
-		if seen := places(t, g); len(seen) != 41 || seen["event:new"] != 41 || seen["event:old"] != 0 {
-			t.Errorf("%d documents, new at %d, old at %d", len(seen), seen["event:new"], seen["event:old"])
-		}
-		if err := g.Abandon(); err != nil {
-			t.Fatal(err)
-		}
-		g = open(t, dir)
-	}
-	if err := g.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestTornSnapshot: a stream that is cut at any 512 bytes, or damaged, never
 // counts as a snapshot and leaves nothing behind.
 func TestTornSnapshot(t *testing.T) {

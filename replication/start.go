@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,8 +29,9 @@ const bootstrapMark = "bootstrap"
 // random part that is made with the disk. A lost disk therefore never comes
 // back under its old identity, with which it had voted.
 func (g *Group) serverID() (raft.ServerID, error) {
-	if b, err := g.log.Get(keyServerID); err == nil && len(b) > 0 {
-		return raft.ServerID(b), nil
+	b, err := g.log.Get(keyServerID)
+	if err == nil || !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return raft.ServerID(b), err
 	}
 	// A log without one is of a version that had the number alone.
 	last, err := g.log.LastIndex()
@@ -63,10 +63,15 @@ func (g *Group) bootstrap(rc *raft.Config, snaps *snapshots) error {
 			g.cfg.Logger.Warn("this node belongs to no group yet: it waits until its site's leader adds it; for a new site run: tiermesh raft init")
 			return nil
 		}
-		addr := serverAddress(g.id, g.cfg.Advertise)
+		addr := serverAddress(g.id, g.cfg.Siblings.Advertise)
 		conf := raft.Configuration{Servers: []raft.Server{{ID: g.id, Address: addr, Suffrage: raft.Voter}}}
-		_, trans := raft.NewInmemTransport(addr)
-		if err := raft.BootstrapCluster(rc, g.log, g.log, snaps, trans, conf); err != nil {
+		if g.store.AppliedIndex() == store.RebasedIndex {
+			err = g.beginWithStore(snaps, conf)
+		} else {
+			_, trans := raft.NewInmemTransport(addr)
+			err = raft.BootstrapCluster(rc, g.log, g.log, snaps, trans, conf)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -76,15 +81,45 @@ func (g *Group) bootstrap(rc *raft.Config, snaps *snapshots) error {
 	return nil
 }
 
+// beginWithStore makes a group whose log begins with a snapshot of a rebased
+// store, so that nodes that join get what no log holds.
+func (g *Group) beginWithStore(snaps *snapshots, conf raft.Configuration) error {
+	const term = 1
+	k, err := snaps.Create(raft.SnapshotVersionMax, store.RebasedIndex, term, conf, store.RebasedIndex, nil)
+	if err != nil {
+		return err
+	}
+	if err := (checkpointSnapshot{g.store}).Persist(k); err != nil {
+		return err
+	}
+	return g.log.SetUint64([]byte("CurrentTerm"), term)
+}
+
+// openLog opens the Raft log and stable store. The error wraps
+// [store.ErrLocked] when another process has it.
+func openLog(path string, fatal func(error)) (*sealedLog, error) {
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path:        path,
+		BoltOptions: &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
+	})
+	if errors.Is(err, bbolt.ErrTimeout) {
+		return nil, fmt.Errorf("%w: %s: stop the other process first", store.ErrLocked, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open raft log %s: %w", path, err)
+	}
+	return &sealedLog{boltStore: bolt, fatal: fatal}, nil
+}
+
 // transport returns what carries Raft's messages.
 func (g *Group) transport(logger hclog.Logger) raft.Transport {
-	if g.cfg.Streams == nil {
+	if g.cfg.Siblings.Streams == nil {
 		// A site of one voter sends none; its transport is never dialled.
-		_, trans := raft.NewInmemTransport(serverAddress(g.id, g.cfg.Advertise))
+		_, trans := raft.NewInmemTransport(serverAddress(g.id, g.cfg.Siblings.Advertise))
 		return trans
 	}
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: &streamLayer{cfg: g.cfg, id: g.id, open: map[net.Conn]struct{}{}}, MaxPool: 4, Timeout: rpcTimeout, Logger: logger,
+		Stream: newStreamLayer(g.cfg, g.id), MaxPool: 4, Timeout: rpcTimeout, Logger: logger,
 	})
 }
 
@@ -96,18 +131,13 @@ func closeTransport(t raft.Transport) error {
 }
 
 func (g *Group) openRaft() error {
-	path := filepath.Join(g.cfg.Dir, "raft.db")
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path:        path,
-		BoltOptions: &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
-	})
-	if errors.Is(err, bbolt.ErrTimeout) {
-		return fmt.Errorf("%w: %s: stop the other process first", store.ErrLocked, path)
+	if _, err := os.Stat(filepath.Join(g.cfg.Dir, recoverReady)); err == nil {
+		return fmt.Errorf("%w in %s: run tiermesh recover again", ErrRecovering, g.cfg.Dir)
 	}
-	if err != nil {
-		return fmt.Errorf("open raft log %s: %w", path, err)
+	var err error
+	if g.log, err = openLog(filepath.Join(g.cfg.Dir, "raft.db"), g.cfg.Fatal); err != nil {
+		return err
 	}
-	g.log = &sealedLog{boltStore: bolt, fatal: g.cfg.Fatal}
 	logger := newRaftLogger(g.cfg.Logger)
 	// An interrupted backup leaves hard links that would hold on to the disk.
 	left, err := filepath.Glob(filepath.Join(g.cfg.Dir, "backup-*"))

@@ -39,12 +39,21 @@ type streamLayer struct {
 	cfg Config
 	id  raft.ServerID
 
+	ctx  context.Context // ends with Close
+	stop context.CancelFunc
+
 	mu     sync.Mutex // guards the fields below
 	open   map[net.Conn]struct{}
 	closed bool
 }
 
 var _ raft.StreamLayer = (*streamLayer)(nil)
+
+func newStreamLayer(cfg Config, id raft.ServerID) *streamLayer {
+	l := &streamLayer{cfg: cfg, id: id, open: map[net.Conn]struct{}{}}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	return l
+}
 
 func serverAddress(id raft.ServerID, addr string) raft.ServerAddress {
 	return raft.ServerAddress(string(id) + "@" + addr)
@@ -67,14 +76,14 @@ func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	if err != nil {
 		return nil, err
 	}
-	if l.cfg.Address != nil {
-		if now, ok := l.cfg.Address(node); ok {
+	if l.cfg.Siblings.Address != nil {
+		if now, ok := l.cfg.Siblings.Address(node); ok {
 			addr = now
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(l.ctx, timeout)
 	defer cancel()
-	c, err := l.cfg.Streams.Dial(ctx, node, addr)
+	c, err := l.cfg.Siblings.Streams.Dial(ctx, node, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +95,7 @@ func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 
 // Accept implements [net.Listener].
 func (l *streamLayer) Accept() (net.Conn, error) {
-	c, err := l.cfg.Streams.Accept()
+	c, err := l.cfg.Siblings.Streams.Accept()
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +116,8 @@ func (l *streamLayer) keep(c *layerStream) (net.Conn, error) {
 // Close implements [net.Listener]. It ends every stream, too, so that nobody
 // waits for a node that does not answer.
 func (l *streamLayer) Close() error {
-	err := l.cfg.Streams.Close()
+	l.stop()
+	err := l.cfg.Siblings.Streams.Close()
 	l.mu.Lock()
 	l.closed = true
 	open := slices.Collect(maps.Keys(l.open))
@@ -119,7 +129,9 @@ func (l *streamLayer) Close() error {
 }
 
 // Addr implements [net.Listener].
-func (l *streamLayer) Addr() net.Addr { return layerAddr(serverAddress(l.id, l.cfg.Advertise)) }
+func (l *streamLayer) Addr() net.Addr {
+	return layerAddr(serverAddress(l.id, l.cfg.Siblings.Advertise))
+}
 
 type layerAddr string
 

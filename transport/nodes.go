@@ -51,9 +51,10 @@ type Nodes struct {
 	ctx     context.Context // ends with the endpoint
 	stop    context.CancelFunc
 	serving sync.WaitGroup
+	dialing sync.WaitGroup
 
 	mu    sync.Mutex // guards conns
-	conns map[nodeAddr]*nodeConn
+	conns map[nodeAddr]*dialling
 }
 
 type nodeAddr struct {
@@ -61,16 +62,19 @@ type nodeAddr struct {
 	addr string
 }
 
-// nodeConn is the connection to a node, dialled by whoever needs it first.
-type nodeConn struct {
-	mu   sync.Mutex // held while dialling
+// dialling is a connection to a node, or the attempt at one, which all who need
+// it wait for together.
+type dialling struct {
+	done chan struct{} // closed when conn or err is set
 	conn *quic.Conn
+	err  error
 }
 
 func newNodes(e *Endpoint) *Nodes {
 	conf := e.conf.Clone()
 	conf.MaxIdleTimeout, conf.KeepAlivePeriod = nodeIdle, nodeIdle/3
-	n := &Nodes{e: e, conf: conf, conns: map[nodeAddr]*nodeConn{}}
+	conf.HandshakeIdleTimeout = nodeIdle / 2
+	n := &Nodes{e: e, conf: conf, conns: map[nodeAddr]*dialling{}}
 	n.ctx, n.stop = context.WithCancel(context.Background())
 	for k := range n.accept {
 		n.accept[k] = make(chan net.Conn, streamQueue)
@@ -99,27 +103,42 @@ func (n *Nodes) Dial(ctx context.Context, kind Kind, node uint32, addr string) (
 // connect returns a live connection to a node.
 func (n *Nodes) connect(ctx context.Context, to nodeAddr) (*quic.Conn, error) {
 	n.mu.Lock()
-	c := n.conns[to]
-	if c == nil {
-		c = &nodeConn{}
-		n.conns[to] = c
+	d := n.conns[to]
+	if d == nil || d.over() {
+		d = &dialling{done: make(chan struct{})}
+		n.conns[to] = d
+		n.dialing.Go(func() { // ends with the handshake's time-out
+			d.conn, d.err = n.dial(to)
+			close(d.done)
+		})
 	}
 	n.mu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if n.ctx.Err() != nil {
-		return nil, ErrClosed
+	select {
+	case <-d.done:
+		return d.conn, d.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("dial node %d at %s: %w", to.node, to.addr, context.Cause(ctx))
 	}
-	if c.conn != nil && c.conn.Context().Err() == nil {
-		return c.conn, nil
+}
+
+// over reports whether an attempt failed, or its connection ended.
+func (d *dialling) over() bool {
+	select {
+	case <-d.done:
+		return d.err != nil || d.conn.Context().Err() != nil
+	default:
+		return false
 	}
+}
+
+func (n *Nodes) dial(to nodeAddr) (*quic.Conn, error) {
 	addr, err := net.ResolveUDPAddr("udp", to.addr)
 	if err != nil {
 		return nil, fmt.Errorf("dial node %d at %q: %w", to.node, to.addr, err)
 	}
 	conf := n.e.tls.Clone()
 	conf.NextProtos = []string{alpnNodes}
-	conn, err := n.e.quic.Dial(ctx, addr, conf, n.conf)
+	conn, err := n.e.quic.Dial(n.ctx, addr, conf, n.conf)
 	if err != nil {
 		return nil, fmt.Errorf("dial node %d at %s: %w", to.node, to.addr, err)
 	}
@@ -131,7 +150,6 @@ func (n *Nodes) connect(ctx context.Context, to nodeAddr) (*quic.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.conn = conn
 	return conn, nil
 }
 
@@ -196,13 +214,12 @@ func (n *Nodes) take(conn *quic.Conn, s *quic.Stream) {
 // end closes every connection, and the streams that nobody took up.
 func (n *Nodes) end() {
 	n.stop()
+	n.dialing.Wait()
 	n.mu.Lock()
-	for _, c := range n.conns {
-		c.mu.Lock()
-		if c.conn != nil {
-			_ = c.conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeShutdown), "closing")
+	for _, d := range n.conns {
+		if d.err == nil {
+			_ = d.conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeShutdown), "closing")
 		}
-		c.mu.Unlock()
 	}
 	n.mu.Unlock()
 	n.serving.Wait()
@@ -251,6 +268,16 @@ type nodeStream struct {
 	*quic.Stream
 	kind          Kind
 	local, remote net.Addr
+}
+
+// Read implements [net.Conn]. A stream that the other end closed is at its end.
+func (s *nodeStream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	var closed *quic.StreamError
+	if errors.As(err, &closed) && s.kind == KindRaft {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // Close ends both directions. What was written still arrives, except on Raft's

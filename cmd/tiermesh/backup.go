@@ -170,3 +170,48 @@ nothing that it writes from now on can contradict it. Start the node afterwards.
 	require(cmd, "config")
 	return cmd
 }
+
+func newRecover() *cobra.Command {
+	var config, confirm string
+	cmd := &cobra.Command{
+		Use: "recover --config CONFIG --confirm SITE", Short: "Go on with one node of a site that lost its majority for good", Args: exactArgs(0),
+		Long: `Makes the node's data directory a group of its own, in a new incarnation, from its
+store and all of its log. Use it when a majority of the site's nodes is lost for
+good and no backup is newer. What only the lost nodes held is lost; what the site
+had shipped its peers give back.
+
+The other nodes must never be started again with their old directories: they
+would be a second site of the same name. Empty them; they join again.
+
+The state before is kept in recover.old in the data directory. --confirm takes
+the site's code, so that this is never done to another site by mistake.`,
+		Example: "  tiermesh recover --config /etc/tiermesh/node.json --confirm 500101",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := readConfig(config)
+			if err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return err
+			}
+			creds, err := identity.Load(cfg.Credentials)
+			if err != nil {
+				return err
+			}
+			if confirm != string(creds.ID.Site) {
+				return fmt.Errorf("%w: this is a node of site %s: to recover it type --confirm %s", errInput, creds.ID.Site, creds.ID.Site)
+			}
+			info, err := replication.Recover(replication.RecoverConfig{Dir: cfg.Dir, Federation: creds.ID.Federation, Site: creds.ID.Site})
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "site %s recovered: %d records, %d of the log's entries replayed, incarnation %d; the old state is in %s\n",
+				creds.ID.Site, info.Records, info.Replayed, info.Incarnation, info.Old)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&config, "config", "", "the node's configuration file")
+	cmd.Flags().StringVar(&confirm, "confirm", "", "the code of the site, typed out")
+	require(cmd, "config")
+	return cmd
+}

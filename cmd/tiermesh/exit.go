@@ -85,7 +85,7 @@ func exitCode(err error) int {
 		{api.ErrNotFound, exitNotFound}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
 		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {bench.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},
-		{replication.ErrNoBackup, exitInvalid}, {replication.ErrLogDamaged, exitInvalid},
+		{replication.ErrNoBackup, exitInvalid}, {replication.ErrRecovering, exitInvalid}, {replication.ErrLogDamaged, exitInvalid},
 		{archive.ErrDamaged, exitInvalid}, {archive.ErrExists, exitInvalid},
 		{identity.ErrCredentials, exitInvalid}, {identity.ErrExpired, exitInvalid}, {identity.ErrUntrusted, exitInvalid},
 		{identity.ErrFederation, exitInvalid}, {identity.ErrNoIdentity, exitInvalid}, {identity.ErrExists, exitInvalid},

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/tiermesh/tiermesh/api"
 )
 
 func main() {
@@ -44,6 +46,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 type global struct {
 	api     string
 	output  string
+	read    string
 	timeout duration
 }
 
@@ -78,15 +81,19 @@ See it:   tiermesh status, tiermesh event list, tiermesh track list`,
 	}
 	flags.StringVar(&g.api, "api", def, "address of the node's API: unix:/path or host:port; $TIERMESH_API")
 	flags.StringVarP(&g.output, "output", "o", "table", "output format: table, wide or json")
+	flags.StringVar(&g.read, "read", api.ReadStale, "what lists and views may miss: stale, leader or linearizable")
 	flags.Var(&g.timeout, "timeout", "how long to wait for the node")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if g.output != "table" && g.output != "wide" && g.output != "json" {
 			return usagef("-o %q: want table, wide or json", g.output)
 		}
+		if g.read != api.ReadStale && g.read != api.ReadLeader && g.read != api.ReadLinearizable {
+			return usagef("--read %q: want %s, %s or %s", g.read, api.ReadStale, api.ReadLeader, api.ReadLinearizable)
+		}
 		return nil
 	}
 	root.AddCommand(
-		newDemo(), newBench(), newBackup(g), newRestore(), newScrub(g), newCA(), newNode(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
+		newDemo(), newBench(), newRaft(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newCA(), newNode(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
 		newTopology(), newVersion(), exitCodesHelp(),
 	)
 	return root

@@ -29,7 +29,7 @@ func (g *global) client(cmd *cobra.Command, f func(ctx context.Context, c *api.C
 	defer cancel()
 	c := api.NewClient(g.api)
 	defer c.Close()
-	return f(ctx, c)
+	return f(ctx, c.Reading(g.read))
 }
 
 // print writes views as JSON lines or as a table.

@@ -111,21 +111,25 @@ func copyFile(fs vfs.FS, from, to string) error {
 	return errors.Join(err, out.Sync(), out.Close(), in.Close())
 }
 
-// Rebase prepares a store that was restored for a new Raft log: it reflects no
-// entry of it yet, and the site goes on in the next incarnation, so that
+// RebasedIndex is the Raft index that a rebased store reflects: that of the
+// snapshot with which its new log begins.
+const RebasedIndex = 1
+
+// Rebase prepares a store that was restored for a new Raft log, of which it
+// reflects [RebasedIndex]. The site goes on in the next incarnation, so that
 // nothing it writes from now on can contradict what it wrote after the backup.
 // The store must not be in use.
 func (s *Store) Rebase() error {
 	next := s.Incarnation() + 1
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }()
-	_ = b.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, 0), nil)
+	_ = b.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, RebasedIndex), nil)
 	_ = b.Set(keyMeta("incarnation"), binary.BigEndian.AppendUint32(nil, next), nil)
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return fmt.Errorf("rebase store: %w", err)
 	}
 	s.mu.Lock()
-	s.applied, s.incarnation = 0, next
+	s.applied, s.incarnation = RebasedIndex, next
 	s.mu.Unlock()
 	return s.Flush()
 }

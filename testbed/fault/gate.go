@@ -38,6 +38,13 @@ func (g *Gate) Heal(port uint16) {
 	delete(g.cut, port)
 }
 
+// HealAll lets everybody's datagrams through again.
+func (g *Gate) HealAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.cut)
+}
+
 func (g *Gate) drops(port uint16) bool {
 	g.mu.RLock()
 	defer g.mu.RUnlock()

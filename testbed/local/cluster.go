@@ -35,6 +35,8 @@ type Config struct {
 	API bool
 	// RedialMax bounds the wait between dials; zero means the node's default.
 	RedialMax time.Duration
+	// LinkIdle is how long a silent link lives; zero means the node's default.
+	LinkIdle time.Duration
 }
 
 // Cluster is a running federation.
@@ -152,7 +154,7 @@ func (c *Cluster) open(at place) error {
 		cfg.API = c.APIOf(at.site, at.node)
 	}
 	n, err := node.Open(cfg, node.Options{
-		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, Bootstrap: at.node == 1,
+		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, LinkIdle: c.cfg.LinkIdle, Bootstrap: at.node == 1,
 	})
 	if err != nil {
 		m.gate = nil // the node closed it

@@ -3,7 +3,6 @@ package local
 import (
 	"slices"
 
-	"github.com/tiermesh/tiermesh/testbed/fault"
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
@@ -38,11 +37,11 @@ func (c *Cluster) Heal() {
 	clear(c.cut)
 	clear(c.alone)
 	c.mu.Unlock()
-	c.each(func(a, b *member) {
-		if a.gate != nil {
-			a.gate.Heal(b.port)
+	for _, m := range c.all() {
+		if m.gate != nil {
+			m.gate.HealAll()
 		}
-	})
+	}
 }
 
 func pair(a, b tiers.SiteID) [2]tiers.SiteID {
@@ -54,34 +53,29 @@ func pair(a, b tiers.SiteID) [2]tiers.SiteID {
 // applyCuts brings every gate that is bound to what is cut.
 func (c *Cluster) applyCuts() {
 	c.mu.Lock()
-	separate := func(a, b place) bool {
-		_, cut := c.cut[pair(a.site, b.site)]
-		return cut || c.alone[a] || c.alone[b]
-	}
-	cuts := map[*fault.Gate][]uint16{}
-	for _, a := range c.members {
-		for _, b := range c.members {
-			if a != b && a.gate != nil && separate(a.at, b.at) {
-				cuts[a.gate] = append(cuts[a.gate], b.port)
+	defer c.mu.Unlock()
+	for p := range c.cut {
+		for i := range c.cfg.Nodes {
+			for j := range c.cfg.Nodes {
+				c.separate(c.members[place{p[0], i + 1}], c.members[place{p[1], j + 1}])
 			}
 		}
 	}
-	c.mu.Unlock()
-	for gate, ports := range cuts {
-		for _, port := range ports {
-			gate.Cut(port)
+	for at := range c.alone {
+		for other, m := range c.members {
+			if other != at {
+				c.separate(c.members[at], m)
+			}
 		}
 	}
 }
 
-// each calls f for each ordered pair of members.
-func (c *Cluster) each(f func(a, b *member)) {
-	all := c.all()
-	for _, a := range all {
-		for _, b := range all {
-			if a != b {
-				f(a, b)
-			}
-		}
+// separate cuts two members at both ends, as far as these are bound.
+func (c *Cluster) separate(a, b *member) {
+	if a.gate != nil {
+		a.gate.Cut(b.port)
+	}
+	if b.gate != nil {
+		b.gate.Cut(a.port)
 	}
 }
