@@ -38,6 +38,8 @@ type WritesConfig struct {
 	Clients []int
 	// N is the number of events a case.
 	N int
+	// Nodes is how many nodes the site has; zero means 1.
+	Nodes int
 	// Via is ViaProcess or ViaAPI.
 	Via string
 	// Baseline measures the bare log as well.
@@ -53,6 +55,8 @@ func (c WritesConfig) Validate() error {
 		return fmt.Errorf("%w: %d events", ErrConfig, c.N)
 	case len(c.Clients) == 0 || slices.Min(c.Clients) < 1 || slices.Max(c.Clients) > 4096:
 		return fmt.Errorf("%w: clients %v: want 1 to 4096 each", ErrConfig, c.Clients)
+	case c.Nodes < 0 || c.Nodes > 5:
+		return fmt.Errorf("%w: %d nodes: want 1, 3 or 5", ErrConfig, c.Nodes)
 	case c.Via != ViaProcess && c.Via != ViaAPI:
 		return fmt.Errorf("%w: via %q: want %s or %s", ErrConfig, c.Via, ViaProcess, ViaAPI)
 	}
@@ -88,8 +92,9 @@ func Writes(ctx context.Context, cfg WritesConfig, emit func(Case) error) error 
 	if cfg.Progress == nil {
 		cfg.Progress = func(string) {}
 	}
+	cfg.Nodes = max(cfg.Nodes, 1)
 	for _, clients := range cfg.Clients {
-		cfg.Progress(fmt.Sprintf("%d events, %d clients, via %s", cfg.N, clients, cfg.Via))
+		cfg.Progress(fmt.Sprintf("%d events, %d clients, %d nodes, via %s", cfg.N, clients, cfg.Nodes, cfg.Via))
 		c, err := writesCase(ctx, cfg, clients)
 		if err != nil {
 			return err
@@ -100,7 +105,7 @@ func Writes(ctx context.Context, cfg WritesConfig, emit func(Case) error) error 
 			if err != nil {
 				return fmt.Errorf("baseline: %w", err)
 			}
-			base, err := bareWrites(ctx, dir, cfg.N, clients)
+			base, err := bareWrites(ctx, dir, cfg.N, clients, cfg.Nodes)
 			if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
 				return fmt.Errorf("baseline: %w", err)
 			}
@@ -172,13 +177,16 @@ func writesCase(ctx context.Context, cfg WritesConfig, clients int) (c Case, err
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	const site = tiers.SiteID("500000")
 	cluster, err := local.Open(ctx, local.Config{
-		Dir: dir, Federation: "bench", API: cfg.Via == ViaAPI, Logger: slog.New(slog.DiscardHandler),
+		Dir: dir, Federation: "bench", Nodes: uint32(cfg.Nodes), API: cfg.Via == ViaAPI, Logger: slog.New(slog.DiscardHandler),
 		Sites: []tiers.Site{{ID: site, Tier: tiers.TierCity, Name: "bench"}},
 	}, nil)
 	if err != nil {
 		return c, err
 	}
 	defer func() { err = errors.Join(err, cluster.Close()) }()
+	if err := formed(ctx, cluster, site, cfg.Nodes); err != nil {
+		return c, err
+	}
 	n := cluster.Node(site)
 	op := func(ctx context.Context, i int) error {
 		_, err := n.Report(ctx, fmt.Sprintf("bench-%d", i), report(i))
@@ -198,7 +206,7 @@ func writesCase(ctx context.Context, cfg WritesConfig, clients int) (c Case, err
 		return c, err
 	}
 	c = Case{
-		Peer: "tiermesh", Workload: "writes via " + cfg.Via, N: cfg.N, Clients: clients, Replicas: 1,
+		Peer: "tiermesh", Workload: "writes via " + cfg.Via, N: cfg.N, Clients: clients, Replicas: cfg.Nodes,
 		OpsS: r.rate(cfg.N), P50MS: r.quantile(0.5), P99MS: r.quantile(0.99), CPUS: cpuSeconds() - cpu, RSSMB: residentMB(),
 	}
 	if c.ViewsS, err = viewsBehind(ctx, n); err != nil {
@@ -207,6 +215,27 @@ func writesCase(ctx context.Context, cfg WritesConfig, clients int) (c Case, err
 	bytes, err := dirBytes(filepath.Join(dir, string(site), "data"))
 	c.DiskMB = float64(bytes) / (1 << 20)
 	return c, err
+}
+
+// formed waits until every node of a site has a vote.
+func formed(ctx context.Context, cluster *local.Cluster, site tiers.SiteID, nodes int) error {
+	for {
+		voters := 0
+		members, err := cluster.Node(site).Group().Members()
+		for _, m := range members {
+			if m.Voter {
+				voters++
+			}
+		}
+		if err == nil && voters == nodes && cluster.Node(site).Group().Leads() {
+			return nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return errors.Join(err, context.Cause(ctx))
+		}
+	}
 }
 
 // viewsBehind waits until every view is up to date and returns how long that
