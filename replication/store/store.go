@@ -32,7 +32,7 @@ type Config struct {
 	// existing one.
 	Federation string
 	Site       tiers.SiteID
-	// CacheBytes bounds Pebble's block cache; zero means 8 MiB.
+	// CacheBytes bounds Pebble's block cache; zero means 64 MiB.
 	CacheBytes int64
 	// MemTableBytes bounds one memtable; zero means 32 MiB.
 	MemTableBytes uint64
@@ -50,7 +50,7 @@ func (c Config) withDefaults() Config {
 		c.FS = vfs.Default
 	}
 	if c.CacheBytes == 0 {
-		c.CacheBytes = 8 << 20
+		c.CacheBytes = 64 << 20
 	}
 	if c.MemTableBytes == 0 {
 		c.MemTableBytes = 32 << 20
