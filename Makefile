@@ -4,6 +4,7 @@ GO       ?= go
 LINTER   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
 SECONDS  ?= 60
+CASES    ?= 1000000
 EVENTS   ?= 1200
 PKG      ?= ./...
 
@@ -66,6 +67,10 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 		echo "== $$name ($$(dirname $$file)), $(FUZZTIME)"; \
 		$(GO) test ./$$(dirname $$file) -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x || exit 1; \
 	done
+
+.PHONY: fuzz-engine
+fuzz-engine: ## damage changes CASES (1000000) times; what passes the validator must not kill an engine
+	TIERMESH_FUZZ_ENGINE=$(CASES) $(GO) test ./crdt/engine -run 'TestFuzzEngine$$' -count 1 -v -timeout 2h
 
 .PHONY: soak
 soak: ## kill a node under its writers for SECONDS (60), again and again

@@ -9,4 +9,7 @@ var (
 	ErrMalformed = errors.New("crdt: malformed")
 	// ErrBadSignature reports a checkpoint that its author's key did not sign.
 	ErrBadSignature = errors.New("crdt: bad checkpoint signature")
+	// ErrUnavailable reports an engine that cannot work now, whatever the
+	// document.
+	ErrUnavailable = errors.New("crdt: engine not available")
 )

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -32,7 +33,7 @@ func translate(err error) error {
 		from, to error
 	}{
 		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
-		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
+		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
 		{replication.ErrUnknown, api.ErrUnknownOutcome}, {replication.ErrNotLeader, api.ErrUnavailable},
 		{replication.ErrClosed, api.ErrUnavailable},

@@ -53,6 +53,10 @@ type Options struct {
 	// Fatal is called on a storage error and must not return to normal work;
 	// nil logs and ends the process.
 	Fatal func(error)
+	// Engine starts a worker process for documents with changes from elsewhere
+	// (see [engine.Work]): a program and its arguments. Nil reads them in this
+	// process, which a malformed change that passes the validator could end.
+	Engine []string
 	// Tick is the session's unit of time; zero means 100 ms.
 	Tick time.Duration
 	// RedialMin and RedialMax bound the wait between attempts to reach the

@@ -31,12 +31,15 @@ type Edit struct {
 type documents struct {
 	group  *replication.Group
 	engine *engine.Engine
-	seed   maphash.Seed
-	queues [256]sync.Mutex // one writer at a time of the documents that hash here
+	// isolated is for documents with changes from elsewhere.
+	isolated *engine.Engine
+	workers  *engine.Workers // isolated's; nil when it is the engine of this process
+	seed     maphash.Seed
+	queues   [256]sync.Mutex // one writer at a time of the documents that hash here
 }
 
-func newDocuments(g *replication.Group, e *engine.Engine) *documents {
-	return &documents{group: g, engine: e, seed: maphash.MakeSeed()}
+func newDocuments(g *replication.Group, own, isolated *engine.Engine) *documents {
+	return &documents{group: g, engine: own, isolated: isolated, seed: maphash.MakeSeed()}
 }
 
 // lock takes the queues of all documents, in one order, and returns the unlock.
@@ -121,15 +124,15 @@ func unchanged(edits []Edit) []replication.Written {
 // build makes a change for each edit on the document's present heads, and
 // leaves out edits that change nothing.
 func (d *documents) build(edits []Edit) ([]store.Item, error) {
-	_, actor, err := d.group.Actor()
+	author, actor, err := d.group.Actor()
 	if err != nil {
 		return nil, err
 	}
 	var items []store.Item
-	for _, e := range edits {
+	for _, edit := range edits {
 		history := &store.Changes{}
-		if !e.Create {
-			h, err := d.group.Store().Changes(e.Key)
+		if !edit.Create {
+			h, err := d.group.Store().Changes(edit.Key)
 			if err == nil {
 				history = h
 			} else if !errors.Is(err, store.ErrNotFound) {
@@ -137,15 +140,19 @@ func (d *documents) build(edits []Edit) ([]store.Item, error) {
 			}
 		}
 		at := d.group.Clock().Now()
-		built, err := d.engine.Build(history.Raw, actor, at.Millis(), e.Ops)
+		e := d.engine
+		if slices.ContainsFunc(history.Authors, func(a crdt.Author) bool { return a.Site != author.Site }) {
+			e = d.isolated
+		}
+		built, err := e.Build(history.Raw, actor, at.Millis(), edit.Ops)
 		if errors.Is(err, engine.ErrUnchanged) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("edit %s: %w", e.Key, err)
+			return nil, fmt.Errorf("edit %s: %w", edit.Key, err)
 		}
 		items = append(items, store.Item{
-			Stream: e.Key.Stream, Doc: e.Key.Doc, Base: history.Heads, Time: at, Change: built.Raw,
+			Stream: edit.Key.Stream, Doc: edit.Key.Doc, Base: history.Heads, Time: at, Change: built.Raw,
 		})
 	}
 	return items, nil

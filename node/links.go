@@ -72,11 +72,11 @@ func (l *links) run(ctx context.Context) error {
 	g.Go(func() error {
 		for {
 			lead, err := l.n.group.Lead(ctx)
-			if ctx.Err() != nil {
-				return nil
+			if err != nil && ctx.Err() == nil {
+				return err
 			}
 			if err != nil {
-				return err
+				return nil //nolint:nilerr // the end that was asked for
 			}
 			if err := l.lead(ctx, lead); err != nil {
 				return err

@@ -16,6 +16,7 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/replication/view"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
@@ -119,9 +120,7 @@ func (n *Node) open() (err error) {
 	}); err != nil {
 		return err
 	}
-	e := engine.New()
-	n.docs = newDocuments(n.group, e)
-	n.views = view.New(view.Config{Store: n.group.Store(), Engine: e, Folds: folds(), Logger: n.log})
+	n.openEngines()
 	n.links = newLinks(n)
 	if err := n.adoptTopology(); err != nil {
 		return err
@@ -132,6 +131,24 @@ func (n *Node) open() (err error) {
 		Backend: backend{n}, Site: site{n}, Logger: n.log, Gatherer: n.registry,
 	})
 	return err
+}
+
+// openEngines makes what edits and reads documents.
+func (n *Node) openEngines() {
+	own := engine.New()
+	n.docs = newDocuments(n.group, own, own)
+	cfg := view.Config{
+		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: folds(), Logger: n.log,
+		Quarantined: func(k store.DocKey, err error) {
+			n.alarms.raise(fmt.Sprintf("document %s is quarantined: %v", k, err))
+		},
+	}
+	if len(n.opts.Engine) > 0 {
+		n.docs.workers = engine.NewWorkers(engine.WorkersConfig{Command: n.opts.Engine, Logger: n.log})
+		isolated := engine.NewIsolated(n.docs.workers)
+		cfg.Isolated, n.docs.isolated = isolated, isolated
+	}
+	n.views = view.New(cfg)
 }
 
 // Run runs the node until ctx ends or a loop fails, then closes it. It returns
@@ -185,6 +202,9 @@ func (n *Node) end(orderly bool) error {
 			errs = append(errs, n.api.Close())
 		}
 		n.ending.running.Wait()
+		if n.docs != nil && n.docs.workers != nil {
+			errs = append(errs, n.docs.workers.Close())
+		}
 		switch {
 		case n.group == nil:
 		case orderly:

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
@@ -25,7 +26,17 @@ import (
 	"github.com/tiermesh/tiermesh/transport/identity"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is also the worker process of these tests.
+func TestMain(m *testing.M) {
+	if os.Getenv("TIERMESH_TEST_ENGINE") != "" {
+		if err := engine.Work(engine.WorkerConfig{}, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const (
 	city     = tiers.SiteID("500000")
@@ -51,7 +62,7 @@ type mesh struct {
 func newMesh(t *testing.T) *mesh {
 	t.Helper()
 	dir := t.TempDir()
-	c, err := local.Open(limited(t), local.Config{Dir: dir, Federation: "cq", RedialMax: 200 * time.Millisecond, Sites: []tiers.Site{
+	c, err := local.Open(limited(t), local.Config{Dir: dir, Federation: "cq", RedialMax: 200 * time.Millisecond, Engine: worker(), Sites: []tiers.Site{
 		{ID: city, Tier: tiers.TierCity, Name: "重庆市"},
 		{ID: district, Tier: tiers.TierDistrict, Name: "万州区", Parent: city},
 		{ID: township, Tier: tiers.TierTownship, Name: "高笋塘街道", Parent: district},
@@ -66,6 +77,9 @@ func newMesh(t *testing.T) *mesh {
 	})
 	return &mesh{Cluster: c, t: t, dir: dir}
 }
+
+// worker starts this test's program as a worker process.
+func worker() []string { return []string{"env", "TIERMESH_TEST_ENGINE=1", os.Args[0]} }
 
 // report takes in n events at the township and returns their documents.
 func (m *mesh) report(n int) (out []store.DocKey) {

@@ -8,11 +8,15 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/node"
 )
 
@@ -65,7 +69,11 @@ The configuration (see "tiermesh node example"):
 				return usagef("--log %q: want debug, info, warn or error", level)
 			}
 			logger := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: lvl}))
-			n, err := node.Open(cfg, node.Options{Logger: logger})
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			n, err := node.Open(cfg, node.Options{Logger: logger, Engine: []string{self, "engine"}})
 			if err != nil {
 				return err
 			}
@@ -101,6 +109,22 @@ func readConfig(path string) (node.Config, error) {
 		}
 	}
 	return cfg, nil
+}
+
+// newEngine is the worker process that a node starts for documents with changes
+// from elsewhere.
+func newEngine() *cobra.Command {
+	var cfg engine.WorkerConfig
+	cmd := &cobra.Command{
+		Use: "engine", Short: "Read and edit documents for a node, over standard input and output", Args: exactArgs(0), Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(os.Interrupt, syscall.SIGTERM) // a terminal's; the node ends its workers
+			return engine.Work(cfg, cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().Uint64Var(&cfg.MemoryBytes, "memory", 1<<30, "bytes of address space beyond what the process starts with")
+	cmd.Flags().DurationVar(&cfg.JobTimeout, "job-timeout", 30*time.Second, "how long a batch may take")
+	return cmd
 }
 
 func newVersion() *cobra.Command {

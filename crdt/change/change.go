@@ -37,6 +37,18 @@ type Change struct {
 	TimeMS  int64
 	Message string
 	Deps    []crdt.Hash
+	// Made are the objects that it creates, Uses those of other changes that it
+	// edits, each once.
+	Made []Object
+	Uses []Object
+}
+
+// Object is a map or a list (or text) of a document, by the operation that
+// created it.
+type Object struct {
+	Actor   crdt.Actor
+	Counter uint64
+	List    bool
 }
 
 // Info returns what documents keep of a change.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/change"
+	"github.com/tiermesh/tiermesh/testbed/corpus"
 )
 
 func TestDecodeReadsAll(t *testing.T) {
@@ -38,7 +39,7 @@ func TestDecodeReadsAll(t *testing.T) {
 // TestPartsAreFaithful: what the tests damage is, undamaged, the same bytes.
 func TestPartsAreFaithful(t *testing.T) {
 	raw := eventChange(t)
-	if got := apart(raw).together(); !bytes.Equal(got, raw) {
+	if got := corpus.Apart(raw).Together(); !bytes.Equal(got, raw) {
 		t.Fatalf("%x became %x", raw, got)
 	}
 }
@@ -57,62 +58,62 @@ const (
 
 func TestDecodeRefusals(t *testing.T) {
 	honest := eventChange(t)
-	set := func(spec uint64, data ...byte) func(*parts) {
-		return func(p *parts) { p.column(spec).data = data }
+	set := func(spec uint64, data ...byte) func(*corpus.Parts) {
+		return func(p *corpus.Parts) { p.Column(spec).Data = data }
 	}
-	drop := func(spec uint64) func(*parts) {
-		return func(p *parts) {
-			p.columns = slices.DeleteFunc(p.columns, func(c column) bool { return c.spec == spec })
+	drop := func(spec uint64) func(*corpus.Parts) {
+		return func(p *corpus.Parts) {
+			p.Columns = slices.DeleteFunc(p.Columns, func(c corpus.Column) bool { return c.Spec == spec })
 		}
 	}
-	bomb := sleb(nil, 1<<40) // a run of 2^40 rows in six bytes
+	bomb := corpus.SLEB(nil, 1<<40) // a run of 2^40 rows in six bytes
 	for name, row := range map[string]struct {
-		damage func(*parts)
+		damage func(*corpus.Parts)
 		want   error
 	}{
-		"checksum":               {func(p *parts) { p.damageChecksum = true }, change.ErrMalformed},
-		"document chunk":         {func(p *parts) { p.kind = 0 }, change.ErrRefused},
-		"deflated chunk":         {func(p *parts) { p.kind = 2 }, change.ErrRefused},
-		"chunk too short":        {func(p *parts) { p.length = 1 }, change.ErrMalformed},
-		"chunk too long":         {func(p *parts) { p.length = math.MaxUint64 }, change.ErrMalformed},
-		"bytes after":            {func(p *parts) { p.tail = []byte{0} }, change.ErrRefused},
-		"short actor":            {func(p *parts) { p.actor = p.actor[:15] }, change.ErrRefused},
-		"seq 0":                  {func(p *parts) { p.seq = 0 }, change.ErrMalformed},
-		"seq past int64":         {func(p *parts) { p.seq = 1 << 63 }, change.ErrMalformed},
-		"start op 0":             {func(p *parts) { p.startOp = 0 }, change.ErrMalformed},
-		"start op past uint32":   {func(p *parts) { p.startOp = math.MaxUint32 }, change.ErrMalformed},
-		"message not UTF-8":      {func(p *parts) { p.message = []byte{0xff} }, change.ErrMalformed},
-		"deps not ascending":     {func(p *parts) { p.deps = [][]byte{make([]byte, 32), make([]byte, 32)} }, change.ErrMalformed},
-		"too many deps":          {func(p *parts) { p.deps = make([][]byte, 1025) }, change.ErrTooLarge},
-		"own actor among others": {func(p *parts) { p.others = [][]byte{p.actor} }, change.ErrMalformed},
-		"others not ascending":   {func(p *parts) { p.others = [][]byte{carol[:], carol[:]} }, change.ErrMalformed},
-		"unknown column":         {func(p *parts) { p.columns = append(p.columns, column{0x81, []byte{1}}) }, change.ErrRefused},
-		"columns not ascending":  {func(p *parts) { slices.Reverse(p.columns) }, change.ErrMalformed},
+		"checksum":               {func(p *corpus.Parts) { p.DamageChecksum = true }, change.ErrMalformed},
+		"document chunk":         {func(p *corpus.Parts) { p.Kind = 0 }, change.ErrRefused},
+		"deflated chunk":         {func(p *corpus.Parts) { p.Kind = 2 }, change.ErrRefused},
+		"chunk too short":        {func(p *corpus.Parts) { p.Length = 1 }, change.ErrMalformed},
+		"chunk too long":         {func(p *corpus.Parts) { p.Length = math.MaxUint64 }, change.ErrMalformed},
+		"bytes after":            {func(p *corpus.Parts) { p.Tail = []byte{0} }, change.ErrRefused},
+		"short actor":            {func(p *corpus.Parts) { p.Actor = p.Actor[:15] }, change.ErrRefused},
+		"seq 0":                  {func(p *corpus.Parts) { p.Seq = 0 }, change.ErrMalformed},
+		"seq past int64":         {func(p *corpus.Parts) { p.Seq = 1 << 63 }, change.ErrMalformed},
+		"start op 0":             {func(p *corpus.Parts) { p.StartOp = 0 }, change.ErrMalformed},
+		"start op past uint32":   {func(p *corpus.Parts) { p.StartOp = math.MaxUint32 }, change.ErrMalformed},
+		"message not UTF-8":      {func(p *corpus.Parts) { p.Message = []byte{0xff} }, change.ErrMalformed},
+		"deps not ascending":     {func(p *corpus.Parts) { p.Deps = [][]byte{make([]byte, 32), make([]byte, 32)} }, change.ErrMalformed},
+		"too many deps":          {func(p *corpus.Parts) { p.Deps = make([][]byte, 1025) }, change.ErrTooLarge},
+		"own actor among others": {func(p *corpus.Parts) { p.Others = [][]byte{p.Actor} }, change.ErrMalformed},
+		"others not ascending":   {func(p *corpus.Parts) { p.Others = [][]byte{carol[:], carol[:]} }, change.ErrMalformed},
+		"unknown column":         {func(p *corpus.Parts) { p.Columns = append(p.Columns, corpus.Column{Spec: 0x81, Data: []byte{1}}) }, change.ErrRefused},
+		"columns not ascending":  {func(p *corpus.Parts) { slices.Reverse(p.Columns) }, change.ErrMalformed},
 		"empty column":           {set(colAction), change.ErrMalformed},
 		"no actions":             {drop(colAction), change.ErrMalformed},
 		"too few rows":           {set(colAction, 0x0b, 1), change.ErrTooLarge},
-		"unknown action":         {set(colAction, append(sleb(nil, 12), 9)...), change.ErrRefused},
+		"unknown action":         {set(colAction, append(corpus.SLEB(nil, 12), 9)...), change.ErrRefused},
 		"run-length bomb":        {set(colAction, append(bomb, 1)...), change.ErrTooLarge},
-		"null bomb":              {set(colObjCtr, append([]byte{0}, uleb(nil, 1<<40)...)...), change.ErrTooLarge},
-		"boolean bomb":           {set(colInsert, uleb(nil, 1<<40)...), change.ErrMalformed},
-		"predecessor bomb":       {set(colPredGroup, append(sleb(nil, 12), uleb(nil, 1<<30)...)...), change.ErrTooLarge},
+		"null bomb":              {set(colObjCtr, append([]byte{0}, corpus.ULEB(nil, 1<<40)...)...), change.ErrTooLarge},
+		"boolean bomb":           {set(colInsert, corpus.ULEB(nil, 1<<40)...), change.ErrMalformed},
+		"predecessor bomb":       {set(colPredGroup, append(corpus.SLEB(nil, 12), corpus.ULEB(nil, 1<<30)...)...), change.ErrTooLarge},
 		"lists as runs of one":   {set(colValMeta, bytes.Repeat([]byte{1, 6}, 12)...), change.ErrMalformed},
-		"object of the future":   {set(colObjCtr, append(sleb(nil, 12), 99)...), change.ErrMalformed},
-		"key not UTF-8":          {func(p *parts) { c := p.column(colKeyStr); c.data[len(c.data)-1] = 0xff }, change.ErrMalformed},
+		"object of the future":   {set(colObjCtr, append(corpus.SLEB(nil, 12), 99)...), change.ErrMalformed},
+		"key not UTF-8":          {func(p *corpus.Parts) { c := p.Column(colKeyStr); c.Data[len(c.Data)-1] = 0xff }, change.ErrMalformed},
 		"no keys":                {drop(colKeyStr), change.ErrMalformed},
 		"no elements":            {drop(colKeyCtr), change.ErrMalformed},
 		"nothing inserted":       {drop(colInsert), change.ErrMalformed},
-		"values left over":       {func(p *parts) { c := p.column(colValRaw); c.data = append(c.data, 1) }, change.ErrMalformed},
-		"values cut short":       {func(p *parts) { c := p.column(colValRaw); c.data = c.data[:3] }, change.ErrMalformed},
+		"values left over":       {func(p *corpus.Parts) { c := p.Column(colValRaw); c.Data = append(c.Data, 1) }, change.ErrMalformed},
+		"values cut short":       {func(p *corpus.Parts) { c := p.Column(colValRaw); c.Data = c.Data[:3] }, change.ErrMalformed},
 		"no values":              {drop(colValRaw), change.ErrMalformed},
-		"value of type 15":       {set(colValMeta, append(sleb(nil, 12), 15)...), change.ErrMalformed},
+		"value of type 15":       {set(colValMeta, append(corpus.SLEB(nil, 12), 15)...), change.ErrMalformed},
 		"preds without columns":  {drop(colPredCtr), change.ErrMalformed},
-		"pred of the future":     {set(colPredCtr, append([]byte{0x7f}, sleb(nil, 99)...)...), change.ErrMalformed},
+		"pred of the future":     {set(colPredCtr, append([]byte{0x7f}, corpus.SLEB(nil, 99)...)...), change.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := apart(honest)
+			p := corpus.Apart(honest)
 			row.damage(&p)
-			if c, err := change.Decode(p.together(), change.DefaultLimits()); !errors.Is(err, row.want) {
+			if c, err := change.Decode(p.Together(), change.DefaultLimits()); !errors.Is(err, row.want) {
 				t.Errorf("%v, %v; want %v", c, err, row.want)
 			}
 		})
@@ -120,6 +121,50 @@ func TestDecodeRefusals(t *testing.T) {
 	for n := range honest {
 		if _, err := change.Decode(honest[:n], change.DefaultLimits()); err == nil {
 			t.Errorf("the first %d of %d bytes pass", n, len(honest))
+		}
+	}
+}
+
+// TestObjectOfAnotherKind: an element edit of a map, and a key edit of a list,
+// kill the library; in one change the decoder refuses them, across changes the
+// check of the document does. The fuzzer found the first as a run of two equal
+// object counters.
+func TestObjectOfAnotherKind(t *testing.T) {
+	p := corpus.Apart(eventChange(t))
+	p.Column(colObjCtr).Data = append([]byte{0, 3}, corpus.SLEB(corpus.SLEB(corpus.SLEB(nil, 3), 3), -7)...)
+	p.Column(colObjCtr).Data = bytes.Clone(p.Column(colObjCtr).Data[:4])
+	if _, err := change.Decode(p.Together(), change.DefaultLimits()); !errors.Is(err, change.ErrMalformed) {
+		t.Errorf("one change: %v", err)
+	}
+	first := eventChange(t)
+	decode := func(raw []byte) *change.Change {
+		t.Helper()
+		c, err := change.Decode(raw, change.DefaultLimits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	base := decode(first)
+	if len(base.Made) != 2 || !base.Made[0].List || base.Made[1].List {
+		t.Fatalf("made %+v", base.Made)
+	}
+	honest := decode(build(t, [][]byte{first}, bob, crdt.Op{Kind: crdt.OpAppend, In: "actions", Value: "z"}, crdt.Op{Kind: crdt.OpPut, In: "corrections", Key: "k", Value: "y"}))
+	for name, row := range map[string]struct {
+		damage func(c *change.Change)
+		ok     bool
+	}{
+		"honest":                            {func(*change.Change) {}, true},
+		"a list for a map":                  {func(c *change.Change) { c.Uses[1].List = true }, false},
+		"a map for a list":                  {func(c *change.Change) { c.Uses[0].List = false }, false},
+		"an object of nobody":               {func(c *change.Change) { c.Uses[0].Counter = 1 }, false},
+		"an object that it does not follow": {func(c *change.Change) { c.Deps = nil }, false},
+	} {
+		c := *honest
+		c.Uses = slices.Clone(honest.Uses)
+		row.damage(&c)
+		if err := change.CheckObjects([]*change.Change{base, &c}); (err == nil) != row.ok {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package change
 
 import (
 	"bytes"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -177,7 +178,7 @@ func at[T any](c []cell[T], i int) cell[T] {
 // rows checks that each operation holds together and refers only to operations
 // that can exist: with a lower counter, by a known actor.
 func (d *decoder) rows(t *table) {
-	made := map[uint64]bool{} // counters of this change's own objects
+	made := map[uint64]bool{} // this change's own objects: whether each is a list
 	pred := 0
 	for i := 0; i < t.n && d.err == nil; i++ {
 		ctr := d.c.StartOp + uint64(i)
@@ -186,8 +187,8 @@ func (d *decoder) rows(t *table) {
 			d.fail(ErrRefused, "operation %d: action %d", i, action.v)
 			return
 		}
-		d.object(t, i, ctr, made)
 		insert := t.insert != nil && t.insert[i]
+		d.object(t, i, ctr, made)
 		d.key(t, i, ctr, insert)
 		d.value(t, i, action.v)
 		k := int(at(t.predGroup, i).v)
@@ -198,7 +199,8 @@ func (d *decoder) rows(t *table) {
 		pred += k
 		switch action.v {
 		case actMakeMap, actMakeList, actMakeText:
-			made[ctr] = true
+			made[ctr] = action.v != actMakeMap
+			d.c.Made = append(d.c.Made, Object{d.c.Actor, ctr, made[ctr]})
 		case actDelete, actInc:
 			if insert || k == 0 {
 				d.fail(ErrMalformed, "operation %d: action %d without a predecessor", i, action.v)
@@ -223,8 +225,20 @@ func (d *decoder) object(t *table, i int, ctr uint64, made map[uint64]bool) {
 		d.fail(ErrMalformed, "operation %d: object", i)
 		return
 	}
-	if a.v == 0 && c.v >= d.c.StartOp && !made[c.v] {
-		d.fail(ErrMalformed, "operation %d: object %d is none", i, c.v)
+	list := at(t.keyStr, i).null // elements are of lists, keys of maps
+	if a.v != 0 || c.v < d.c.StartOp {
+		d.use(Object{d.actors[a.v], c.v, list})
+		return
+	}
+	if is, ok := made[c.v]; !ok || is != list {
+		d.fail(ErrMalformed, "operation %d: object %d is none, or of another kind", i, c.v)
+	}
+}
+
+// use notes an object of another change.
+func (d *decoder) use(o Object) {
+	if !slices.Contains(d.c.Uses, o) {
+		d.c.Uses = append(d.c.Uses, o)
 	}
 }
 

@@ -1,16 +1,10 @@
 package engine
 
-// #include <stdlib.h>
-// #include "shim.h"
-import "C"
-
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
-	"unsafe"
-
-	_ "github.com/automerge/automerge-go" // links the static Automerge library, which the shim calls
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/change"
@@ -20,6 +14,7 @@ import (
 type Engine struct {
 	limits change.Limits
 	doc    Limits
+	runner runner
 }
 
 // Limits bound what one document may hold; past them it is neither read nor
@@ -35,11 +30,21 @@ type Limits struct {
 // DefaultLimits are 16 MiB and 100,000 operations.
 func DefaultLimits() Limits { return Limits{BytesMax: 16 << 20, OpsMax: 100_000} }
 
-// New returns an engine with the default limits.
+// New returns an engine in this process with the default limits: for documents
+// that hold this site's own changes only, and for simulation.
 func New() *Engine { return NewLimited(DefaultLimits()) }
 
-// NewLimited returns an engine with the given limits of a document.
-func NewLimited(doc Limits) *Engine { return &Engine{limits: change.DefaultLimits(), doc: doc} }
+// NewLimited returns an engine in this process with the given limits of a
+// document.
+func NewLimited(doc Limits) *Engine {
+	return &Engine{limits: change.DefaultLimits(), doc: doc, runner: direct{}}
+}
+
+// NewIsolated returns an engine in other processes, for documents with changes
+// from elsewhere.
+func NewIsolated(w *Workers) *Engine {
+	return &Engine{limits: change.DefaultLimits(), doc: DefaultLimits(), runner: w}
+}
 
 // Built is a new change.
 type Built struct {
@@ -51,7 +56,8 @@ type Built struct {
 // nil for a new document), with the given commit time. Equal input gives equal
 // bytes. The change depends on the heads of base and, when that is not one of
 // them, on its actor's previous change. The error wraps [ErrUnchanged],
-// [ErrTooLarge], [ErrOps], [ErrEngine], [ErrHeads] or what [change.Decode] returns.
+// [ErrTooLarge], [ErrOps], [ErrEngine], [ErrHeads], [ErrPoisoned],
+// [crdt.ErrUnavailable] or what [change.Decode] returns.
 func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt.Op) (Built, error) {
 	if len(ops) == 0 {
 		return Built{}, fmt.Errorf("%w: none", ErrOps)
@@ -64,10 +70,7 @@ func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt
 	if err != nil {
 		return Built{}, err
 	}
-	loaded := slices.Concat(base...)
-	var out C.tm_out
-	C.tm_build(ptr(loaded), C.size_t(len(loaded)), ptr(actor[:]), C.int64_t(timeMS), ptr(program), C.size_t(len(program)), &out)
-	raw, err := take(&out)
+	raw, err := e.runner.run(context.Background(), job{Loaded: slices.Concat(base...), Program: program, Actor: actor[:], TimeMS: timeMS})
 	if err != nil {
 		return Built{}, err
 	}
@@ -86,16 +89,14 @@ func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt
 
 // Read applies changes, given in causal order, and walks the document. The
 // result's changes stand in the order given. The error wraps [ErrTooLarge],
-// [ErrEngine], [ErrHeads] or what [change.Decode] returns.
+// [ErrEngine], [ErrHeads], [ErrPoisoned], [crdt.ErrUnavailable] or what
+// [change.Decode] returns.
 func (e *Engine) Read(changes [][]byte) (*crdt.Document, error) {
 	infos, err := e.decode(changes)
 	if err != nil {
 		return nil, err
 	}
-	loaded := slices.Concat(changes...)
-	var out C.tm_out
-	C.tm_read(ptr(loaded), C.size_t(len(loaded)), &out)
-	walked, err := take(&out)
+	walked, err := e.runner.run(context.Background(), job{Loaded: slices.Concat(changes...)})
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +112,7 @@ func (e *Engine) Read(changes [][]byte) (*crdt.Document, error) {
 }
 
 func (e *Engine) decode(changes [][]byte) ([]crdt.ChangeInfo, error) {
-	infos := make([]crdt.ChangeInfo, len(changes))
+	infos, decoded := make([]crdt.ChangeInfo, len(changes)), make([]*change.Change, len(changes))
 	size, ops := 0, uint64(0)
 	for i, raw := range changes {
 		size += len(raw)
@@ -119,10 +120,13 @@ func (e *Engine) decode(changes [][]byte) ([]crdt.ChangeInfo, error) {
 		if err != nil {
 			return nil, fmt.Errorf("change %d: %w", i, err)
 		}
-		infos[i] = c.Info()
+		infos[i], decoded[i] = c.Info(), c
 		if ops += c.Ops; size > e.doc.BytesMax || ops > e.doc.OpsMax {
 			return nil, fmt.Errorf("%w: more than %d bytes or %d operations in %d changes", ErrTooLarge, e.doc.BytesMax, e.doc.OpsMax, len(changes))
 		}
+	}
+	if err := change.CheckObjects(decoded); err != nil {
+		return nil, err
 	}
 	return infos, nil
 }
@@ -155,17 +159,6 @@ func sameHeads(a, b []crdt.Hash) bool {
 	slices.SortFunc(a, order)
 	slices.SortFunc(b, order)
 	return slices.Equal(a, b)
-}
-
-func ptr(b []byte) *C.uint8_t { return (*C.uint8_t)(unsafe.Pointer(unsafe.SliceData(b))) }
-
-// take copies the shim's answer and frees it.
-func take(out *C.tm_out) ([]byte, error) {
-	if out.err[0] != 0 {
-		return nil, fmt.Errorf("%w: %s", ErrEngine, C.GoString(&out.err[0]))
-	}
-	defer C.free(unsafe.Pointer(out.data))
-	return C.GoBytes(unsafe.Pointer(out.data), C.int(out.len)), nil
 }
 
 // byPrecedence orders concurrent values as every replica does: the higher

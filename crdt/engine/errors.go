@@ -13,6 +13,8 @@ var (
 	ErrTooLarge = errors.New("engine: document too large")
 	// ErrUnchanged reports operations that leave the document as it is.
 	ErrUnchanged = errors.New("engine: nothing to change")
+	// ErrPoisoned reports a document that a worker process did not survive, twice.
+	ErrPoisoned = errors.New("engine: document kills or blocks the engine")
 	// ErrOps reports operations that cannot be carried out.
 	ErrOps = errors.New("engine: bad operations")
 )

@@ -32,7 +32,8 @@ type Config struct {
 	// existing one.
 	Federation string
 	Site       tiers.SiteID
-	// CacheBytes bounds Pebble's block cache; zero means 64 MiB.
+	// CacheBytes bounds the blocks of tables that are kept in memory; zero means
+	// 32 MiB. Memtables come on top.
 	CacheBytes int64
 	// MemTableBytes bounds one memtable; zero means 32 MiB.
 	MemTableBytes uint64
@@ -50,7 +51,7 @@ func (c Config) withDefaults() Config {
 		c.FS = vfs.Default
 	}
 	if c.CacheBytes == 0 {
-		c.CacheBytes = 64 << 20
+		c.CacheBytes = 32 << 20
 	}
 	if c.MemTableBytes == 0 {
 		c.MemTableBytes = 32 << 20
@@ -120,7 +121,9 @@ func Open(cfg Config) (*Store, error) {
 // openDB opens the database and reads what is kept in memory.
 func (s *Store) openDB() error {
 	cfg := s.cfg
-	cache := pebble.NewCache(cfg.CacheBytes)
+	// Pebble takes the memory of its memtables, one that is written and one that
+	// is flushed, out of the cache.
+	cache := pebble.NewCache(cfg.CacheBytes + 2*int64(cfg.MemTableBytes))
 	defer cache.Unref()
 	opts := &pebble.Options{
 		FS: cfg.FS, Cache: cache, DisableWAL: true, MemTableSize: cfg.MemTableBytes,

@@ -29,6 +29,10 @@ func (s *Store) TakeDirty(limit int) ([]DocKey, error) {
 	return docs, err
 }
 
+// Requeue lets [Store.TakeDirty] give out a document again whose view could not
+// be made now.
+func (s *Store) Requeue(k DocKey) { s.queue.add([]DocKey{k}) }
+
 // dirtyDocs reads dirty marks from behind after on, in key order.
 func (s *Store) dirtyDocs(after DocKey, limit int) ([]DocKey, error) {
 	if err := s.usage.enter(); err != nil {

@@ -8,11 +8,13 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // IndexQuarantine lists the documents that could not be materialised.
@@ -23,23 +25,34 @@ type Fold func(*crdt.Source) (crdt.View, error)
 
 // Engine reads documents; package crdt/engine has the real one.
 type Engine interface {
-	// Read applies changes, given in causal order, and walks the result.
+	// Read applies changes, given in causal order, and walks the result. An error
+	// that wraps [crdt.ErrUnavailable] is not the document's.
 	Read(changes [][]byte) (*crdt.Document, error)
 }
 
 // Config says what to materialise with.
 type Config struct {
-	Store  *store.Store
-	Engine Engine
+	Store *store.Store
+	// Engine reads documents that hold the site's own changes only, Isolated all
+	// others; nil Isolated means Engine.
+	Engine, Isolated Engine
+	// Site is the store's.
+	Site tiers.SiteID
+	// Quarantined is told of each document that has no view, and why; may be nil.
+	Quarantined func(store.DocKey, error)
 	// Folds maps a document kind to its fold.
 	Folds map[string]Fold
-	// Workers bounds the documents that are folded at once; zero means 2.
+	// Workers bounds the documents that are folded at once; zero means 2, or 16
+	// with Isolated, whose processes want batches.
 	Workers int
 	Logger  *slog.Logger
 }
 
 // indexValueMax bounds an index entry's value, in bytes.
 const indexValueMax = 512
+
+// unavailablePause is how long views wait for an engine that is not available.
+const unavailablePause = time.Second
 
 // batch is how many dirty documents are taken up at a time.
 const batch = 512
@@ -56,6 +69,12 @@ type Materialiser struct {
 func New(cfg Config) *Materialiser {
 	if cfg.Workers == 0 {
 		cfg.Workers = 2
+		if cfg.Isolated != nil {
+			cfg.Workers = 16
+		}
+	}
+	if cfg.Isolated == nil {
+		cfg.Isolated = cfg.Engine
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -89,6 +108,17 @@ func (m *Materialiser) publish() {
 func (m *Materialiser) Run(ctx context.Context) error {
 	for {
 		n, err := m.pass(ctx)
+		if errors.Is(err, crdt.ErrUnavailable) {
+			if ctx.Err() == nil {
+				m.cfg.Logger.Error("views wait", "err", err)
+			}
+			select {
+			case <-time.After(unavailablePause):
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -146,13 +176,30 @@ func (m *Materialiser) materialise(k store.DocKey) (crdt.View, error) {
 		return crdt.View{}, err
 	}
 	v, err := m.fold(k, history)
+	if errors.Is(err, crdt.ErrUnavailable) {
+		m.cfg.Store.Requeue(k) // it stays dirty
+		return crdt.View{}, err
+	}
 	if err != nil {
+		if m.cfg.Quarantined != nil {
+			m.cfg.Quarantined(k, err)
+		}
 		m.cfg.Logger.Error("document quarantined", "doc", k.Doc, "stream", k.Stream.String(), "err", err)
 		if v, err = quarantined(k, err); err != nil {
 			return crdt.View{}, err
 		}
 	}
 	return v, m.cfg.Store.PutView(k, v, history.Version)
+}
+
+// engineFor returns the engine for a document with changes of these authors.
+func (m *Materialiser) engineFor(authors []crdt.Author) Engine {
+	for _, a := range authors {
+		if a.Site != m.cfg.Site {
+			return m.cfg.Isolated
+		}
+	}
+	return m.cfg.Engine
 }
 
 // fold makes a view from a history; its error is the document's, never the
@@ -163,7 +210,7 @@ func (m *Materialiser) fold(k store.DocKey, h *store.Changes) (crdt.View, error)
 		Authors: map[crdt.Actor]crdt.Author{}, Pending: h.Pending, Refused: h.Refused,
 	}
 	if len(h.Raw) > 0 {
-		doc, err := m.cfg.Engine.Read(h.Raw)
+		doc, err := m.engineFor(h.Authors).Read(h.Raw)
 		if err != nil {
 			return crdt.View{}, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/replication/view"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
 var (
@@ -19,6 +21,18 @@ var (
 	actor  = crdt.NewActor(self, [8]byte{1})
 	stream = tiers.StreamID{Site: "500101001", Class: tiers.ClassRoutine}
 )
+
+// TestMain is also the worker process of the benchmark.
+func TestMain(m *testing.M) {
+	if os.Getenv("TIERMESH_TEST_ENGINE") != "" {
+		if err := engine.Work(engine.WorkerConfig{}, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 type fixture struct {
 	t     testing.TB
@@ -42,7 +56,13 @@ func key(doc tiers.DocID) store.DocKey { return store.DocKey{Stream: stream, Doc
 // put writes one field of a document.
 func (f *fixture) put(doc tiers.DocID, name, value string) {
 	f.t.Helper()
-	b, err := engine.New().Build(f.bases[doc], actor, 1, []crdt.Op{{Kind: crdt.OpPut, Key: name, Value: value}})
+	f.build(doc, []crdt.Op{{Kind: crdt.OpPut, Key: name, Value: value}})
+}
+
+// build writes one change of a document.
+func (f *fixture) build(doc tiers.DocID, ops []crdt.Op) {
+	f.t.Helper()
+	b, err := engine.New().Build(f.bases[doc], actor, 1, ops)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -66,7 +86,7 @@ func (f *fixture) put(doc tiers.DocID, name, value string) {
 }
 
 // run materialises until nothing is dirty.
-func run(t *testing.T, m *view.Materialiser, s *store.Store) {
+func run(t testing.TB, m *view.Materialiser, s *store.Store) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	changed := m.Subscribe()
@@ -216,20 +236,38 @@ func TestOldViewDoesNotReplaceNewer(t *testing.T) {
 	}
 }
 
-// BenchmarkMaterialise folds documents of one change through the engine and
-// stores their views.
+// BenchmarkMaterialise makes the views of events with two changes, with the
+// engine in this process and in a worker of its own.
 func BenchmarkMaterialise(b *testing.B) {
-	f := newFixture(b)
-	m := view.New(view.Config{Store: f.s, Engine: engine.New()})
-	n := 0
-	for b.Loop() {
-		b.StopTimer()
-		doc := tiers.DocID(fmt.Sprintf("later:%d", n))
-		f.put(doc, "k", "v")
-		n++
-		b.StartTimer()
-		if _, err := m.View(key(doc)); err != nil {
-			b.Fatal(err)
-		}
+	w := engine.NewWorkers(engine.WorkersConfig{Command: []string{"env", "TIERMESH_TEST_ENGINE=1", os.Args[0]}})
+	defer func() { _ = w.Close() }()
+	for name, isolated := range map[string]view.Engine{"direct": nil, "isolated": engine.NewIsolated(w)} {
+		b.Run(name, func(b *testing.B) {
+			f := newFixture(b)
+			for i := range b.N {
+				f.putEvent(tiers.DocID(fmt.Sprintf("event:%08d", i)))
+			}
+			m := view.New(view.Config{
+				Store: f.s, Site: "elsewhere", Engine: engine.New(), Isolated: isolated,
+				Folds: map[string]view.Fold{"event": event.Fold},
+			})
+			b.ResetTimer()
+			run(b, m, f.s)
+		})
 	}
+}
+
+// putEvent reports an event and acts on it.
+func (f *fixture) putEvent(doc tiers.DocID) {
+	f.t.Helper()
+	ops, err := event.CreateOps(event.Report{Type: "01001", Title: "供水井盖异常", Text: strings.Repeat("井盖破损,请尽快处置。", 8), Priority: 3, ReportedAtMS: 1})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.build(doc, ops)
+	action, err := event.ActionOp(event.Action{At: 1, By: self.Site, Kind: event.KindDispatch, Task: "task:x"})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.build(doc, []crdt.Op{action})
 }

@@ -61,7 +61,7 @@ type Owner struct {
 var Owners = []Owner{
 	{"github.com/automerge/automerge-go", []string{"crdt/engine"}},
 	{"github.com/cockroachdb/pebble/v2", []string{"replication/store"}},
-	{"github.com/fxamacker/cbor/v2", []string{"replication", "transport/wire"}},
+	{"github.com/fxamacker/cbor/v2", []string{"crdt/engine", "replication", "transport/wire"}},
 	{"github.com/google/uuid", []string{"node", "cmd/..."}},
 	{"github.com/hashicorp/go-hclog", []string{"replication", "testbed/bench"}},
 	{"github.com/hashicorp/raft", []string{"replication", "testbed/bench"}},

@@ -37,6 +37,8 @@ type Config struct {
 	RedialMax time.Duration
 	// LinkIdle is how long a silent link lives; zero means the node's default.
 	LinkIdle time.Duration
+	// Engine starts a node's worker process; nil for an engine in this process.
+	Engine []string
 }
 
 // Cluster is a running federation.
@@ -154,7 +156,7 @@ func (c *Cluster) open(at place) error {
 		cfg.API = c.APIOf(at.site, at.node)
 	}
 	n, err := node.Open(cfg, node.Options{
-		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, LinkIdle: c.cfg.LinkIdle, Bootstrap: at.node == 1,
+		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1,
 	})
 	if err != nil {
 		m.gate = nil // the node closed it

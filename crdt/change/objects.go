@@ -1,0 +1,81 @@
+package change
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/tiermesh/tiermesh/crdt"
+)
+
+// CheckObjects checks a document's changes, in causal order, against each
+// other: each edits only objects that are among what it follows, maps by key
+// and lists by element. The Automerge library aborts on anything else. The
+// verdict does not depend on which causal order it is. The error wraps
+// [ErrMalformed].
+func CheckObjects(changes []*Change) error {
+	type maker struct {
+		seq  uint64
+		list bool
+	}
+	type op struct {
+		actor   crdt.Actor
+		counter uint64
+	}
+	made := map[op]maker{}
+	var past pasts
+	for i, c := range changes {
+		clock := past.add(c)
+		for _, o := range c.Uses {
+			m, ok := made[op{o.Actor, o.Counter}]
+			if !ok || m.seq > clock.of(past.actor(o.Actor)) || m.list != o.List {
+				return fmt.Errorf("%w: change %d edits object %d of %s, which it does not follow, or is of another kind", ErrMalformed, i, o.Counter, o.Actor)
+			}
+		}
+		for _, o := range c.Made {
+			made[op{o.Actor, o.Counter}] = maker{c.Seq, o.List}
+		}
+	}
+	return nil
+}
+
+// clock is, by actor, the last sequence number that a change follows.
+type clock []uint64
+
+func (c clock) of(actor int) uint64 {
+	if actor < len(c) {
+		return c[actor]
+	}
+	return 0
+}
+
+// pasts are the clocks of changes.
+type pasts struct {
+	actors []crdt.Actor
+	clocks map[crdt.Hash]clock
+}
+
+// actor returns an actor's place in the clocks.
+func (p *pasts) actor(a crdt.Actor) int {
+	if i := slices.Index(p.actors, a); i >= 0 {
+		return i
+	}
+	p.actors = append(p.actors, a)
+	return len(p.actors) - 1
+}
+
+// add returns the clock of the next change, itself included.
+func (p *pasts) add(c *Change) clock {
+	if p.clocks == nil {
+		p.clocks = map[crdt.Hash]clock{}
+	}
+	own := p.actor(c.Actor)
+	out := make(clock, len(p.actors))
+	for _, d := range c.Deps {
+		for i, seq := range p.clocks[d] {
+			out[i] = max(out[i], seq)
+		}
+	}
+	out[own] = c.Seq
+	p.clocks[c.Hash] = out
+	return out
+}
