@@ -17,6 +17,16 @@ type command struct {
 	Append      []appendItem        `cbor:"2,keyasint,omitempty"`
 	Ingest      *ingestCommand      `cbor:"3,keyasint,omitempty"`
 	Incarnation *incarnationCommand `cbor:"4,keyasint,omitempty"`
+	Claim       *claimCommand       `cbor:"5,keyasint,omitempty"`
+}
+
+// claimCommand claims a resource for a holder, or releases it when Holder is
+// empty.
+type claimCommand struct {
+	Resource string `cbor:"1,keyasint"`
+	Holder   string `cbor:"2,keyasint,omitempty"`
+	Force    bool   `cbor:"3,keyasint,omitempty"`
+	Epoch    uint64 `cbor:"4,keyasint,omitempty"`
 }
 
 type appendItem struct {
@@ -54,6 +64,8 @@ type outcome struct {
 	// Code is zero when accepted, else an index into rejections.
 	Code   int    `cbor:"3,keyasint,omitempty"`
 	Reason string `cbor:"4,keyasint,omitempty"`
+	// Epoch is that of a claim.
+	Epoch uint64 `cbor:"5,keyasint,omitempty"`
 	// Replayed marks an outcome that an earlier command with the same key had;
 	// it is never stored.
 	Replayed bool `cbor:"-"`
@@ -94,7 +106,7 @@ func newCodec() (codec, error) {
 }
 
 func (c command) kinds() (n int) {
-	for _, set := range []bool{len(c.Append) > 0, c.Ingest != nil, c.Incarnation != nil} {
+	for _, set := range []bool{len(c.Append) > 0, c.Ingest != nil, c.Incarnation != nil, c.Claim != nil} {
 		if set {
 			n++
 		}

@@ -36,6 +36,9 @@ var rejections = []error{
 	3: store.ErrGap,
 	4: store.ErrFork,
 	5: ErrBadCommand,
+	6: store.ErrHeld,
+	7: store.ErrFenced,
+	8: store.ErrBadClaim,
 }
 
 // rejectionCode returns the number of the sentinel that err wraps, or 0.

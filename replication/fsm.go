@@ -119,6 +119,15 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 			return outcome{}, nil
 		}
 		return outcome{}, tx.SetIncarnation(cmd.Incarnation.From + 1)
+	case cmd.Claim != nil:
+		var c store.Claim
+		var err error
+		if cmd.Claim.Holder == "" {
+			c, err = tx.Release(cmd.Claim.Resource, cmd.Claim.Epoch)
+		} else {
+			c, err = tx.Grant(cmd.Claim.Resource, cmd.Claim.Holder, cmd.Claim.Force)
+		}
+		return outcome{Epoch: c.Epoch}, err
 	default:
 		return f.runAppend(tx, cmd.Append)
 	}

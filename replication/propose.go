@@ -66,6 +66,25 @@ func (g *Group) Ingest(ctx context.Context, r store.Range) (int, error) {
 	return o.New, err
 }
 
+// Claim gives an exclusive resource of the site to a holder and returns the
+// epoch of the grant, which fences all earlier ones. With force it is taken from
+// whoever has it. The error wraps [ErrNotLeader], [ErrUnknown], [store.ErrHeld]
+// or [store.ErrBadClaim].
+func (g *Group) Claim(ctx context.Context, key, resource, holder string, force bool) (epoch uint64, err error) {
+	if holder == "" {
+		return 0, fmt.Errorf("%w: no holder", store.ErrBadClaim)
+	}
+	o, err := g.propose(ctx, command{Key: key, Claim: &claimCommand{Resource: resource, Holder: holder, Force: force}})
+	return o.Epoch, err
+}
+
+// Release gives a resource back that was claimed in an epoch. The error wraps
+// [ErrNotLeader], [ErrUnknown] or [store.ErrFenced].
+func (g *Group) Release(ctx context.Context, key, resource string, epoch uint64) error {
+	_, err := g.propose(ctx, command{Key: key, Claim: &claimCommand{Resource: resource, Epoch: epoch}})
+	return err
+}
+
 // NewIncarnation starts incarnation from+1, once, whoever asks how often.
 func (g *Group) NewIncarnation(ctx context.Context, from uint32) error {
 	_, err := g.propose(ctx, command{Incarnation: &incarnationCommand{From: from}})

@@ -20,6 +20,7 @@ const (
 	tableView       = 'v'
 	tableIndex      = 'n'
 	tableKey        = 'i'
+	tableClaim      = 'e'
 )
 
 // DocKey names a document: a document identifier means something only inside
@@ -70,6 +71,8 @@ func keyRefused(k DocKey, r ref) []byte {
 	b := appendAuthor(append(keyDoc(tableRefused, k), 0), r.author)
 	return binary.BigEndian.AppendUint64(b, r.seq)
 }
+
+func keyClaim(resource string) []byte { return append([]byte{tableClaim}, resource...) }
 
 func keyIndex(e crdt.IndexEntry, k DocKey) []byte {
 	b := append([]byte{tableIndex}, e.Name...)

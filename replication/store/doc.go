@@ -36,4 +36,5 @@
 //	v stream doc                view: version it was made from, index entries, JSON
 //	n name 0 value 0 stream doc index entry
 //	i key                       idempotency: the outcome of a command
+//	e resource                  claim: epoch u64, holder
 package store

@@ -24,4 +24,10 @@ var (
 	ErrGap = errors.New("store: gap in chain")
 	// ErrFork rejects a range whose hashes contradict the chain held here.
 	ErrFork = errors.New("store: fork of a chain")
+	// ErrHeld rejects a claim of a resource that somebody else holds.
+	ErrHeld = errors.New("store: resource is held")
+	// ErrFenced rejects a release of another epoch than the present one.
+	ErrFenced = errors.New("store: claim is of another epoch")
+	// ErrBadClaim rejects a claim without a proper resource or holder.
+	ErrBadClaim = errors.New("store: bad claim")
 )

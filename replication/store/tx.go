@@ -24,6 +24,7 @@ type Tx struct {
 	docs   map[DocKey]*docWork
 	bodies map[crdt.ChainID]map[uint64][]byte
 	keys   map[string][]byte
+	claims map[string]Claim
 	// checkpoints are the last two of each chain that the Tx adds to, the
 	// latest first.
 	checkpoints map[crdt.ChainID][]checkpointAt
@@ -52,6 +53,7 @@ func (s *Store) Begin() *Tx {
 		s: s, batch: s.db.NewBatch(), limits: change.DefaultLimits(),
 		chains: map[crdt.ChainID]chainState{}, docs: map[DocKey]*docWork{},
 		bodies: map[crdt.ChainID]map[uint64][]byte{}, keys: map[string][]byte{},
+		claims:      map[string]Claim{},
 		checkpoints: map[crdt.ChainID][]checkpointAt{},
 	}
 }

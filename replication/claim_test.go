@@ -1,0 +1,207 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+)
+
+// TestClaims: one holder at a time, an epoch for each grant, and a key that
+// gives the first outcome again.
+func TestClaims(t *testing.T) {
+	g := open(t, t.TempDir())
+	defer func() { _ = g.Close() }()
+	ctx := limited(t)
+	first, err := g.Claim(ctx, "k1", "engine-7", "task:a", false)
+	if err != nil || first != 1<<32+1 {
+		t.Fatal(first, err)
+	}
+	if again, err := g.Claim(ctx, "k1", "engine-7", "task:a", false); err != nil || again != first {
+		t.Errorf("the same key: %d, %v", again, err)
+	}
+	if again, err := g.Claim(ctx, "", "engine-7", "task:a", false); err != nil || again != first {
+		t.Errorf("the same holder: %d, %v", again, err)
+	}
+	if _, err := g.Claim(ctx, "", "engine-7", "task:b", false); !errors.Is(err, store.ErrHeld) {
+		t.Errorf("another holder: %v", err)
+	}
+	forced, err := g.Claim(ctx, "", "engine-7", "task:b", true)
+	if err != nil || forced <= first {
+		t.Errorf("by force: %d after %d, %v", forced, first, err)
+	}
+	if err := g.Release(ctx, "", "engine-7", first); !errors.Is(err, store.ErrFenced) {
+		t.Errorf("released by the former holder: %v", err)
+	}
+	if err := errors.Join(g.Release(ctx, "", "engine-7", forced), g.Release(ctx, "", "engine-7", forced)); err != nil {
+		t.Errorf("released twice: %v", err)
+	}
+	if next, err := g.Claim(ctx, "", "engine-7", "task:c", false); err != nil || next != forced+1 {
+		t.Errorf("after a release: %d, %v", next, err)
+	}
+	if err := g.NewIncarnation(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	if next, err := g.Claim(ctx, "", "engine-7", "task:d", true); err != nil || next != 2<<32+1 {
+		t.Errorf("in a new incarnation: %d, %v", next, err)
+	}
+	if c, err := g.Store().Claim("engine-7"); err != nil || c.Holder != "task:d" {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if _, err := g.Claim(ctx, "", "engine-7", "", false); !errors.Is(err, store.ErrBadClaim) {
+		t.Errorf("no holder: %v", err)
+	}
+	if _, err := g.Claim(ctx, "", "", "task:a", false); !errors.Is(err, store.ErrBadClaim) {
+		t.Errorf("no resource: %v", err)
+	}
+}
+
+// claimOp is a claim by a holder, or a release of an epoch.
+type claimOp struct {
+	holder string // empty for a release
+	epoch  uint64
+}
+
+// claimOut is what it came to.
+type claimOut struct {
+	epoch    uint64
+	rejected bool
+	unknown  bool
+}
+
+// resource is the sequential model of a claimed resource. The outcome of an
+// unknown operation is free: it may have had an effect or none.
+var resource = porcupine.NondeterministicModel{
+	Init: func() []any { return []any{store.Claim{}} },
+	Step: func(state, input, output any) []any {
+		now, in, out := state.(store.Claim), input.(claimOp), output.(claimOut)
+		next, ok := now, false
+		switch {
+		case in.holder == "":
+			if ok = now.Epoch == in.epoch; ok {
+				next.Holder = ""
+			}
+		case now.Holder == in.holder:
+			ok = true
+		case now.Holder == "":
+			ok, next = true, store.Claim{Holder: in.holder, Epoch: max(now.Epoch, 1<<32) + 1}
+		}
+		switch {
+		case out.unknown:
+			return []any{now, next}
+		case out.rejected && !ok:
+			return []any{now}
+		case !out.rejected && ok && (in.holder == "" || out.epoch == next.Epoch):
+			return []any{next}
+		}
+		return nil
+	},
+}
+
+// TestClaimsLinearizable: holders that fight for one resource, at a site of
+// three whose leaders are cut off and killed, give a history that Porcupine
+// accepts; so no epoch has two holders.
+func TestClaimsLinearizable(t *testing.T) {
+	c := newCluster(t, 3, nil)
+	var mu sync.Mutex
+	var ops []porcupine.Operation
+	start := time.Now()
+	do := func(op claimOp, f func() (uint64, error)) (uint64, bool) {
+		call := int64(time.Since(start))
+		epoch, err := f()
+		out := claimOut{epoch: epoch, rejected: errors.Is(err, store.ErrHeld) || errors.Is(err, store.ErrFenced), unknown: errors.Is(err, replication.ErrUnknown)}
+		if err != nil && !out.rejected && !out.unknown {
+			return 0, false // it had no effect
+		}
+		end := int64(time.Since(start))
+		if out.unknown {
+			end = 1 << 62 // it may take effect at any time after
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		ops = append(ops, porcupine.Operation{ClientId: len(ops), Input: op, Call: call, Output: out, Return: end})
+		return epoch, err == nil
+	}
+	size := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(ops)
+	}
+	stop := make(chan struct{})
+	var holders sync.WaitGroup
+	for i := range 3 {
+		holders.Go(func() { // ends with stop
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				for _, g := range c.all() {
+					if !g.Leads() {
+						continue
+					}
+					op := claimOp{holder: fmt.Sprintf("task:%d-%d", i, n)}
+					epoch, held := do(op, func() (uint64, error) { return g.Claim(context.Background(), "", "engine-7", op.holder, false) })
+					if held {
+						do(claimOp{epoch: epoch}, func() (uint64, error) { return 0, g.Release(context.Background(), "", "engine-7", epoch) })
+					}
+				}
+			}
+		})
+	}
+	for round := range 4 {
+		want := size() + 60
+		c.wait("the holders to get on", func() bool { return size() >= want })
+		for node, g := range c.all() {
+			if g.Leads() {
+				c.disturb(node, round)
+				break
+			}
+		}
+		// A claim of unknown outcome may hold the resource for ever.
+		now, err := c.leader().Store().Claim("engine-7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		do(claimOp{epoch: now.Epoch}, func() (uint64, error) { return 0, c.leader().Release(limited(t), "", "engine-7", now.Epoch) })
+	}
+	close(stop)
+	holders.Wait()
+	model := resource.ToModel()
+	if !porcupine.CheckOperations(model, ops) {
+		t.Fatal("the history is not linearizable")
+	}
+	t.Logf("%d operations", len(ops))
+	for i, o := range ops {
+		if out := o.Output.(claimOut); out.epoch != 0 && !out.unknown {
+			out.epoch++
+			ops[i].Output = out
+			break
+		}
+	}
+	if porcupine.CheckOperations(model, ops) {
+		t.Error("the check cannot fail")
+	}
+}
+
+// disturb cuts a leader off until another one leads, or kills and restarts it.
+func (c *cluster) disturb(node uint32, round int) {
+	c.t.Helper()
+	if round%2 == 0 {
+		c.net.isolate(node, true)
+		c.wait("another leader", func() bool { return othersLead(c, node) })
+		c.net.isolate(node, false)
+		return
+	}
+	c.crash(node)
+	c.leader()
+	c.start(node)
+}
