@@ -65,6 +65,9 @@ type Options struct {
 	// Bootstrap lets a node of a site of several nodes start a new group when
 	// its directory is empty; see [replication.Config].
 	Bootstrap bool
+	// ReserveBytes is the size of a file in the data directory that is given up to
+	// start on a full disk; zero means none.
+	ReserveBytes int64
 	// LinkIdle is how long a silent link lives; zero means 15 s.
 	LinkIdle time.Duration
 	// ScrubEvery is the time between background scrubs; zero means a day.

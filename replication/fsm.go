@@ -168,7 +168,7 @@ func (f *fsm) observe(record []byte) {
 }
 
 // Snapshot implements [raft.FSM]. The store already is the state.
-func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return checkpointSnapshot{f.store}, nil }
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return checkpointSnapshot{f}, nil }
 
 // Restore implements [raft.FSM]. Raft calls it on a node that is too far behind
 // its leader; the snapshot is on this node's disk by then, verified.
@@ -191,7 +191,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 
 // checkpointSnapshot is the store at some index, not before that at which it
 // was made: entries that it reflects already are skipped when they are applied.
-type checkpointSnapshot struct{ store *store.Store }
+type checkpointSnapshot struct{ f *fsm }
 
 // Persist implements [raft.FSMSnapshot].
 func (s checkpointSnapshot) Persist(to raft.SnapshotSink) error {
@@ -199,7 +199,14 @@ func (s checkpointSnapshot) Persist(to raft.SnapshotSink) error {
 	if !ok {
 		return errors.Join(fmt.Errorf("replication: persist to a %T", to), to.Cancel())
 	}
-	if err := s.store.Checkpoint(k.checkpoint()); err != nil {
+	// The last entries may have been Raft's own, which no command shows.
+	s.f.mu.Lock()
+	err := s.f.store.Advance(k.m.Index)
+	s.f.mu.Unlock()
+	if err == nil {
+		err = s.f.store.Checkpoint(k.checkpoint())
+	}
+	if err != nil {
 		return errors.Join(err, to.Cancel())
 	}
 	return to.Close()

@@ -42,6 +42,9 @@ type Config struct {
 	// ElectionTimeout is how long a node waits for a leader; zero means 150 ms
 	// for a site of one node and 1 s for more.
 	ElectionTimeout time.Duration
+	// ReserveBytes is the size of a file that is given up to start on a full disk;
+	// zero means none.
+	ReserveBytes int64
 	// Siblings are the other nodes of the site.
 	Siblings Siblings
 	// Bootstrap lets an empty directory become a new site of this one voter.
@@ -141,16 +144,17 @@ func Open(cfg Config) (*Group, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open site directory: %w", err)
 	}
+	g := &Group{cfg: cfg, codec: c, clock: crdt.NewClock(cfg.Now), stop: make(chan struct{}), tenure: tenure{changed: make(chan struct{})}}
+	if err := g.reserve(); err != nil {
+		return nil, err
+	}
 	st, err := store.Open(store.Config{
 		Dir: filepath.Join(cfg.Dir, "store"), Federation: cfg.Federation, Site: cfg.Site, Fatal: cfg.Fatal, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{
-		cfg: cfg, codec: c, store: st, clock: crdt.NewClock(cfg.Now),
-		stop: make(chan struct{}), tenure: tenure{changed: make(chan struct{})},
-	}
+	g.store = st
 	if err := g.openRaft(); err != nil {
 		if g.log != nil {
 			err = errors.Join(err, g.log.Close())

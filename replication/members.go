@@ -160,7 +160,10 @@ func (g *Group) Transfer(id string) error {
 	if err != nil {
 		return err
 	}
-	if !m.Voter {
+	switch {
+	case m.ID == g.ID() && g.Leads():
+		return fmt.Errorf("%w: %s leads already", ErrMember, id)
+	case !m.Voter:
 		return fmt.Errorf("%w: %s has no vote", ErrMember, id)
 	}
 	return raftError(g.raft.LeadershipTransferToServer(raft.ServerID(m.ID), serverAddress(raft.ServerID(m.ID), m.Addr)).Error())

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"os"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
@@ -60,7 +62,31 @@ func (s *sealedLog) StoreLogs(logs []*raft.Log) error {
 		c.Data = append(append(make([]byte, 0, len(l.Data)+sealBytes), l.Data...), seal(l)...)
 		sealed[i] = &c
 	}
-	return s.boltStore.StoreLogs(sealed)
+	return s.wrote("append to the raft log", s.boltStore.StoreLogs(sealed))
+}
+
+// DeleteRange implements [raft.LogStore].
+func (s *sealedLog) DeleteRange(first, last uint64) error {
+	return s.wrote("cut the raft log", s.boltStore.DeleteRange(first, last))
+}
+
+// Set implements [raft.StableStore].
+func (s *sealedLog) Set(key, value []byte) error {
+	return s.wrote("write raft's state", s.boltStore.Set(key, value))
+}
+
+// SetUint64 implements [raft.StableStore].
+func (s *sealedLog) SetUint64(key []byte, value uint64) error {
+	return s.wrote("write raft's state", s.boltStore.SetUint64(key, value))
+}
+
+// wrote ends the process when a write failed while Raft runs: what is on the
+// disk is not known after a failed fsync, and it may never be tried again.
+func (s *sealedLog) wrote(what string, err error) error {
+	if err != nil && s.running.Load() {
+		s.fatal(diskError(what, err))
+	}
+	return err
 }
 
 // GetLog implements [raft.LogStore]. The error wraps [ErrLogDamaged].
@@ -105,6 +131,52 @@ func (s *sealedLog) open(index uint64, l *raft.Log) error {
 	l.Data = l.Data[:n:n]
 	if string(seal(l)) != string(got) {
 		return fmt.Errorf("%w: entry %d: its bytes are not those that were written", ErrLogDamaged, index)
+	}
+	return nil
+}
+
+// Where a bbolt file says how long it is: two meta pages of which the valid one
+// with the higher transaction counts (bbolt, internal/common/meta.go).
+const (
+	boltMagic      = 0xED0CDAED
+	boltMetaAt     = 16 // behind the page's header
+	boltMetaLength = 64
+	boltHashed     = 56 // what the checksum covers
+)
+
+// checkLength returns [ErrLogDamaged] for a log file that is shorter than it
+// says. bbolt maps it to memory, and reading beyond its end kills the process.
+func checkLength(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open raft log: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("open raft log: %w", err)
+	}
+	var pages, last uint64
+	page := uint64(os.Getpagesize())
+	for i := range uint64(2) {
+		b := make([]byte, boltMetaLength)
+		if _, err := f.ReadAt(b, int64(i*page+boltMetaAt)); err != nil {
+			continue
+		}
+		sum := fnv.New64a()
+		_, _ = sum.Write(b[:boltHashed])
+		if binary.NativeEndian.Uint32(b) != boltMagic || binary.NativeEndian.Uint64(b[boltHashed:]) != sum.Sum64() {
+			continue
+		}
+		if tx := binary.NativeEndian.Uint64(b[48:]); pages == 0 || tx > last {
+			pages, last = binary.NativeEndian.Uint64(b[40:]), tx
+		}
+	}
+	if pages == 0 || uint64(info.Size()) < pages*page {
+		return fmt.Errorf("%w: %s has %d bytes, its contents %d pages of %d", ErrLogDamaged, path, info.Size(), pages, page)
 	}
 	return nil
 }

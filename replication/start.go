@@ -89,15 +89,18 @@ func (g *Group) beginWithStore(snaps *snapshots, conf raft.Configuration) error 
 	if err != nil {
 		return err
 	}
-	if err := (checkpointSnapshot{g.store}).Persist(k); err != nil {
+	if err := (checkpointSnapshot{g.fsm}).Persist(k); err != nil {
 		return err
 	}
 	return g.log.SetUint64([]byte("CurrentTerm"), term)
 }
 
 // openLog opens the Raft log and stable store. The error wraps
-// [store.ErrLocked] when another process has it.
+// [store.ErrLocked] when another process has it, or [ErrLogDamaged].
 func openLog(path string, fatal func(error)) (*sealedLog, error) {
+	if err := checkLength(path); err != nil {
+		return nil, err
+	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
 		Path:        path,
 		BoltOptions: &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
@@ -157,11 +160,11 @@ func (g *Group) openRaft() error {
 	if g.id, err = g.serverID(); err != nil {
 		return fmt.Errorf("read raft state in %s: %w", g.cfg.Dir, err)
 	}
+	g.fsm = &fsm{store: g.store, site: g.cfg.Site, codec: g.codec, clock: g.clock, fatal: g.cfg.Fatal}
 	rc := g.raftConfig(g.id, logger)
 	if err := g.bootstrap(rc, snaps); err != nil {
 		return fmt.Errorf("bootstrap raft in %s: %w", g.cfg.Dir, err)
 	}
-	g.fsm = &fsm{store: g.store, site: g.cfg.Site, codec: g.codec, clock: g.clock, fatal: g.cfg.Fatal}
 	g.trans = g.transport(logger)
 	if g.raft, err = raft.NewRaft(rc, g.fsm, g.log, g.log, snaps, g.trans); err != nil {
 		return errors.Join(fmt.Errorf("start raft in %s: %w", g.cfg.Dir, err), closeTransport(g.trans))

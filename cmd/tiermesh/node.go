@@ -29,6 +29,9 @@ const configExample = `{
 }
 `
 
+// reserveBytes is enough for a node to open its store and log on a full disk.
+const reserveBytes = 16 << 20
+
 func newNode() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "node", Short: "Run a node of a site",
@@ -73,7 +76,7 @@ The configuration (see "tiermesh node example"):
 			if err != nil {
 				return err
 			}
-			n, err := node.Open(cfg, node.Options{Logger: logger, Engine: []string{self, "engine"}})
+			n, err := node.Open(cfg, node.Options{Logger: logger, Engine: []string{self, "engine"}, ReserveBytes: reserveBytes})
 			if err != nil {
 				return err
 			}

@@ -30,6 +30,16 @@ func (s *Store) Checkpoint(dir string) error {
 	return nil
 }
 
+// Advance notes that the store reflects the Raft log up to an index, of which the
+// entries past [Store.AppliedIndex] hold nothing for it. Only the goroutine that
+// applies may call it.
+func (s *Store) Advance(index uint64) error {
+	if s.AppliedIndex() >= index {
+		return nil
+	}
+	return s.Begin().Commit(index)
+}
+
 // Replace puts a checkpoint's contents in the place of the store's. The
 // checkpoint stays as it is. Only the goroutine that applies may call it;
 // readers wait meanwhile. After an error the store must be closed.

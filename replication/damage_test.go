@@ -1,0 +1,208 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// TestSnapshotEndsInBarrier: a snapshot whose last entry is Raft's own, which
+// the store never sees, is no sign of a store that lost something: a node that
+// crashed after it opens again.
+func TestSnapshotEndsInBarrier(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	for i := range 300 {
+		if _, err := put(limited(t), g, tiers.DocID(fmt.Sprintf("event:%d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(g.Linearize(limited(t)), g.Snapshot(), g.Abandon()); err != nil {
+		t.Fatal(err)
+	}
+	g = open(t, dir)
+	if n := g.Store().Counts().Records; n != 300 {
+		t.Errorf("%d records", n)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTornLog: a log file that was cut at any 512 bytes is refused, and whole
+// again it opens with everything.
+func TestTornLog(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	for _, doc := range []tiers.DocID{"event:a", "event:b", "event:c"} {
+		if _, err := put(limited(t), g, doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "raft.db")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := 0
+	for n := 0; n < len(whole); n += 512 {
+		if err := os.WriteFile(path, whole[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g, err := replication.Open(config(t, dir))
+		if err != nil {
+			if !errors.Is(err, replication.ErrLogDamaged) {
+				t.Errorf("cut at %d: %v", n, err)
+			}
+			refused++
+			continue
+		}
+		// Only pages that nothing is in may be missing.
+		if _, err := g.Lead(limited(t)); err != nil || g.Store().Counts().Records != 3 {
+			t.Errorf("cut at %d of %d: %d records, %v", n, len(whole), g.Store().Counts().Records, err)
+		}
+		if err := g.Abandon(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g = open(t, dir)
+	if n := g.Store().Counts().Records; n != 3 {
+		t.Errorf("whole: %d records", n)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d of %d lengths refused", refused, (len(whole)+511)/512)
+}
+
+// TestFlippedBits flips bits in every file of one node of three. The node does
+// not start, or ends, or names the damage in a scrub, or what it holds is what
+// the others hold: it never serves anything else. With an empty directory it
+// joins again and nothing is lost.
+func TestFlippedBits(t *testing.T) {
+	var ended atomic.Int64
+	damaged := uint32(3)
+	c := newCluster(t, 3, func(cfg *replication.Config) {
+		cfg.TrailingEntries = 16
+		if cfg.Node == damaged {
+			cfg.Fatal = func(error) { ended.Add(1) }
+		}
+	})
+	c.puts("before", 100)
+	c.agree()
+	if err := c.all()[damaged].Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	c.puts("log", 20)
+	c.agree()
+	c.crash(damaged)
+	want := c.leader().Digest()
+	original := filepath.Join(t.TempDir(), "original")
+	if err := os.CopyFS(original, os.DirFS(c.path(damaged))); err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int{}
+	for _, name := range filesOf(t, original) {
+		for _, part := range []int{2, 3, 7} {
+			if err := errors.Join(os.RemoveAll(c.path(damaged)), os.CopyFS(c.path(damaged), os.DirFS(original))); err != nil {
+				t.Fatal(err)
+			}
+			flip(t, filepath.Join(c.path(damaged), name), part)
+			counts[c.judge(damaged, &ended, want, name)]++
+		}
+	}
+	t.Logf("%v", counts)
+	if counts["refused"] == 0 || counts["harmless"] == 0 {
+		t.Errorf("the flips did not reach what they should: %v", counts)
+	}
+	lost := ""
+	members, err := c.leader().Members()
+	for _, m := range members {
+		if m.Node == damaged {
+			lost = m.ID
+		}
+	}
+	if err := errors.Join(err, c.leader().Remove(lost), os.RemoveAll(c.path(damaged))); err != nil {
+		t.Fatal(err)
+	}
+	c.start(damaged)
+	c.join(damaged)
+	c.agree()
+	if n := c.all()[damaged].Store().Counts().Records; n != 120 {
+		t.Errorf("%d records", n)
+	}
+}
+
+// judge starts a damaged node alone, cut off from the others, and says what came
+// of it.
+func (c *cluster) judge(node uint32, ended *atomic.Int64, want any, name string) string {
+	c.t.Helper()
+	before := ended.Load()
+	cfg := config(c.t, c.path(node))
+	cfg.Node, cfg.Bootstrap, cfg.Siblings = node, false, replication.Siblings{Nodes: 3, Streams: newNetwork().plug(node)}
+	c.change(&cfg)
+	g, err := replication.Open(cfg)
+	if err != nil {
+		return "refused"
+	}
+	defer func() { _ = g.Abandon() }()
+	found, err := g.Store().Scrub(context.Background())
+	read := g.Store().Counts().Records
+	switch {
+	case ended.Load() > before:
+		return "ended"
+	case err != nil && !errors.Is(err, store.ErrCorrupt), len(found.Findings) > 0, err != nil:
+		return "found"
+	case read < 100:
+		c.t.Errorf("%s: %d records, and nothing was noticed", name, read)
+	case read == 120 && g.Digest() != want:
+		c.t.Errorf("%s: another digest, and nothing was noticed", name)
+	}
+	return "harmless"
+}
+
+func filesOf(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && d.Name() != "LOCK" {
+			out = append(out, strings.TrimPrefix(path, dir))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// flip inverts a bit at one part of a file.
+func flip(t *testing.T, path string, part int) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(b) == 0 {
+		return
+	}
+	b[len(b)/part] ^= 4
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
