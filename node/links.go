@@ -70,18 +70,16 @@ func (l *links) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx) // all end with ctx
 	g.Go(func() error { return l.accept(ctx, g) })
 	g.Go(func() error {
-		for {
+		for ctx.Err() == nil {
 			lead, err := l.n.group.Lead(ctx)
+			if err == nil {
+				err = l.lead(ctx, lead)
+			}
 			if err != nil && ctx.Err() == nil {
 				return err
 			}
-			if err != nil {
-				return nil //nolint:nilerr // the end that was asked for
-			}
-			if err := l.lead(ctx, lead); err != nil {
-				return err
-			}
 		}
+		return nil
 	})
 	return g.Wait()
 }

@@ -1,10 +1,16 @@
 package node_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/engine"
+	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
@@ -97,4 +103,52 @@ func (m *mesh) linked(n uint64) {
 		up, down := m.link(district, city), m.link(city, district)
 		return held == n && up.Equal && down.Equal && up.Digest == down.Digest
 	})
+}
+
+// TestScrubComparesNodes: a node of a site that holds something else than the
+// others is named by a scrub, also by that of another node.
+func TestScrubComparesNodes(t *testing.T) {
+	dir := t.TempDir()
+	c, err := local.Open(limited(t), local.Config{Dir: dir, Federation: "cq", Nodes: 3, API: true, Sites: []tiers.Site{
+		{ID: city, Tier: tiers.TierCity, Name: "重庆市"},
+	}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mesh{Cluster: c, t: t, dir: dir}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m.wait("three members", func() bool { all, err := c.Node(city).Group().Members(); return err == nil && len(all) == 3 })
+	m.report3(city, 3)
+	scrub := func() []api.ScrubFinding {
+		client := api.NewClient(c.APIOf(city, c.Node(city).ID().Node))
+		defer client.Close()
+		r, err := client.Scrub(limited(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Findings
+	}
+	if f := scrub(); len(f) != 0 {
+		t.Errorf("found %+v where nothing is wrong", f)
+	}
+	leader := c.Node(city).ID().Node
+	wrong := leader%3 + 1
+	st := c.NodeOf(city, wrong).Group().Store()
+	built, err := engine.New().Build(nil, crdt.NewActor(crdt.Author{Site: city, Incarnation: 1}, [8]byte{1}), 1, []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: "v"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tx := st.Begin()
+	_, err = tx.Append(crdt.Author{Site: city, Incarnation: 1}, []store.Item{{Stream: tiers.StreamID{Site: city, Class: tiers.ClassUrgent}, Doc: "event:nobody", Time: 1, Change: built.Raw}})
+	if err := errors.Join(err, tx.Commit(st.AppliedIndex())); err != nil {
+		t.Fatal(err)
+	}
+	f := scrub()
+	if len(f) != 1 || !strings.Contains(f[0].What, fmt.Sprintf("node %d ", wrong)) {
+		t.Errorf("found %+v, want node %d", f, wrong)
+	}
 }
