@@ -266,7 +266,7 @@ func TestForwardFails(t *testing.T) {
 		t.Errorf("a leader that is not reached: %v", err)
 	}
 	broken := newPipes()
-	follower.other = broken
+	c, _ = serve(t, &backend{leader: "3-x", other: broken}) // the first one may still be trying
 	attempts := make(chan struct{}, 100)
 	go func() { // ends with broken
 		for {
@@ -293,6 +293,19 @@ func TestForwardFails(t *testing.T) {
 	}
 	if n := len(attempts); n < 3 {
 		t.Errorf("a write with a key was tried %d times", n-1)
+	}
+}
+
+// TestInnerClosedFirst: a node that is killed closes its endpoint before its
+// server; that is no failure of the server, whose Run goes on.
+func TestInnerClosedFirst(t *testing.T) {
+	inner := newPipes()
+	c, _ := serveInner(t, &backend{}, inner) // fails the test when Run does
+	if err := inner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Status(limited(t)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -36,7 +36,8 @@ const (
 type Config struct {
 	// Listen is "unix:/path" or a loopback host:port; empty for none.
 	Listen string
-	// Inner accepts what the other nodes of the site ask.
+	// Inner accepts what the other nodes of the site ask. Its owner may close it
+	// first, which ends that part alone.
 	Inner    net.Listener
 	Backend  Backend
 	Site     Site
@@ -135,7 +136,13 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	errs := make(chan error, len(s.lns))
 	for _, ln := range s.lns {
-		go func() { errs <- s.http.Serve(ln) }() // ends with Close, or by itself
+		go func() { // ends with Close, or by itself
+			err := s.http.Serve(ln)
+			if ln == s.cfg.Inner && errors.Is(err, net.ErrClosed) {
+				err = http.ErrServerClosed
+			}
+			errs <- err
+		}()
 	}
 	var failed error
 	for range s.lns {

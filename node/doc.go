@@ -7,8 +7,9 @@
 //
 // [Open] acquires everything a node needs (directory, certificates, ports) and
 // fails with one clear error; [Node.Run] runs its loops until the context ends
-// or one of them fails; [Node.Close] ends them in the order api, federation,
-// links, raft, store, and waits for each. Close is idempotent.
+// or one of them fails; [Node.Close] ends them in the order api, links, engine
+// workers, raft (which hands over through the endpoint), store, endpoint, and
+// waits for each. Close is idempotent.
 //
 // # Concurrency
 //

@@ -105,61 +105,73 @@ var resource = porcupine.NondeterministicModel{
 	},
 }
 
+// claimHistory is what the holders of a test have asked for and been told.
+type claimHistory struct {
+	start time.Time
+	mu    sync.Mutex
+	ops   []porcupine.Operation // guarded by mu
+}
+
+// do runs f, which asks for op, and notes what came of it; held tells whether
+// it was done.
+func (h *claimHistory) do(op claimOp, f func() (uint64, error)) (epoch uint64, held bool) {
+	call := int64(time.Since(h.start))
+	epoch, err := f()
+	out := claimOut{epoch: epoch, rejected: errors.Is(err, store.ErrHeld) || errors.Is(err, store.ErrFenced), unknown: errors.Is(err, replication.ErrUnknown)}
+	if err != nil && !out.rejected && !out.unknown {
+		return 0, false // it had no effect
+	}
+	end := int64(time.Since(h.start))
+	if out.unknown {
+		end = 1 << 62 // it may take effect at any time after
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, porcupine.Operation{ClientId: len(h.ops), Input: op, Call: call, Output: out, Return: end})
+	return epoch, err == nil
+}
+
+func (h *claimHistory) size() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.ops)
+}
+
+// fight claims engine-7 at whichever node leads and releases it, until stop.
+func (h *claimHistory) fight(c *cluster, holder int, stop <-chan struct{}) {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		for _, g := range c.all() {
+			if !g.Leads() {
+				continue
+			}
+			op := claimOp{holder: fmt.Sprintf("task:%d-%d", holder, n)}
+			epoch, held := h.do(op, func() (uint64, error) { return g.Claim(context.Background(), "", "engine-7", op.holder, false) })
+			if held {
+				h.do(claimOp{epoch: epoch}, func() (uint64, error) { return 0, g.Release(context.Background(), "", "engine-7", epoch) })
+			}
+		}
+	}
+}
+
 // TestClaimsLinearizable: holders that fight for one resource, at a site of
 // three whose leaders are cut off and killed, give a history that Porcupine
 // accepts; so no epoch has two holders.
 func TestClaimsLinearizable(t *testing.T) {
 	c := newCluster(t, 3, nil)
-	var mu sync.Mutex
-	var ops []porcupine.Operation
-	start := time.Now()
-	do := func(op claimOp, f func() (uint64, error)) (uint64, bool) {
-		call := int64(time.Since(start))
-		epoch, err := f()
-		out := claimOut{epoch: epoch, rejected: errors.Is(err, store.ErrHeld) || errors.Is(err, store.ErrFenced), unknown: errors.Is(err, replication.ErrUnknown)}
-		if err != nil && !out.rejected && !out.unknown {
-			return 0, false // it had no effect
-		}
-		end := int64(time.Since(start))
-		if out.unknown {
-			end = 1 << 62 // it may take effect at any time after
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		ops = append(ops, porcupine.Operation{ClientId: len(ops), Input: op, Call: call, Output: out, Return: end})
-		return epoch, err == nil
-	}
-	size := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(ops)
-	}
+	h := &claimHistory{start: time.Now()}
 	stop := make(chan struct{})
 	var holders sync.WaitGroup
 	for i := range 3 {
-		holders.Go(func() { // ends with stop
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				for _, g := range c.all() {
-					if !g.Leads() {
-						continue
-					}
-					op := claimOp{holder: fmt.Sprintf("task:%d-%d", i, n)}
-					epoch, held := do(op, func() (uint64, error) { return g.Claim(context.Background(), "", "engine-7", op.holder, false) })
-					if held {
-						do(claimOp{epoch: epoch}, func() (uint64, error) { return 0, g.Release(context.Background(), "", "engine-7", epoch) })
-					}
-				}
-			}
-		})
+		holders.Go(func() { h.fight(c, i, stop) }) // ends with stop
 	}
 	for round := range 4 {
-		want := size() + 60
-		c.wait("the holders to get on", func() bool { return size() >= want })
+		want := h.size() + 60
+		c.wait("the holders to get on", func() bool { return h.size() >= want })
 		for node, g := range c.all() {
 			if g.Leads() {
 				c.disturb(node, round)
@@ -171,23 +183,23 @@ func TestClaimsLinearizable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		do(claimOp{epoch: now.Epoch}, func() (uint64, error) { return 0, c.leader().Release(limited(t), "", "engine-7", now.Epoch) })
+		h.do(claimOp{epoch: now.Epoch}, func() (uint64, error) { return 0, c.leader().Release(limited(t), "", "engine-7", now.Epoch) })
 	}
 	close(stop)
 	holders.Wait()
 	model := resource.ToModel()
-	if !porcupine.CheckOperations(model, ops) {
+	if !porcupine.CheckOperations(model, h.ops) {
 		t.Fatal("the history is not linearizable")
 	}
-	t.Logf("%d operations", len(ops))
-	for i, o := range ops {
+	t.Logf("%d operations", len(h.ops))
+	for i, o := range h.ops {
 		if out := o.Output.(claimOut); out.epoch != 0 && !out.unknown {
 			out.epoch++
-			ops[i].Output = out
+			h.ops[i].Output = out
 			break
 		}
 	}
-	if porcupine.CheckOperations(model, ops) {
+	if porcupine.CheckOperations(model, h.ops) {
 		t.Error("the check cannot fail")
 	}
 }

@@ -10,6 +10,9 @@
 // frames (package wire) from then on. The end of a link is a CONNECTION_CLOSE
 // with a [wire.Code] and a reason.
 //
+// Between the nodes of one site: ALPN "tiermesh-node/1", connections of their
+// own. Each two-way stream begins with one byte, its [Kind].
+//
 // # Concurrency
 //
 // All methods of [Endpoint] and [Link] are safe for concurrent use; messages of

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,7 @@ func misbehave(loaded []byte) {
 		select {}
 	case bytes.Contains(loaded, []byte("EAT")):
 		for size := 64 << 20; ; size *= 2 {
-			loaded = bytes.Repeat([]byte{1}, size)
+			runtime.KeepAlive(bytes.Repeat([]byte{1}, size))
 		}
 	case bytes.Contains(loaded, []byte("BABBLE")):
 		_, _ = os.Stdout.Write(bytes.Repeat([]byte{0xff}, 64))

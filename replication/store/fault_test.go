@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -27,11 +28,8 @@ func (*syncFails) String() string { return "fsync fails" }
 func (s *syncFails) MaybeError(op errorfs.Op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch op.Kind {
-	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-		if s.on {
-			return errors.New("injected: fsync failed")
-		}
+	if s.on && slices.Contains([]errorfs.OpKind{errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo}, op.Kind) {
+		return errors.New("injected: fsync failed")
 	}
 	return nil
 }
@@ -82,7 +80,8 @@ func TestSyncErrorIsFatal(t *testing.T) {
 		if err == nil {
 			t.Error("a flush without fsync succeeded")
 		}
-	case <-fatal:
+	case err := <-fatal:
+		t.Log(err)
 	}
 	again, err := store.Open(config(disk.CrashClone(vfs.CrashCloneCfg{})))
 	if err != nil {
