@@ -26,7 +26,7 @@ func DefaultLimits() Limits {
 	return Limits{BytesMax: 1 << 20, OpsMax: 100_000, DepsMax: 1024, ActorsMax: 1024}
 }
 
-// Change is a decoded change. It shares no memory with the input.
+// Change is a decoded change. It shares memory with the input.
 type Change struct {
 	Hash    crdt.Hash
 	Actor   crdt.Actor
@@ -41,6 +41,10 @@ type Change struct {
 	// edits, each once.
 	Made []Object
 	Uses []Object
+
+	// What [Tree] reads; nil without operations.
+	table  *table
+	actors []crdt.Actor
 }
 
 // Object is a map or a list (or text) of a document, by the operation that

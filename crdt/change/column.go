@@ -8,12 +8,16 @@ type cell[T any] struct {
 	null bool
 }
 
+// rowsRoom is for how many rows room is made before any is read; more follows as
+// they come.
+const rowsRoom = 16
+
 // runs decodes run-length encoding: n > 0 repeats the next value n times, n < 0
 // lists -n values, 0 stands before a number of nulls. It yields at most rowsMax
 // cells, whatever lengths are claimed, and fails on an encoding that a correct
 // writer never makes.
 func runs[T comparable](r *reader, rowsMax int, what string, read func() T) []cell[T] {
-	var out []cell[T]
+	out := make([]cell[T], 0, min(rowsMax, rowsRoom))
 	const (
 		none = iota
 		null

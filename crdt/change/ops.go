@@ -32,6 +32,20 @@ const (
 	actInc      = 5
 )
 
+// The types of a value.
+const (
+	valNull      = 0
+	valFalse     = 1
+	valTrue      = 2
+	valUint      = 3
+	valInt       = 4
+	valFloat     = 5
+	valString    = 6
+	valBytes     = 7
+	valCounter   = 8
+	valTimestamp = 9
+)
+
 // table is the operations, column by column; an absent column is nil.
 type table struct {
 	n                int
@@ -45,6 +59,27 @@ type table struct {
 	predGroup        []cell[uint64]
 	predActor        []cell[uint64]
 	predCtr          []cell[int64]
+
+	// values are the operations' values, which raw runs out into; predAt is where
+	// the predecessors of each begin.
+	values [][]byte
+	predAt []int
+}
+
+// column is one column's bytes.
+type column struct {
+	spec   uint64
+	reader reader
+}
+
+// find returns a column's reader, nil where it is absent.
+func find(body []column, spec uint64) *reader {
+	for i := range body {
+		if body[i].spec == spec {
+			return &body[i].reader
+		}
+	}
+	return nil
 }
 
 // columns reads the column list, decodes each column and checks the rows.
@@ -54,21 +89,21 @@ func (d *decoder) columns() {
 		d.fail(ErrRefused, "%d columns", n)
 		return
 	}
-	type column struct{ spec, size uint64 }
-	list := make([]column, 0, 16)
+	type head struct{ spec, size uint64 }
+	list := make([]head, 0, 16)
 	for range n {
-		c := column{d.uleb("column"), d.uleb("column length")}
+		c := head{d.uleb("column"), d.uleb("column length")}
 		if k := len(list); k > 0 && list[k-1].spec >= c.spec {
 			d.fail(ErrMalformed, "columns are not ascending")
 		}
 		list = append(list, c)
 	}
-	body := make(map[uint64]*reader, len(list))
-	for _, c := range list {
+	body := make([]column, len(list))
+	for i, c := range list {
 		if c.size == 0 && d.err == nil {
 			d.fail(ErrMalformed, "column %#x is empty", c.spec)
 		}
-		body[c.spec] = &reader{b: d.take(c.size, "column")}
+		body[i] = column{c.spec, reader{b: d.take(c.size, "column")}}
 	}
 	if d.err == nil && len(d.b) > 0 {
 		d.fail(ErrRefused, "%d bytes after the columns", len(d.b))
@@ -79,18 +114,14 @@ func (d *decoder) columns() {
 	if len(body) == 0 {
 		return // a change without operations: a merge
 	}
-	specs := make([]uint64, len(list))
-	for i, c := range list {
-		specs[i] = c.spec
-	}
-	t := d.table(specs, body)
-	for _, c := range list {
-		if r := body[c.spec]; r.err != nil {
-			d.fail(r.err, "column %#x", c.spec)
+	t := d.table(body)
+	for i := range body {
+		if err := body[i].reader.err; err != nil {
+			d.fail(err, "column %#x", body[i].spec)
 		}
 	}
 	if d.err == nil {
-		d.c.Ops = uint64(t.n)
+		d.c.Ops, d.c.table, d.c.actors = uint64(t.n), t, d.actors
 		d.rows(t)
 	}
 }
@@ -98,9 +129,9 @@ func (d *decoder) columns() {
 // table decodes the columns, in ascending order so that of several faults the
 // same one is reported everywhere. The action column says how many rows there
 // are.
-func (d *decoder) table(specs []uint64, body map[uint64]*reader) *table {
+func (d *decoder) table(body []column) *table {
 	t := &table{raw: &reader{}}
-	action := body[colAction]
+	action := find(body, colAction)
 	if action == nil {
 		d.fail(ErrMalformed, "no action column")
 		return t
@@ -108,7 +139,7 @@ func (d *decoder) table(specs []uint64, body map[uint64]*reader) *table {
 	t.action = d.numbers(action, "action", d.lim.OpsMax)
 	t.n = len(t.action)
 	preds := 0
-	if r := body[colPredGroup]; r != nil {
+	if r := find(body, colPredGroup); r != nil {
 		t.predGroup = d.numbers(r, "pred", t.n)
 		for _, g := range t.predGroup {
 			if g.v > uint64(d.lim.OpsMax-preds) {
@@ -118,8 +149,8 @@ func (d *decoder) table(specs []uint64, body map[uint64]*reader) *table {
 			preds += int(g.v)
 		}
 	}
-	for _, spec := range specs {
-		r := body[spec]
+	for i := range body {
+		spec, r := body[i].spec, &body[i].reader
 		rows, want := t.n, t.n
 		switch spec {
 		case colAction:
@@ -180,6 +211,7 @@ func at[T any](c []cell[T], i int) cell[T] {
 func (d *decoder) rows(t *table) {
 	made := map[uint64]bool{} // this change's own objects: whether each is a list
 	pred := 0
+	t.values, t.predAt = make([][]byte, 0, t.n), make([]int, 0, t.n)
 	for i := 0; i < t.n && d.err == nil; i++ {
 		ctr := d.c.StartOp + uint64(i)
 		action := at(t.action, i)
@@ -195,6 +227,7 @@ func (d *decoder) rows(t *table) {
 		if t.predGroup != nil && t.predGroup[i].null {
 			d.fail(ErrMalformed, "operation %d: null predecessors", i)
 		}
+		t.predAt = append(t.predAt, pred)
 		d.preds(t, i, pred, k, ctr)
 		pred += k
 		switch action.v {
@@ -269,6 +302,7 @@ func (d *decoder) value(t *table, i int, action uint64) {
 	}
 	kind, size := m.v&15, m.v>>4
 	b := t.raw.take(size, "value")
+	t.values = append(t.values, b)
 	if t.raw.err != nil {
 		d.fail(ErrMalformed, "operation %d: %v", i, t.raw.err)
 		return
@@ -276,19 +310,19 @@ func (d *decoder) value(t *table, i int, action uint64) {
 	n := &reader{b: b}
 	good := true
 	switch kind {
-	case 0, 1, 2: // null, false, true
+	case valNull, valFalse, valTrue:
 		good = size == 0
-	case 3: // unsigned
+	case valUint:
 		n.uleb("value")
-	case 4, 8, 9: // signed, counter, timestamp
+	case valInt, valCounter, valTimestamp:
 		n.sleb("value")
-	case 5: // float
+	case valFloat:
 		good = size == 8
 		n.take(8, "value")
-	case 6: // string
+	case valString:
 		good = utf8.Valid(b)
 		n.b = nil
-	case 7: // bytes
+	case valBytes:
 		n.b = nil
 	default:
 		good = false
@@ -296,7 +330,7 @@ func (d *decoder) value(t *table, i int, action uint64) {
 	switch {
 	case !good || n.err != nil || len(n.b) > 0:
 		d.fail(ErrMalformed, "operation %d: value of type %d", i, kind)
-	case action == actInc && kind != 3 && kind != 4:
+	case action == actInc && kind != valUint && kind != valInt:
 		d.fail(ErrMalformed, "operation %d: increment by type %d", i, kind)
 	case action != actSet && action != actInc && m.v != 0:
 		d.fail(ErrMalformed, "operation %d: action %d with a value", i, action)

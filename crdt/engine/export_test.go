@@ -17,3 +17,11 @@ func (h hooked) run(ctx context.Context, j job) ([]byte, error) {
 func WorkHooked(cfg WorkerConfig, in io.Reader, out io.Writer, before func(loaded []byte)) error {
 	return work(cfg, hooked{before}, in, out)
 }
+
+// Library returns e without what it does by itself: every document goes through
+// the Automerge library.
+func Library(e *Engine) *Engine {
+	l := *e
+	l.library = true
+	return &l
+}

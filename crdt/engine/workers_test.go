@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"runtime"
 	"strconv"
 	"sync"
@@ -79,7 +80,7 @@ func marked(t testing.TB, mark string) [][]byte {
 // TestWorkerEqualsDirect: an engine in another process makes and reads the same
 // as one in this.
 func TestWorkerEqualsDirect(t *testing.T) {
-	own, isolated := engine.New(), engine.NewIsolated(workers(t, "plain", 1))
+	own, isolated := engine.Library(engine.New()), engine.Library(engine.NewIsolated(workers(t, "plain", 1)))
 	first, err := own.Build(nil, alice, 1, eventOps())
 	if err != nil {
 		t.Fatal(err)
@@ -110,7 +111,7 @@ func TestWorkerEqualsDirect(t *testing.T) {
 // make it babble, fail as such; all others that were asked for at the same time
 // are read.
 func TestPoisonStopsOnlyItself(t *testing.T) {
-	e := engine.NewIsolated(workers(t, "misbehave", 1))
+	e := engine.Library(engine.NewIsolated(workers(t, "misbehave", 1)))
 	marks := []string{"DIE", "HANG", "EAT", "BABBLE"}
 	honest := marked(t, "honest")
 	var all sync.WaitGroup
@@ -136,7 +137,7 @@ func TestPoisonStopsOnlyItself(t *testing.T) {
 // no document.
 func TestWorkersUnavailable(t *testing.T) {
 	w := engine.NewWorkers(engine.WorkersConfig{Command: []string{"/nowhere/at/all"}})
-	e := engine.NewIsolated(w)
+	e := engine.Library(engine.NewIsolated(w))
 	if _, err := e.Read(marked(t, "x")); !errors.Is(err, crdt.ErrUnavailable) {
 		t.Errorf("no program: %v", err)
 	}
@@ -149,7 +150,7 @@ func TestWorkersUnavailable(t *testing.T) {
 	hanging := workers(t, "misbehave", 1)
 	done := make(chan error, 1)
 	go func() { // ends with the workers
-		_, err := engine.NewIsolated(hanging).Read(marked(t, "HANG"))
+		_, err := engine.Library(engine.NewIsolated(hanging)).Read(marked(t, "HANG"))
 		done <- err
 	}()
 	<-time.After(100 * time.Millisecond) // it may hang by now; either way it ends
@@ -190,7 +191,8 @@ func historyOf(t testing.TB, base [][]byte) chainHistory {
 }
 
 // TestFuzzEngine damages honest changes, with correct checksums, and gives what
-// the validator lets through to workers: none may die. "make fuzz-engine" sets
+// the validator lets through to workers: none may die, and what the library
+// reads is read the same without it. "make fuzz-engine" sets
 // how many cases; the seed is printed.
 func TestFuzzEngine(t *testing.T) {
 	cases, seed := 30_000, uint64(1)
@@ -202,7 +204,8 @@ func TestFuzzEngine(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("seed %d", seed)
-	e := engine.NewIsolated(workers(t, "plain", 2))
+	own := engine.New()
+	e := engine.Library(engine.NewIsolated(workers(t, "plain", 2)))
 	honest, bases := targets(t)
 	var passed, refused atomic.Int64
 	var all sync.WaitGroup
@@ -217,12 +220,16 @@ func TestFuzzEngine(t *testing.T) {
 					continue
 				}
 				passed.Add(1)
-				doc, err := e.Read(append(append([][]byte{}, bases[target].changes...), raw))
+				history := append(append([][]byte{}, bases[target].changes...), raw)
+				doc, err := e.Read(history)
+				mine, mineErr := own.Read(history)
 				switch {
 				case errors.Is(err, engine.ErrPoisoned), errors.Is(err, crdt.ErrUnavailable):
 					t.Errorf("case %d of %d: %x: %v", i, w, raw, err)
 				case err != nil:
 					refused.Add(1)
+				case mineErr != nil || !reflect.DeepEqual(mine.Root, doc.Root):
+					t.Errorf("case %d of %d: %x: read without the library: %v, %v", i, w, raw, mine, mineErr)
 				case len(doc.Changes) != len(bases[target].changes)+1:
 					t.Errorf("engine took %d changes: %x", len(doc.Changes), raw)
 				}
@@ -270,7 +277,7 @@ func targets(t testing.TB) (honest [][]byte, bases []fuzzBase) {
 // worker, from 16 goroutines.
 func BenchmarkRead(b *testing.B) {
 	honest, _ := targets(b)
-	for name, e := range map[string]*engine.Engine{"direct": engine.New(), "isolated": engine.NewIsolated(workers(b, "plain", 1))} {
+	for name, e := range map[string]*engine.Engine{"own": engine.New(), "direct": engine.Library(engine.New()), "isolated": engine.Library(engine.NewIsolated(workers(b, "plain", 1)))} {
 		b.Run(name, func(b *testing.B) {
 			b.SetParallelism(8)
 			b.RunParallel(func(pb *testing.PB) {

@@ -1,0 +1,236 @@
+package change
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math"
+
+	"github.com/tiermesh/tiermesh/crdt"
+)
+
+// First encodes the change that creates a document: the bytes that the Automerge
+// library makes of the same operations, without calling it. It returns false
+// for operations that are left to the library: those that write a place twice,
+// delete, or name a container that they do not make. Strings must be UTF-8.
+func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt.ChangeInfo, ok bool) {
+	e := firstEncoder{made: make(map[string]container, 4)}
+	for i, op := range ops {
+		if !e.add(uint64(i)+1, op, ops[:i]) {
+			return nil, info, false
+		}
+	}
+	body := append([]byte{0, 16}, actor[:]...) // no dependencies
+	body = append(body, 1, 1)                  // its actor's first change, from operation 1
+	body = appendSLEB(body, timeMS)
+	body = append(body, 0, 0) // no message, no other actors
+	body = e.appendColumns(body)
+	raw = append(make([]byte, 0, len(body)+20), magic...)
+	raw = append(raw, 0, 0, 0, 0, chunkChange)
+	raw = append(appendULEB(raw, uint64(len(body))), body...)
+	sum := sha256.Sum256(raw[8:])
+	copy(raw[4:8], sum[:4])
+	return raw, crdt.ChangeInfo{
+		Hash: sum, Actor: actor, Seq: 1, StartOp: 1, MaxOp: uint64(len(ops)), TimeMS: timeMS,
+	}, true
+}
+
+// container is an object that the change makes.
+type container struct {
+	id   uint64
+	list bool
+	last uint64 // a list's last element
+}
+
+// firstEncoder collects the columns of a first change. There are no
+// predecessors, and every reference is to the change's own actor.
+type firstEncoder struct {
+	made                     map[string]container
+	objActor, objCtr         rle[uint64]
+	keyActor                 rle[uint64]
+	keyCtr                   rle[int64]
+	keyAt                    int64
+	keyStr                   rle[string]
+	insert                   []bool
+	action, meta, predGroups rle[uint64]
+	raw                      []byte
+}
+
+// add takes in one operation.
+func (e *firstEncoder) add(id uint64, op crdt.Op, earlier []crdt.Op) bool {
+	in := e.made[op.In]
+	appends := op.Kind == crdt.OpAppend
+	if op.In != "" && (in.id == 0 || in.list != appends) || op.Kind == crdt.OpDelete || appends && op.In == "" {
+		return false
+	}
+	for _, o := range earlier {
+		if !appends && o.Kind != crdt.OpAppend && o.In == op.In && o.Key == op.Key {
+			return false
+		}
+	}
+	e.objActor.add(0, op.In == "")
+	e.objCtr.add(in.id, op.In == "")
+	e.keyStr.add(op.Key, appends)
+	e.keyActor.add(0, in.last == 0)
+	if appends {
+		e.keyCtr.add(int64(in.last)-e.keyAt, false)
+		e.keyAt = int64(in.last)
+		in.last = id
+		e.made[op.In] = in
+	} else {
+		e.keyCtr.add(0, true)
+	}
+	e.insert = append(e.insert, appends)
+	e.predGroups.add(0, false)
+	action := uint64(actSet)
+	switch op.Kind {
+	case crdt.OpMakeMap, crdt.OpMakeList:
+		action = actMakeMap
+		if op.Kind == crdt.OpMakeList {
+			action = actMakeList
+		}
+		e.made[op.Key] = container{id: id, list: op.Kind == crdt.OpMakeList}
+		e.meta.add(0, false)
+	default:
+		if !e.value(op.Value) {
+			return false
+		}
+	}
+	e.action.add(action, false)
+	return true
+}
+
+// value takes in an operation's value.
+func (e *firstEncoder) value(v crdt.Scalar) bool {
+	from, kind := len(e.raw), uint64(valNull)
+	switch v := v.(type) {
+	case nil:
+	case bool:
+		if kind = valFalse; v {
+			kind = valTrue
+		}
+	case int64:
+		kind, e.raw = valInt, appendSLEB(e.raw, v)
+	case float64:
+		kind, e.raw = valFloat, binary.LittleEndian.AppendUint64(e.raw, math.Float64bits(v))
+	case string:
+		kind, e.raw = valString, append(e.raw, v...)
+	case []byte:
+		kind, e.raw = valBytes, append(e.raw, v...)
+	default:
+		return false
+	}
+	e.meta.add(uint64(len(e.raw)-from)<<4|kind, false)
+	return true
+}
+
+// appendColumns appends the list of columns and their bytes; empty ones are left
+// out.
+func (e *firstEncoder) appendColumns(b []byte) []byte {
+	num := func(b []byte, v uint64) []byte { return appendULEB(b, v) }
+	columns := [...]struct {
+		spec uint64
+		data []byte
+	}{
+		{colObjActor, e.objActor.encode(num)},
+		{colObjCtr, e.objCtr.encode(num)},
+		{colKeyActor, e.keyActor.encode(num)},
+		{colKeyCtr, e.keyCtr.encode(appendSLEB)},
+		{colKeyStr, e.keyStr.encode(func(b []byte, s string) []byte { return append(appendULEB(b, uint64(len(s))), s...) })},
+		{colInsert, encodeBooleans(e.insert)},
+		{colAction, e.action.encode(num)},
+		{colValMeta, e.meta.encode(num)},
+		{colValRaw, e.raw},
+		{colPredGroup, e.predGroups.encode(num)},
+	}
+	n := uint64(0)
+	for _, c := range columns {
+		if len(c.data) > 0 {
+			n++
+		}
+	}
+	b = appendULEB(b, n)
+	for _, c := range columns {
+		if len(c.data) > 0 {
+			b = appendULEB(appendULEB(b, c.spec), uint64(len(c.data)))
+		}
+	}
+	for _, c := range columns {
+		b = append(b, c.data...)
+	}
+	return b
+}
+
+// rle collects a column for run-length encoding, the inverse of runs.
+type rle[T comparable] struct{ groups []group[T] }
+
+// group is a value, or null, and how often it comes in a row.
+type group[T comparable] struct {
+	cell cell[T]
+	n    int64
+}
+
+func (r *rle[T]) add(v T, null bool) {
+	c := cell[T]{v: v, null: null}
+	if null {
+		c.v = *new(T)
+	}
+	if k := len(r.groups) - 1; k >= 0 && r.groups[k].cell == c {
+		r.groups[k].n++
+		return
+	}
+	r.groups = append(r.groups, group[T]{c, 1})
+}
+
+// encode writes the runs; a column of nulls alone is empty.
+func (r *rle[T]) encode(value func([]byte, T) []byte) []byte {
+	if len(r.groups) == 1 && r.groups[0].cell.null {
+		return nil
+	}
+	var b []byte
+	for i := 0; i < len(r.groups); i++ {
+		switch g := r.groups[i]; {
+		case g.cell.null:
+			b = appendULEB(append(b, 0), uint64(g.n))
+		case g.n > 1:
+			b = value(appendSLEB(b, g.n), g.cell.v)
+		default:
+			end := i
+			for end < len(r.groups) && r.groups[end].n == 1 && !r.groups[end].cell.null {
+				end++
+			}
+			b = appendSLEB(b, -int64(end-i))
+			for _, one := range r.groups[i:end] {
+				b = value(b, one.cell.v)
+			}
+			i = end - 1
+		}
+	}
+	return b
+}
+
+// encodeBooleans writes alternating runs, beginning with false.
+func encodeBooleans(values []bool) []byte {
+	var b []byte
+	run, last := uint64(0), false
+	for _, v := range values {
+		if v != last {
+			b, run, last = appendULEB(b, run), 0, v
+		}
+		run++
+	}
+	return appendULEB(b, run)
+}
+
+func appendULEB(b []byte, v uint64) []byte { return binary.AppendUvarint(b, v) }
+
+// appendSLEB appends a signed LEB128 (DWARF 5, section 7.6).
+func appendSLEB(b []byte, v int64) []byte {
+	for {
+		c := byte(v & 0x7f)
+		v >>= 7
+		if v == 0 && c&0x40 == 0 || v == -1 && c&0x40 != 0 {
+			return append(b, c)
+		}
+		b = append(b, c|0x80)
+	}
+}

@@ -1,0 +1,281 @@
+package change
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/tiermesh/tiermesh/crdt"
+)
+
+// ErrUnsupported reports a document that [Tree] does not read: one with text,
+// with counters that are incremented, or with an operation that refers to one
+// that is not there. The Automerge library has the last word on those.
+var ErrUnsupported = errors.New("change: document needs the Automerge library")
+
+// depthMax bounds how deeply objects may nest.
+const depthMax = 32
+
+// Tree reads the document that changes make: each was returned by [Decode], all
+// that they depend on are among them, and [CheckObjects] passed. The order does
+// not matter. It takes the operations by ascending identifier (counter, then
+// actor), which makes every rule of Automerge's simple: what an operation
+// overwrites is there already, and an insertion is always the latest one, so
+// that it stands right behind the element that it names. The error wraps
+// [ErrUnsupported].
+func Tree(changes []*Change) (crdt.Node, error) {
+	t := tree{objects: map[opID]*object{}}
+	root := &object{}
+	for _, r := range order(changes) {
+		if err := t.apply(root, r.c, r.row); err != nil {
+			return crdt.Node{}, err
+		}
+	}
+	return t.node(root, 0)
+}
+
+// opID names an operation.
+type opID struct {
+	counter uint64
+	actor   crdt.Actor
+}
+
+func (a opID) compare(b opID) int {
+	return cmp.Or(cmp.Compare(a.counter, b.counter), bytes.Compare(a.actor[:], b.actor[:]))
+}
+
+// row is one operation of a change.
+type row struct {
+	c   *Change
+	row int
+}
+
+// order returns all operations by ascending identifier.
+func order(changes []*Change) []row {
+	n := 0
+	for _, c := range changes {
+		n += int(c.Ops)
+	}
+	out := make([]row, 0, n)
+	for _, c := range changes {
+		for i := range int(c.Ops) {
+			out = append(out, row{c, i})
+		}
+	}
+	if len(changes) > 1 {
+		slices.SortFunc(out, func(a, b row) int { return a.c.id(a.row).compare(b.c.id(b.row)) })
+	}
+	return out
+}
+
+func (c *Change) id(row int) opID { return opID{c.StartOp + uint64(row), c.Actor} }
+
+// tree is a document under construction.
+type tree struct {
+	objects map[opID]*object
+}
+
+// object is a map, or a list as a chain of elements behind a head that holds
+// none.
+type object struct {
+	list  bool
+	slots []*slot
+	byKey map[string]*slot // slots by key, once there are many
+	head  element
+	byID  map[opID]*element
+}
+
+// slot is one place for a value: all operations that wrote it, oldest first.
+type slot struct {
+	key    string
+	writes []write
+}
+
+type write struct {
+	id    opID
+	gone  bool // overwritten or deleted
+	child *object
+	value crdt.Scalar
+}
+
+type element struct {
+	slot
+	next *element
+}
+
+// manySlots is from how many keys on a map is searched by hash.
+const manySlots = 16
+
+func (o *object) slot(key string) *slot {
+	if o.byKey != nil {
+		if s := o.byKey[key]; s != nil {
+			return s
+		}
+	} else if i := slices.IndexFunc(o.slots, func(s *slot) bool { return s.key == key }); i >= 0 {
+		return o.slots[i]
+	}
+	s := &slot{key: key}
+	o.slots = append(o.slots, s)
+	switch {
+	case o.byKey != nil:
+		o.byKey[key] = s
+	case len(o.slots) > manySlots:
+		o.byKey = make(map[string]*slot, 2*manySlots)
+		for _, s := range o.slots {
+			o.byKey[s.key] = s
+		}
+	}
+	return s
+}
+
+// apply carries out one operation.
+func (t *tree) apply(root *object, c *Change, i int) error {
+	tab := c.table
+	o := root
+	if ctr := at(tab.objCtr, i); !ctr.null {
+		if o = t.objects[opID{ctr.v, c.actors[at(tab.objActor, i).v]}]; o == nil {
+			return ErrUnsupported
+		}
+	}
+	id, action := c.id(i), at(tab.action, i).v
+	s, err := c.place(o, i)
+	if err != nil {
+		return err
+	}
+	if err := s.overwrite(c, i); err != nil {
+		return err
+	}
+	w := write{id: id}
+	switch action {
+	case actDelete:
+		return nil
+	case actSet:
+		w.value = scalar(at(tab.meta, i).v&15, tab.values[i])
+	case actMakeMap, actMakeList:
+		w.child = &object{list: action == actMakeList}
+		t.objects[id] = w.child
+	default:
+		return ErrUnsupported
+	}
+	s.writes = append(s.writes, w)
+	return nil
+}
+
+// place finds the slot that an operation writes, or makes it.
+func (c *Change) place(o *object, i int) (*slot, error) {
+	tab := c.table
+	if key := at(tab.keyStr, i); !key.null {
+		if o.list {
+			return nil, ErrUnsupported
+		}
+		return o.slot(key.v), nil
+	}
+	behind := &o.head
+	if a := at(tab.keyActor, i); !a.null {
+		behind = o.byID[opID{uint64(at(tab.keyCtr, i).v), c.actors[a.v]}]
+	}
+	switch {
+	case !o.list || behind == nil:
+		return nil, ErrUnsupported
+	case tab.insert == nil || !tab.insert[i]:
+		return &behind.slot, nil
+	}
+	e := &element{next: behind.next}
+	behind.next = e
+	if o.byID == nil {
+		o.byID = map[opID]*element{}
+	}
+	o.byID[c.id(i)] = e
+	return &e.slot, nil
+}
+
+// overwrite marks what an operation replaces or deletes.
+func (s *slot) overwrite(c *Change, i int) error {
+	from := c.table.predAt[i]
+	for j := from; j < from+int(at(c.table.predGroup, i).v); j++ {
+		id := opID{uint64(c.table.predCtr[j].v), c.actors[c.table.predActor[j].v]}
+		// Both are in ascending order.
+		k, found := slices.BinarySearchFunc(s.writes, id, func(w write, id opID) int { return w.id.compare(id) })
+		if !found {
+			return ErrUnsupported
+		}
+		s.writes[k].gone = true
+	}
+	return nil
+}
+
+// visible returns the values of a slot, the winner first: the highest
+// identifier wins on every replica.
+func (t *tree) visible(s *slot, depth int) ([]crdt.Written, error) {
+	var out []crdt.Written
+	for _, w := range slices.Backward(s.writes) {
+		if w.gone {
+			continue
+		}
+		n := crdt.Node{Kind: crdt.NodeScalar, Scalar: w.value}
+		if w.child != nil {
+			var err error
+			if n, err = t.node(w.child, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, crdt.Written{Node: n, Actor: w.id.actor, Counter: w.id.counter})
+	}
+	return out, nil
+}
+
+// node returns what an object shows.
+func (t *tree) node(o *object, depth int) (crdt.Node, error) {
+	if depth > depthMax {
+		return crdt.Node{}, ErrUnsupported
+	}
+	if !o.list {
+		n := crdt.Node{Kind: crdt.NodeMap}
+		for _, s := range o.slots {
+			values, err := t.visible(s, depth)
+			if err != nil {
+				return crdt.Node{}, err
+			}
+			if len(values) > 0 {
+				n.Fields = append(n.Fields, crdt.Field{Key: s.key, Values: values})
+			}
+		}
+		slices.SortFunc(n.Fields, func(a, b crdt.Field) int { return strings.Compare(a.Key, b.Key) })
+		return n, nil
+	}
+	n := crdt.Node{Kind: crdt.NodeList}
+	for e := o.head.next; e != nil; e = e.next {
+		values, err := t.visible(&e.slot, depth)
+		if err != nil {
+			return crdt.Node{}, err
+		}
+		if len(values) > 0 {
+			n.Items = append(n.Items, values[0])
+		}
+	}
+	return n, nil
+}
+
+// scalar decodes a value that was checked: its type and its bytes.
+func scalar(kind uint64, b []byte) crdt.Scalar {
+	switch r := (&reader{b: b}); kind {
+	case valFalse, valTrue:
+		return kind == valTrue
+	case valUint:
+		return r.uleb("value")
+	case valInt, valCounter, valTimestamp:
+		return r.sleb("value")
+	case valFloat:
+		return math.Float64frombits(binary.LittleEndian.Uint64(b))
+	case valString:
+		return string(b)
+	case valBytes:
+		return append([]byte{}, b...) // never nil, which is another value in a view
+	default:
+		return nil
+	}
+}
