@@ -16,6 +16,9 @@ type Source struct {
 	Document *Document
 	// Authors maps each actor in the document to its author.
 	Authors map[Actor]Author
+	// IndexOnly says that only the view's index entries are wanted: its JSON may be
+	// left out.
+	IndexOnly bool
 	// Pending is the number of records held back because changes they depend
 	// on have not come; Refused counts records whose change can never apply.
 	Pending, Refused int

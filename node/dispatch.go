@@ -183,7 +183,7 @@ func (n *Node) eachView(kind string, f func(store.DocKey, []byte) error) error {
 		return err
 	}
 	for _, h := range hits {
-		v, err := n.group.Store().View(h.Key)
+		v, err := n.views.View(h.Key)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}

@@ -10,7 +10,8 @@ import (
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
-// command is one Raft log entry; exactly one of the pointers is set.
+// command is what a client wants done; exactly one of the pointers is set. A Raft
+// log entry holds one, or an array of them.
 type command struct {
 	// Key is the client's idempotency key; empty for none.
 	Key         string              `cbor:"1,keyasint,omitempty"`

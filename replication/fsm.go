@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/hashicorp/raft"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -35,25 +36,24 @@ func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := make([]any, len(logs))
+	out := make([]any, len(logs)) // a []outcome for each entry that holds commands
 	applied := f.store.AppliedIndex()
 	tx := f.store.Begin()
 	last := applied
 	for i, l := range logs {
 		if l.Index <= applied {
-			out[i] = outcome{}
-			continue
+			continue // nobody waits for it
 		}
 		last = l.Index
 		if l.Type != raft.LogCommand {
 			continue
 		}
-		o, err := f.apply(tx, l.Data)
+		done, err := f.entry(tx, l.Data)
 		if err != nil {
 			f.fatal(fmt.Errorf("apply entry %d: %w", l.Index, err))
 			return out
 		}
-		out[i] = o
+		out[i] = done
 	}
 	if last == applied {
 		if err := tx.Discard(); err != nil {
@@ -65,6 +65,25 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		f.fatal(err)
 	}
 	return out
+}
+
+// entry runs the commands of one log entry, each on its own, and returns their
+// outcomes.
+func (f *fsm) entry(tx *store.Tx, data []byte) ([]outcome, error) {
+	commands := []cbor.RawMessage{data}
+	if len(data) > 0 && data[0]&0xe0 == cborArray {
+		if err := f.codec.dec.Unmarshal(data, &commands); err != nil {
+			return []outcome{{Code: rejectionCode(ErrBadCommand), Reason: err.Error()}}, nil
+		}
+	}
+	done := make([]outcome, len(commands))
+	for i, c := range commands {
+		var err error
+		if done[i], err = f.apply(tx, c); err != nil {
+			return nil, err
+		}
+	}
+	return done, nil
 }
 
 // apply runs one command. A rejection is an outcome; an error is fatal.

@@ -33,11 +33,11 @@ type Config struct {
 	Fatal  func(error)
 	Logger *slog.Logger
 	// SnapshotEntries is how many entries the log may grow by before the store
-	// is flushed and the log cut; zero means 8192.
+	// is flushed and the log cut; zero means 2048.
 	SnapshotEntries uint64
 	// TrailingEntries is how many entries the log keeps behind a snapshot: a
 	// follower that lacks more is sent the snapshot. Zero means 256 for a site
-	// of one node and 16,384 for more.
+	// of one node and 4,096 for more.
 	TrailingEntries uint64
 	// ElectionTimeout is how long a node waits for a leader; zero means 150 ms
 	// for a site of one node and 1 s for more.
@@ -73,12 +73,12 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.SnapshotEntries == 0 {
-		c.SnapshotEntries = 8192
+		c.SnapshotEntries = 2048
 	}
 	if c.TrailingEntries == 0 {
 		c.TrailingEntries = 256
 		if c.Siblings.Nodes > 1 {
-			c.TrailingEntries = 16 << 10
+			c.TrailingEntries = 4 << 10
 		}
 	}
 	if c.ElectionTimeout == 0 {
@@ -119,9 +119,10 @@ type Group struct {
 	watch sync.WaitGroup
 	stop  chan struct{}
 
-	gate   sync.RWMutex // held to propose; taken whole to let nobody in any more
-	tenure tenure
-	ending ending
+	gate    sync.RWMutex // held to propose; taken whole to let nobody in any more
+	combine combiner
+	tenure  tenure
+	ending  ending
 }
 
 // ending is how the group came to its end.
@@ -161,8 +162,10 @@ func Open(cfg Config) (*Group, error) {
 		}
 		return nil, errors.Join(err, st.Close())
 	}
-	// Ends when Close closes stop.
+	g.combine = combiner{g: g, waiting: make(chan *proposal, waitingMax)}
+	// Both end when Close lets nobody in any more.
 	g.watch.Go(g.watchLeadership)
+	g.watch.Go(g.combine.run)
 	return g, nil
 }
 
@@ -189,7 +192,8 @@ func (g *Group) end(handOver bool, closeStore func() error) error {
 		g.tenure.close()
 		g.gate.Unlock()
 		close(g.stop)
-		g.watch.Wait() // it waits for barriers, too
+		close(g.combine.waiting)
+		g.watch.Wait() // for barriers and every proposal, too
 		if handOver {
 			g.handOver()
 		}

@@ -94,31 +94,6 @@ func (g *Group) NewIncarnation(ctx context.Context, from uint32) error {
 // entryBytesMax bounds a log entry: twice what a link's largest frame holds.
 const entryBytesMax = 8 << 20
 
-// propose hands one command to Raft and waits for its outcome. It is the only
-// place that looks at both of Raft's results: the future's error is Raft's,
-// the response the state machine's.
-func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
-	data, err := g.codec.enc.Marshal(cmd)
-	if err != nil {
-		return outcome{}, fmt.Errorf("%w: %w", ErrBadCommand, err)
-	}
-	if len(data) > entryBytesMax {
-		return outcome{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), entryBytesMax)
-	}
-	future, err := enqueue(g, func() raft.ApplyFuture { return g.raft.Apply(data, 0) })
-	if err != nil {
-		return outcome{}, err
-	}
-	if err := raftError(await(ctx, future)); err != nil {
-		return outcome{}, err
-	}
-	o, ok := future.Response().(outcome)
-	if !ok {
-		return outcome{}, fmt.Errorf("%w: no response", ErrUnknown)
-	}
-	return o, o.err()
-}
-
 // await waits for Raft's answer, or for the end of ctx.
 func await(ctx context.Context, f raft.Future) error {
 	done := make(chan error, 1)

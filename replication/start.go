@@ -18,6 +18,10 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 )
 
+// logCacheEntries is how many of the last entries stay in memory: more than are
+// ever under way.
+const logCacheEntries = 64
+
 // keyServerID is where the stable store holds this disk's Raft identity.
 var keyServerID = []byte("tiermesh server id")
 
@@ -165,8 +169,14 @@ func (g *Group) openRaft() error {
 	if err := g.bootstrap(rc, snaps); err != nil {
 		return fmt.Errorf("bootstrap raft in %s: %w", g.cfg.Dir, err)
 	}
+	// Followers and the state machine are given what was just written: without
+	// this it would be read back from the disk and decoded for each of them.
+	recent, err := raft.NewLogCache(logCacheEntries, g.log)
+	if err != nil {
+		return fmt.Errorf("start raft in %s: %w", g.cfg.Dir, err)
+	}
 	g.trans = g.transport(logger)
-	if g.raft, err = raft.NewRaft(rc, g.fsm, g.log, g.log, snaps, g.trans); err != nil {
+	if g.raft, err = raft.NewRaft(rc, g.fsm, recent, g.log, snaps, g.trans); err != nil {
 		return errors.Join(fmt.Errorf("start raft in %s: %w", g.cfg.Dir, err), closeTransport(g.trans))
 	}
 	g.log.running.Store(true)
@@ -212,7 +222,8 @@ func (g *Group) raftConfig(id raft.ServerID, logger hclog.Logger) *raft.Config {
 	rc.ElectionTimeout = g.cfg.ElectionTimeout
 	rc.LeaderLeaseTimeout = max(g.cfg.ElectionTimeout/2, 100*time.Millisecond)
 	rc.CommitTimeout = 50 * time.Millisecond
-	rc.MaxAppendEntries = 512
+	// Entries hold many commands each; a follower gets a few MiB at a time.
+	rc.MaxAppendEntries = 64
 	rc.ShutdownOnRemove = false
 	rc.BatchApplyCh = true
 	rc.SnapshotThreshold = g.cfg.SnapshotEntries

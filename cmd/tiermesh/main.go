@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -13,10 +14,18 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 )
 
+// gcPercent is how much the heap may grow between collections.
+const gcPercent = 300
+
 func main() {
 	// package transport says it itself, once, through the node's logger
 	if err := os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true"); err != nil {
 		fmt.Fprintln(os.Stderr, "tiermesh:", err)
+	}
+	if os.Getenv("GOGC") == "" {
+		// Most of a node's memory is Pebble's, which the collector does not see: at
+		// the default it runs whenever a few megabytes were allocated.
+		debug.SetGCPercent(gcPercent)
 	}
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

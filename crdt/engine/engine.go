@@ -97,12 +97,13 @@ func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt
 }
 
 // Read applies changes, given in causal order, and walks the document. Nearly all
-// documents are read without the library (see [change.Tree]). The result's
-// changes stand in the order given. The error wraps [ErrTooLarge],
+// documents are read without the library (see [change.Tree]). decoded may hold
+// what [change.Decode] made of the changes, under the default limits. The
+// result's changes stand in the order given. The error wraps [ErrTooLarge],
 // [ErrEngine], [ErrHeads], [ErrPoisoned], [crdt.ErrUnavailable] or what
 // [change.Decode] returns.
-func (e *Engine) Read(changes [][]byte) (*crdt.Document, error) {
-	infos, decoded, err := e.decode(changes)
+func (e *Engine) Read(changes [][]byte, decoded ...*change.Change) (*crdt.Document, error) {
+	infos, decoded, err := e.decode(changes, decoded...)
 	if err != nil {
 		return nil, err
 	}
@@ -133,14 +134,20 @@ func (e *Engine) Read(changes [][]byte) (*crdt.Document, error) {
 	return doc, nil
 }
 
-func (e *Engine) decode(changes [][]byte) ([]crdt.ChangeInfo, []*change.Change, error) {
+// decode checks changes, each and against each other, and counts them against
+// the document's limits; those that were decoded before are not decoded again.
+func (e *Engine) decode(changes [][]byte, before ...*change.Change) ([]crdt.ChangeInfo, []*change.Change, error) {
 	infos, decoded := make([]crdt.ChangeInfo, len(changes)), make([]*change.Change, len(changes))
+	copy(decoded, before)
 	size, ops := 0, uint64(0)
 	for i, raw := range changes {
 		size += len(raw)
-		c, err := change.Decode(raw, e.limits)
-		if err != nil {
-			return nil, nil, fmt.Errorf("change %d: %w", i, err)
+		c := decoded[i]
+		if c == nil {
+			var err error
+			if c, err = change.Decode(raw, e.limits); err != nil {
+				return nil, nil, fmt.Errorf("change %d: %w", i, err)
+			}
 		}
 		infos[i], decoded[i] = c.Info(), c
 		if ops += c.Ops; size > e.doc.BytesMax || ops > e.doc.OpsMax {

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/change"
 )
 
 // Retained checkpoints are at most this far apart, in records and in bytes,
@@ -91,29 +92,56 @@ func (t *Tx) Commit(index uint64) error {
 	if err := t.batch.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, index), nil); err != nil {
 		return err
 	}
-	newly, err := t.s.commit(t.batch, touched)
+	dirty := make([]Dirty, 0, len(created)+len(touched))
+	for _, k := range created {
+		dirty = append(dirty, Dirty{Key: k, History: t.history(k)})
+	}
+	newly, err := t.s.commit(t.batch, dirty, touched)
 	if err != nil {
 		return err
 	}
 	t.show(index, newly+uint64(len(created)))
-	t.s.queue.add(created)
-	t.s.queue.add(touched)
+	for _, k := range touched {
+		dirty = append(dirty, Dirty{Key: k})
+	}
+	t.s.queue.add(dirty...)
 	if len(created)+len(touched) > 0 {
 		signal(t.s.dirty)
 	}
 	return nil
 }
 
+// history returns what [Store.Changes] would of a document that this Tx created,
+// when that is one change.
+func (t *Tx) history(k DocKey) *Changes {
+	w := t.docs[k]
+	if w.first == nil || w.state.version() != 1 {
+		return nil
+	}
+	return &Changes{
+		Raw: [][]byte{w.first.Body}, Decoded: []*change.Change{w.first.decoded}, Authors: []crdt.Author{w.first.author},
+		Times: []crdt.HybridTime{w.first.Time}, Heads: w.state.hashes(), Version: 1,
+	}
+}
+
 // commit writes a batch of Apply and returns how many of the documents that it
-// marks dirty were clean.
-func (s *Store) commit(b *pebble.Batch, touched []DocKey) (newly uint64, err error) {
+// touches, and marks dirty, were clean.
+func (s *Store) commit(b *pebble.Batch, created []Dirty, touched []DocKey) (newly uint64, err error) {
 	s.marks.Lock()
 	defer s.marks.Unlock()
 	if newly, err = s.countClean(touched); err != nil {
 		return 0, err
 	}
+	for _, k := range touched {
+		delete(s.marks.untouched, k)
+	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return 0, fmt.Errorf("commit store: %w", err)
+	}
+	for _, d := range created {
+		if d.History != nil && len(s.marks.untouched) < dirtyQueueMax {
+			s.marks.untouched[d.Key] = struct{}{}
+		}
 	}
 	return newly, nil
 }

@@ -8,7 +8,7 @@
 // # Concurrency
 //
 // One goroutine (the FSM) writes through [Store.Begin] and [Tx.Commit]; view
-// workers write through [Store.PutView]; everybody else reads. All methods of
+// workers write through [Store.PutViews]; everybody else reads. All methods of
 // [Store] are safe for concurrent use, also while it is being closed: Close
 // waits for readers, and whoever comes later gets [ErrClosed].
 //

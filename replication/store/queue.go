@@ -7,11 +7,25 @@ import "sync"
 // deleted.
 const dirtyQueueMax = 16_384
 
+// freshBytesMax bounds the changes that the queue keeps of new documents, which take
+// some times as much once they are decoded.
+const freshBytesMax = 4 << 20
+
+// Dirty is a document whose view is behind.
+type Dirty struct {
+	Key DocKey
+	// History is its history as of now when that is at hand, as it is of a
+	// document that was just created; nil when it must be read.
+	History *Changes
+}
+
 // dirtyQueue hands out the documents that became dirty, in the order in which
-// they did. The marks on disk are the truth; the queue saves looking for them.
+// they did. The marks on disk are the truth; the queue saves looking for them,
+// and reading back what was just written.
 type dirtyQueue struct {
-	mu   sync.Mutex // guards the fields below
-	docs []DocKey
+	mu    sync.Mutex // guards the fields below
+	docs  []Dirty
+	fresh int // bytes of the histories
 	// scan says that the marks on disk hold documents that the queue does not
 	// name; at is where the scan goes on.
 	scan bool
@@ -20,22 +34,41 @@ type dirtyQueue struct {
 	again bool
 }
 
-func (q *dirtyQueue) add(docs []DocKey) {
+func (q *dirtyQueue) add(docs ...Dirty) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	room := min(len(docs), dirtyQueueMax-len(q.docs))
-	q.docs = append(q.docs, docs[:room]...)
+	for _, d := range docs[:room] {
+		if q.fresh += d.size(); q.fresh > freshBytesMax {
+			q.fresh -= d.size()
+			d.History = nil
+		}
+		q.docs = append(q.docs, d)
+	}
 	if room < len(docs) {
 		q.again = q.again || q.scan
 		q.scan = true
 	}
 }
 
-func (q *dirtyQueue) take(limit int) []DocKey {
+// size is what a history takes.
+func (d Dirty) size() (n int) {
+	if d.History != nil {
+		for _, raw := range d.History.Raw {
+			n += len(raw)
+		}
+	}
+	return n
+}
+
+func (q *dirtyQueue) take(limit int) []Dirty {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := min(limit, len(q.docs))
 	out := q.docs[:n:n]
+	for _, d := range out {
+		q.fresh -= d.size()
+	}
 	if q.docs = q.docs[n:]; len(q.docs) == 0 {
 		q.docs = nil // let go of what was handed out
 	}
@@ -46,7 +79,7 @@ func (q *dirtyQueue) take(limit int) []DocKey {
 func (q *dirtyQueue) reset(scan bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.docs, q.scan, q.again, q.at = nil, scan, false, DocKey{}
+	q.docs, q.fresh, q.scan, q.again, q.at = nil, 0, scan, false, DocKey{}
 }
 
 func (q *dirtyQueue) scanning() (after DocKey, scan bool) {
@@ -57,11 +90,11 @@ func (q *dirtyQueue) scanning() (after DocKey, scan bool) {
 
 // scanned notes how far a scan came; none found ends it, unless the queue
 // overflowed meanwhile.
-func (q *dirtyQueue) scanned(found []DocKey) {
+func (q *dirtyQueue) scanned(found []Dirty) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(found) > 0 {
-		q.at = found[len(found)-1]
+		q.at = found[len(found)-1].Key
 		return
 	}
 	q.scan, q.again, q.at = q.again, false, DocKey{}

@@ -39,12 +39,13 @@ func TestDirtyNeverForgotten(t *testing.T) {
 			if len(docs) == 0 {
 				break
 			}
-			for i, k := range docs {
+			for i, d := range docs {
+				k := d.Key
 				if seen[k] || half && i%2 == 0 {
 					continue
 				}
 				seen[k] = true
-				if err := s.PutView(k, crdt.View{JSON: []byte("{}")}, 1); err != nil {
+				if err := s.PutViews(store.Made{Key: k, View: crdt.View{JSON: []byte("{}")}, Version: 1}); err != nil {
 					t.Fatal(err)
 				}
 			}

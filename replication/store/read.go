@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/change"
 )
 
 // recordAt returns a record's chain hash and encoding.
@@ -172,6 +173,8 @@ func (s *Store) changeMaxOp(k DocKey, h crdt.Hash) (maxOp uint64, found bool, er
 type Changes struct {
 	// Raw are the changes in an order in which each follows what it depends on.
 	Raw [][]byte
+	// Decoded is what [change.Decode] made of Raw, where that is at hand; else nil.
+	Decoded []*change.Change
 	// Authors are the changes' authors, by index.
 	Authors []crdt.Author
 	// Times are the records' hybrid times, by index.

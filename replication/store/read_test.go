@@ -67,7 +67,7 @@ func TestIndex(t *testing.T) {
 	s := open(t, vfs.NewMem())
 	defer func() { _ = s.Close() }()
 	put := func(doc tiers.DocID, entries ...crdt.IndexEntry) {
-		if err := s.PutView(store.DocKey{Stream: stream, Doc: doc}, crdt.View{JSON: []byte("{}"), Index: entries}, 0); err != nil {
+		if err := s.PutViews(store.Made{Key: store.DocKey{Stream: stream, Doc: doc}, View: crdt.View{JSON: []byte("{}"), Index: entries}, Version: 0}); err != nil {
 			t.Fatal(err)
 		}
 	}

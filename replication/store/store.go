@@ -77,7 +77,7 @@ type Store struct {
 	cfg     Config
 	ending  ending
 
-	marks sync.Mutex // orders commits of Apply and of views, which both write dirty marks
+	marks marks
 	queue dirtyQueue
 	rot   rot
 
@@ -87,6 +87,14 @@ type Store struct {
 	incarnation uint32
 	counts      Counts
 	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
+}
+
+// marks orders commits of Apply and of views, which both write dirty marks.
+type marks struct {
+	sync.Mutex
+	// untouched are documents in the queue that are as their history there says,
+	// which saves reading their marks; the lock guards it.
+	untouched map[DocKey]struct{}
 }
 
 // ending is how the store came to its end.
@@ -151,6 +159,7 @@ func (s *Store) openDB() error {
 		s.db = nil
 		return errors.Join(err, db.Close())
 	}
+	s.marks.untouched = map[DocKey]struct{}{}
 	s.queue.reset(dirty > 0)
 	return nil
 }

@@ -482,7 +482,7 @@ func TestGoldenKeyspace(t *testing.T) {
 		t.Fatal(err)
 	}
 	view := crdt.View{JSON: []byte(`{"id":"event:a"}`), Index: []crdt.IndexEntry{{Name: "event", Value: "0001"}}}
-	if err := s.PutView(store.DocKey{Stream: stream, Doc: "event:a"}, view, 1); err != nil {
+	if err := s.PutViews(store.Made{Key: store.DocKey{Stream: stream, Doc: "event:a"}, View: view, Version: 1}); err != nil {
 		t.Fatal(err)
 	}
 	const file = "testdata/v1/keyspace.txt"

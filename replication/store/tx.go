@@ -45,6 +45,15 @@ type docWork struct {
 	// added are the changes that this Tx applied, which the database does not
 	// show yet.
 	added []docHead
+	// first is the record that created the document in this Tx.
+	first *firstRecord
+}
+
+// firstRecord is a document's first record.
+type firstRecord struct {
+	crdt.Record
+	author  crdt.Author
+	decoded *change.Change
 }
 
 // Begin starts a Tx. Only one may be open at a time.
@@ -84,7 +93,7 @@ type Placed struct {
 // does not fit.
 func (t *Tx) Append(author crdt.Author, items []Item) ([]Placed, error) {
 	works := make([]*docWork, len(items))
-	infos := make([]crdt.ChangeInfo, len(items))
+	changes := make([]*change.Change, len(items))
 	for i, it := range items {
 		w, err := t.doc(DocKey{it.Stream, it.Doc})
 		if err != nil {
@@ -95,7 +104,7 @@ func (t *Tx) Append(author crdt.Author, items []Item) ([]Placed, error) {
 				return nil, fmt.Errorf("%w: %s occurs twice in one command", ErrBadChange, w.key)
 			}
 		}
-		if infos[i], err = t.checkAppend(w, author, it); err != nil {
+		if changes[i], err = t.checkAppend(w, author, it); err != nil {
 			return nil, err
 		}
 		works[i] = w
@@ -109,7 +118,7 @@ func (t *Tx) Append(author crdt.Author, items []Item) ([]Placed, error) {
 			return nil, err
 		}
 		placed[i] = Placed{Chain: chain, Seq: seq}
-		if err := t.advance(works[i], ref{author, seq}, infos[i]); err != nil {
+		if err := t.advance(works[i], ref{author, seq}, rec, changes[i]); err != nil {
 			return nil, err
 		}
 		if err := t.settle(works[i]); err != nil {
@@ -119,17 +128,17 @@ func (t *Tx) Append(author crdt.Author, items []Item) ([]Placed, error) {
 	return placed, nil
 }
 
-func (t *Tx) checkAppend(w *docWork, author crdt.Author, it Item) (crdt.ChangeInfo, error) {
+func (t *Tx) checkAppend(w *docWork, author crdt.Author, it Item) (*change.Change, error) {
 	if !sameHashes(w.state.hashes(), it.Base) || w.state.waits(author) || len(it.Base) == 0 && w.state.version() > 0 {
-		return crdt.ChangeInfo{}, fmt.Errorf("%w: %s", ErrMoved, w.key)
+		return nil, fmt.Errorf("%w: %s", ErrMoved, w.key)
 	}
 	c, err := t.judge(w, author, it.Change)
 	if err != nil {
-		return crdt.ChangeInfo{}, fmt.Errorf("%w: %s: %w", ErrBadChange, w.key, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrBadChange, w.key, err)
 	}
 	// Automerge also names the actor's previous change, which a head covers.
 	if !containsAll(c.Deps, it.Base) {
-		return crdt.ChangeInfo{}, fmt.Errorf("%w: %s: dependencies leave out the base", ErrBadChange, w.key)
+		return nil, fmt.Errorf("%w: %s: dependencies leave out the base", ErrBadChange, w.key)
 	}
 	return c, nil
 }
@@ -138,19 +147,19 @@ func (t *Tx) checkAppend(w *docWork, author crdt.Author, it Item) (crdt.ChangeIn
 var errForeignActor = errors.New("actor is not the author's")
 
 // judge decodes a change and checks it against the document's history.
-func (t *Tx) judge(w *docWork, author crdt.Author, raw []byte) (crdt.ChangeInfo, error) {
+func (t *Tx) judge(w *docWork, author crdt.Author, raw []byte) (*change.Change, error) {
 	c, err := change.Decode(raw, t.limits)
 	if err != nil {
-		return crdt.ChangeInfo{}, err
+		return nil, err
 	}
 	if !author.Owns(c.Actor) {
-		return crdt.ChangeInfo{}, errForeignActor
+		return nil, errForeignActor
 	}
 	misfit := change.Fit(c, fitState{t, w})
 	if t.broken != nil {
-		return crdt.ChangeInfo{}, t.broken
+		return nil, t.broken
 	}
-	return c.Info(), misfit
+	return c, misfit
 }
 
 // Range is a verified run of another author's chain.
@@ -260,7 +269,7 @@ func (t *Tx) settleOne(w *docWork, p ref) (gone bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	info, err := t.judge(w, p.author, rec.Body)
+	c, err := t.judge(w, p.author, rec.Body)
 	switch {
 	case t.broken != nil:
 		return false, t.broken
@@ -272,12 +281,16 @@ func (t *Tx) settleOne(w *docWork, p ref) (gone bool, err error) {
 		w.touched = true
 		return true, t.batch.Set(keyRefused(w.key, p), []byte(err.Error()), nil)
 	default:
-		return true, t.advance(w, p, info)
+		return true, t.advance(w, p, rec, c)
 	}
 }
 
-// advance makes a fitting change part of its document.
-func (t *Tx) advance(w *docWork, p ref, info crdt.ChangeInfo) error {
+// advance makes a record's fitting change part of its document.
+func (t *Tx) advance(w *docWork, p ref, rec crdt.Record, c *change.Change) error {
+	if w.fresh && w.first == nil {
+		w.first = &firstRecord{rec, p.author, c}
+	}
+	info := c.Info()
 	w.state.advance(info)
 	w.added = append(w.added, docHead{info.Hash, info.MaxOp})
 	w.touched = true

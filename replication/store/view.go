@@ -14,7 +14,7 @@ import (
 // not taken before, unless they changed since; none when there are none. A
 // document whose view is not written afterwards is given out again when the
 // store is next opened.
-func (s *Store) TakeDirty(limit int) ([]DocKey, error) {
+func (s *Store) TakeDirty(limit int) ([]Dirty, error) {
 	if docs := s.queue.take(limit); len(docs) > 0 {
 		return docs, nil
 	}
@@ -31,10 +31,10 @@ func (s *Store) TakeDirty(limit int) ([]DocKey, error) {
 
 // Requeue lets [Store.TakeDirty] give out a document again whose view could not
 // be made now.
-func (s *Store) Requeue(k DocKey) { s.queue.add([]DocKey{k}) }
+func (s *Store) Requeue(k DocKey) { s.queue.add(Dirty{Key: k}) }
 
 // dirtyDocs reads dirty marks from behind after on, in key order.
-func (s *Store) dirtyDocs(after DocKey, limit int) ([]DocKey, error) {
+func (s *Store) dirtyDocs(after DocKey, limit int) ([]Dirty, error) {
 	if err := s.usage.enter(); err != nil {
 		return nil, err
 	}
@@ -47,10 +47,10 @@ func (s *Store) dirtyDocs(after DocKey, limit int) ([]DocKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read dirty documents: %w", err)
 	}
-	var out []DocKey
+	var out []Dirty
 	for ok := it.First(); ok && err == nil && len(out) < limit; ok = it.Next() {
 		d := decoder{b: it.Key()[1:]}
-		out = append(out, d.docKey())
+		out = append(out, Dirty{Key: d.docKey()})
 		if d.bad {
 			err = fmt.Errorf("%w: dirty key", ErrCorrupt)
 		}
@@ -71,61 +71,84 @@ func (s *Store) IsDirty(k DocKey) (bool, error) {
 	return err == nil, err
 }
 
-// PutView replaces a document's view and index entries with those made from
-// its history at version. The document stays dirty when it moved on since; a
-// view that was made from a later history stays.
-func (s *Store) PutView(k DocKey, v crdt.View, version uint64) error {
+// Made is a view that was made from a document's history at a version.
+type Made struct {
+	Key     DocKey
+	View    crdt.View
+	Version uint64
+}
+
+// PutViews replaces documents' views and index entries, each of another
+// document. A document stays dirty when it moved on since; a view that was made
+// from a later history stays.
+func (s *Store) PutViews(views ...Made) error {
 	if err := s.usage.enter(); err != nil {
 		return err
 	}
 	defer s.usage.leave()
-	clean, err := s.putView(k, v, version)
+	clean, err := s.putViews(views)
 	if err != nil {
-		return fmt.Errorf("put view of %s: %w", k, err)
+		return fmt.Errorf("put views: %w", err)
 	}
-	if clean {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.counts.Dirty--
-	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Dirty -= clean
 	return nil
 }
 
-// putView writes a view and reports whether that made its document clean.
-func (s *Store) putView(k DocKey, v crdt.View, version uint64) (clean bool, err error) {
-	s.marks.Lock()
-	defer s.marks.Unlock()
-	mark, err := s.get(keyDoc(tableDirty, k))
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return false, err
-	}
-	clean = err == nil && (&decoder{b: mark}).uvarint() == version
+// putViews writes views and returns how many documents that made clean.
+func (s *Store) putViews(views []Made) (clean uint64, err error) {
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }()
-	if !clean || version > 1 { // what was touched once and is dirty has no view yet
-		old, at, err := s.view(k)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return false, err
+	s.marks.Lock()
+	defer s.marks.Unlock()
+	for _, v := range views {
+		now, err := s.putView(b, v)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", v.Key, err)
 		}
-		if at > version {
-			return false, nil
+		if now {
+			clean++
 		}
-		for _, e := range old.Index {
-			_ = b.Delete(keyIndex(e, k), nil)
-		}
-	}
-	for _, e := range v.Index {
-		_ = b.Set(keyIndex(e, k), nil, nil)
-	}
-	_ = b.Set(keyDoc(tableView, k), encodeView(v, version), nil)
-	if clean {
-		_ = b.Delete(keyDoc(tableDirty, k), nil)
 	}
 	return clean, b.Commit(pebble.NoSync)
 }
 
+// putView adds a view to a batch and reports whether its document is clean then.
+func (s *Store) putView(b *pebble.Batch, v Made) (clean bool, err error) {
+	_, clean = s.marks.untouched[v.Key]
+	delete(s.marks.untouched, v.Key)
+	if !clean {
+		mark, err := s.get(keyDoc(tableDirty, v.Key))
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return false, err
+		}
+		clean = err == nil && (&decoder{b: mark}).uvarint() == v.Version
+	}
+	if !clean || v.Version > 1 { // what was touched once and is dirty has no view yet
+		old, at, err := s.view(v.Key)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return false, err
+		}
+		if at > v.Version {
+			return false, nil
+		}
+		for _, e := range old.Index {
+			_ = b.Delete(keyIndex(e, v.Key), nil)
+		}
+	}
+	for _, e := range v.View.Index {
+		_ = b.Set(keyIndex(e, v.Key), nil, nil)
+	}
+	_ = b.Set(keyDoc(tableView, v.Key), encodeView(v.View, v.Version), nil)
+	if clean {
+		_ = b.Delete(keyDoc(tableDirty, v.Key), nil)
+	}
+	return clean, nil
+}
+
 func encodeView(v crdt.View, version uint64) []byte {
-	b := binary.AppendUvarint(nil, version)
+	b := binary.AppendUvarint(make([]byte, 0, len(v.JSON)+256), version)
 	b = binary.AppendUvarint(b, uint64(len(v.Index)))
 	for _, e := range v.Index {
 		b = appendBytes(appendBytes(b, []byte(e.Name)), []byte(e.Value))
@@ -151,8 +174,8 @@ func (s *Store) view(k DocKey) (v crdt.View, version uint64, err error) {
 	return v, version, nil
 }
 
-// View returns a document's view as last materialised; the caller owns it. The
-// error wraps [ErrNotFound].
+// View returns a document's view as last written, whose JSON may have been left
+// out; the caller owns it. The error wraps [ErrNotFound].
 func (s *Store) View(k DocKey) (crdt.View, error) {
 	if err := s.usage.enter(); err != nil {
 		return crdt.View{}, err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/change"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -27,7 +29,8 @@ type Fold func(*crdt.Source) (crdt.View, error)
 type Engine interface {
 	// Read applies changes, given in causal order, and walks the result. An error
 	// that wraps [crdt.ErrUnavailable] is not the document's.
-	Read(changes [][]byte) (*crdt.Document, error)
+	// decoded is what [change.Decode] made of them, or nothing.
+	Read(changes [][]byte, decoded ...*change.Change) (*crdt.Document, error)
 }
 
 // Config says what to materialise with.
@@ -42,8 +45,7 @@ type Config struct {
 	Quarantined func(store.DocKey, error)
 	// Folds maps a document kind to its fold.
 	Folds map[string]Fold
-	// Workers bounds the documents that are folded at once; zero means 2, or 16
-	// with Isolated, whose processes want batches.
+	// Workers bounds the documents that are folded at once; zero means 2.
 	Workers int
 	Logger  *slog.Logger
 }
@@ -69,9 +71,6 @@ type Materialiser struct {
 func New(cfg Config) *Materialiser {
 	if cfg.Workers == 0 {
 		cfg.Workers = 2
-		if cfg.Isolated != nil {
-			cfg.Workers = 16
-		}
 	}
 	if cfg.Isolated == nil {
 		cfg.Isolated = cfg.Engine
@@ -134,27 +133,56 @@ func (m *Materialiser) Run(ctx context.Context) error {
 	}
 }
 
+// chunk is how many documents a worker takes up, and writes the views of, at a
+// time.
+const chunk = 32
+
 // pass materialises up to one batch and returns how many documents it took up.
 func (m *Materialiser) pass(ctx context.Context) (int, error) {
 	docs, err := m.cfg.Store.TakeDirty(batch)
 	if err != nil || len(docs) == 0 {
 		return 0, err
 	}
-	var g errgroup.Group // each goroutine ends with its document
+	var g errgroup.Group // each goroutine ends with its documents
 	g.SetLimit(m.cfg.Workers)
-	for _, k := range docs {
+	for some := range slices.Chunk(docs, chunk) {
 		if ctx.Err() != nil {
 			break
 		}
-		g.Go(func() error {
-			_, err := m.materialise(k)
-			return err
-		})
+		g.Go(func() error { return m.chunk(some) })
 	}
 	if err := g.Wait(); err != nil || ctx.Err() != nil {
 		return 0, err
 	}
 	return len(docs), nil
+}
+
+// chunk materialises some documents. When there is no engine for one of them,
+// the others have their views all the same.
+func (m *Materialiser) chunk(docs []store.Dirty) error {
+	var unavailable error
+	made := make([]store.Made, 0, len(docs))
+	for _, d := range docs {
+		v, keep, err := m.make(d, true)
+		if errors.Is(err, crdt.ErrUnavailable) {
+			m.cfg.Store.Requeue(d.Key) // it stays dirty
+			unavailable = err
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !keep {
+			v.View.JSON = nil
+		}
+		// A document that was touched again since it was queued comes twice.
+		if i := slices.IndexFunc(made, func(o store.Made) bool { return o.Key == d.Key }); i >= 0 {
+			made[i] = v
+			continue
+		}
+		made = append(made, v)
+	}
+	return errors.Join(m.cfg.Store.PutViews(made...), unavailable)
 }
 
 // View returns a document's up-to-date view, materialising it on the spot when
@@ -167,29 +195,56 @@ func (m *Materialiser) View(k store.DocKey) (crdt.View, error) {
 	if dirty {
 		return m.materialise(k)
 	}
-	return m.cfg.Store.View(k)
+	v, err := m.cfg.Store.View(k)
+	if err != nil || len(v.JSON) > 0 {
+		return v, err
+	}
+	made, _, err := m.make(store.Dirty{Key: k}, false)
+	return made.View, err
 }
 
+// keptFrom is from how many changes on a document's JSON is kept. Below, making
+// it anew takes no longer than reading it, and writing it would take half of
+// what it costs to take in an event. Index entries are kept of all.
+const keptFrom = 8
+
 func (m *Materialiser) materialise(k store.DocKey) (crdt.View, error) {
-	history, err := m.cfg.Store.Changes(k)
+	v, keep, err := m.make(store.Dirty{Key: k}, false)
 	if err != nil {
 		return crdt.View{}, err
 	}
-	v, err := m.fold(k, history)
+	out := v.View
+	if !keep {
+		v.View.JSON = nil
+	}
+	return out, m.cfg.Store.PutViews(v)
+}
+
+// make makes a document's view (that it is quarantined, when it has none) and
+// says whether its JSON is to be kept. With forStore, the JSON may be missing
+// where it is not. An error is not the document's.
+func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bool, err error) {
+	k, history := d.Key, d.History
+	if history == nil {
+		if history, err = m.cfg.Store.Changes(k); err != nil {
+			return v, false, err
+		}
+	}
+	v.Key, v.Version = k, history.Version
+	keep = len(history.Raw) >= keptFrom
+	v.View, err = m.fold(k, history, forStore && !keep)
 	if errors.Is(err, crdt.ErrUnavailable) {
-		m.cfg.Store.Requeue(k) // it stays dirty
-		return crdt.View{}, err
+		return v, false, err
 	}
 	if err != nil {
 		if m.cfg.Quarantined != nil {
 			m.cfg.Quarantined(k, err)
 		}
 		m.cfg.Logger.Error("document quarantined", "doc", k.Doc, "stream", k.Stream.String(), "err", err)
-		if v, err = quarantined(k, err); err != nil {
-			return crdt.View{}, err
-		}
+		v.View, err = quarantined(k, err)
+		return v, true, err
 	}
-	return v, m.cfg.Store.PutView(k, v, history.Version)
+	return v, keep, nil
 }
 
 // engineFor returns the engine for a document with changes of these authors.
@@ -204,13 +259,14 @@ func (m *Materialiser) engineFor(authors []crdt.Author) Engine {
 
 // fold makes a view from a history; its error is the document's, never the
 // store's.
-func (m *Materialiser) fold(k store.DocKey, h *store.Changes) (crdt.View, error) {
+func (m *Materialiser) fold(k store.DocKey, h *store.Changes, indexOnly bool) (crdt.View, error) {
 	src := &crdt.Source{
 		Stream: k.Stream, Doc: k.Doc, Document: &crdt.Document{Root: crdt.Node{Kind: crdt.NodeMap}},
 		Authors: map[crdt.Actor]crdt.Author{}, Pending: h.Pending, Refused: h.Refused,
+		IndexOnly: indexOnly,
 	}
 	if len(h.Raw) > 0 {
-		doc, err := m.engineFor(h.Authors).Read(h.Raw)
+		doc, err := m.engineFor(h.Authors).Read(h.Raw, h.Decoded...)
 		if err != nil {
 			return crdt.View{}, err
 		}
@@ -227,7 +283,7 @@ func (m *Materialiser) fold(k store.DocKey, h *store.Changes) (crdt.View, error)
 		fold = plain
 	}
 	v, err := fold(src)
-	if err == nil && !json.Valid(v.JSON) {
+	if err == nil && (!indexOnly || len(v.JSON) > 0) && !json.Valid(v.JSON) {
 		err = errors.New("fold returned malformed JSON")
 	}
 	for _, e := range v.Index {

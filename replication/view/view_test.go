@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/change"
 	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/replication/view"
@@ -155,7 +156,7 @@ func TestQuarantine(t *testing.T) {
 // failing is an engine that reads nothing.
 type failing struct{ changes int }
 
-func (e failing) Read(changes [][]byte) (*crdt.Document, error) {
+func (e failing) Read([][]byte, ...*change.Change) (*crdt.Document, error) {
 	if e.changes < 0 {
 		return nil, errors.New("engine down")
 	}
@@ -204,7 +205,7 @@ func TestStaleViewStaysDirty(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.put("later:a", "k", "2")
-	if err := f.s.PutView(key("later:a"), crdt.View{JSON: []byte("{}")}, old.Version); err != nil {
+	if err := f.s.PutViews(store.Made{Key: key("later:a"), View: crdt.View{JSON: []byte("{}")}, Version: old.Version}); err != nil {
 		t.Fatal(err)
 	}
 	if dirty, err := f.s.IsDirty(key("later:a")); err != nil || !dirty {
@@ -223,7 +224,7 @@ func TestOldViewDoesNotReplaceNewer(t *testing.T) {
 		version uint64
 		text    string
 	}{{2, "new"}, {1, "old"}} {
-		if err := f.s.PutView(key("later:a"), crdt.View{JSON: []byte(`"` + v.text + `"`), Index: entry(v.text)}, v.version); err != nil {
+		if err := f.s.PutViews(store.Made{Key: key("later:a"), View: crdt.View{JSON: []byte(`"` + v.text + `"`), Index: entry(v.text)}, Version: v.version}); err != nil {
 			t.Fatal(err)
 		}
 	}

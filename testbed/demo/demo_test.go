@@ -125,13 +125,13 @@ func TestTableCanFail(t *testing.T) {
 	}
 	bad := good
 	bad.JSON = []byte(`{"id":"` + string(placed.Doc) + `"}`)
-	if err := township.Group().Store().PutView(key, bad, changes.Version); err != nil {
+	if err := township.Group().Store().PutViews(store.Made{Key: key, View: bad, Version: changes.Version}); err != nil {
 		t.Fatal(err)
 	}
 	if table := verify(); table.Diverged != 1 || table.Holds() {
 		t.Errorf("a view that differs at one site: %+v", table)
 	}
-	if err := township.Group().Store().PutView(key, good, changes.Version); err != nil {
+	if err := township.Group().Store().PutViews(store.Made{Key: key, View: good, Version: changes.Version}); err != nil {
 		t.Fatal(err)
 	}
 

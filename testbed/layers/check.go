@@ -24,6 +24,9 @@ const (
 // library, the other enables //go:embed.
 var blankImports = []string{"github.com/automerge/automerge-go", "embed"}
 
+// buildOutput is where "make build" puts the command; git does not know it.
+const buildOutput = "bin"
+
 // vagueNames are package names that say nothing.
 var vagueNames = []string{"util", "utils", "common", "helpers", "helper", "misc", "shared"}
 
@@ -62,6 +65,9 @@ func (c *checker) report(at string, format string, args ...any) {
 func (c *checker) visit(tree fs.FS, name string, d fs.DirEntry) error {
 	if d.IsDir() {
 		if strings.HasPrefix(path.Base(name), ".") && name != "." || path.Base(name) == "testdata" {
+			return fs.SkipDir
+		}
+		if name == buildOutput {
 			return fs.SkipDir
 		}
 		if name != "." && !strings.Contains(name, "/") && !slices.Contains(Folders, name) {

@@ -33,7 +33,7 @@ var Table = []Layer{
 	{"replication/store", []string{"tiers", "crdt", "crdt/change"}},
 	{"replication/archive", nil},
 	{"replication", []string{"tiers", "crdt", "replication/archive", "replication/store"}},
-	{"replication/view", []string{"tiers", "crdt", "replication/store"}},
+	{"replication/view", []string{"tiers", "crdt", "crdt/change", "replication/store"}},
 	{"transport", []string{"tiers", "transport/wire", "transport/identity"}},
 	{"tiers/federation", []string{"tiers", "crdt", "transport/wire"}},
 	{"tiers/catalog", []string{"tiers", "crdt"}},

@@ -104,9 +104,12 @@ func Fold(s *crdt.Source) (crdt.View, error) {
 	v.readActions(s)
 	v.correct(s)
 	v.State = State(v.Actions)
-	b, err := json.Marshal(v)
-	if err != nil {
-		return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	var b []byte
+	if !s.IndexOnly {
+		var err error
+		if b, err = json.Marshal(v); err != nil {
+			return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
 	}
 	index := []crdt.IndexEntry{{Name: IndexEvent, Value: fmt.Sprintf("%016x", max(v.Report.ReportedAtMS, 0))}}
 	if v.Report.SourceKey != "" {

@@ -1,0 +1,169 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+)
+
+// How client commands share log entries. An entry costs Raft, its log and the
+// wire to the other nodes much the same whatever it holds.
+const (
+	// entriesInFlight is how many entries of this node are under way at once: one
+	// being written, one being applied, one waiting for the first. Commands that
+	// come meanwhile wait and travel together.
+	entriesInFlight = 4
+	// combinedBytesMax and combinedMax bound what is put together; a larger
+	// command goes alone.
+	combinedBytesMax = 256 << 10
+	combinedMax      = 256
+	// waitingMax bounds the commands that wait; past it, whoever proposes waits.
+	waitingMax = 1024
+)
+
+// proposal is one command on its way into the log.
+type proposal struct {
+	data []byte // its encoding
+	done chan settled
+}
+
+// settled is a proposal's end: what applying it came to, or Raft's error.
+type settled struct {
+	outcome outcome
+	err     error
+}
+
+// combiner puts commands into entries. One goroutine runs it.
+type combiner struct {
+	g       *Group
+	waiting chan *proposal
+}
+
+// run proposes what comes until waiting is closed, and returns when everything
+// is answered.
+func (c *combiner) run() {
+	slots := make(chan struct{}, entriesInFlight)
+	for next := range c.waiting {
+		for next != nil {
+			slots <- struct{}{} // more gathers while this waits
+			var batch []*proposal
+			batch, next = c.gather(next)
+			future := c.g.raft.Apply(joinCommands(batch), 0)
+			go func() { // ends when Raft answers, as it does while it runs
+				settle(batch, future)
+				<-slots
+			}()
+		}
+	}
+	for range entriesInFlight {
+		slots <- struct{}{}
+	}
+}
+
+// gather takes what waits, as far as it fits one entry. It returns the proposal
+// that did not fit, or nil.
+func (c *combiner) gather(first *proposal) (batch []*proposal, over *proposal) {
+	batch, size := []*proposal{first}, len(first.data)
+	for len(batch) < combinedMax {
+		select {
+		case p, ok := <-c.waiting:
+			if !ok {
+				return batch, nil
+			}
+			if size += len(p.data); size > combinedBytesMax {
+				return batch, p
+			}
+			batch = append(batch, p)
+		default:
+			return batch, nil
+		}
+	}
+	return batch, nil
+}
+
+// settle answers the proposals of one entry. It is the only place that looks at
+// both of Raft's results: the future's error is Raft's, the response the state
+// machine's.
+func settle(batch []*proposal, future raft.ApplyFuture) {
+	err := raftError(future.Error())
+	outcomes, _ := future.Response().([]outcome)
+	if err == nil && len(outcomes) != len(batch) {
+		err = fmt.Errorf("%w: %d answers to %d commands", ErrUnknown, len(outcomes), len(batch))
+	}
+	for i, p := range batch {
+		s := settled{err: err}
+		if err == nil {
+			s.outcome = outcomes[i]
+		}
+		p.done <- s
+	}
+}
+
+// propose hands one command to Raft and waits for its outcome.
+func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
+	data, err := g.codec.enc.Marshal(cmd)
+	if err != nil {
+		return outcome{}, fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	if len(data) > entryBytesMax {
+		return outcome{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), entryBytesMax)
+	}
+	p := &proposal{data: data, done: make(chan settled, 1)}
+	if err := g.enter(ctx, p); err != nil {
+		return outcome{}, err
+	}
+	select {
+	case s := <-p.done:
+		if s.err != nil {
+			return outcome{}, s.err
+		}
+		return s.outcome, s.outcome.err()
+	case <-ctx.Done():
+		return outcome{}, raftError(context.Cause(ctx))
+	}
+}
+
+// enter lets a proposal in, unless the group is closing.
+func (g *Group) enter(ctx context.Context, p *proposal) error {
+	g.gate.RLock()
+	defer g.gate.RUnlock()
+	if _, _, closed := g.tenure.get(); closed {
+		return ErrClosed
+	}
+	select {
+	case g.combine.waiting <- p:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx) // it was never proposed
+	}
+}
+
+// cborArray is the major type of a CBOR array (RFC 8949, section 3.1), in the
+// top bits of its first byte. A command is a map, so that an entry tells by its
+// first byte whether it holds one command or several.
+const cborArray = 4 << 5
+
+// joinCommands makes one entry of encoded commands.
+func joinCommands(batch []*proposal) []byte {
+	if len(batch) == 1 {
+		return batch[0].data
+	}
+	size := 3
+	for _, p := range batch {
+		size += len(p.data)
+	}
+	out := make([]byte, 0, size)
+	switch n := len(batch); {
+	case n < 24:
+		out = append(out, cborArray|byte(n))
+	case n < 256:
+		out = append(out, cborArray|24, byte(n))
+	default:
+		out = append(out, cborArray|25, byte(n>>8), byte(n))
+	}
+	for _, p := range batch {
+		out = append(out, p.data...)
+	}
+	return out
+}
