@@ -17,11 +17,13 @@ import (
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
-// Bounds of a link's queues. When ingestQueue batches wait for the site's
-// Raft, the link is not read, and QUIC's flow control holds the peer back; when
-// laneQueue messages wait for the network, the session waits.
+// Bounds of a link's queues. When ingestQueue batches or ingestBytes of them
+// wait for the site's Raft, the link is not read, and QUIC's flow control holds
+// the peer back; when laneQueue messages wait for the network, the session
+// waits.
 const (
-	ingestQueue = 16
+	ingestQueue = 64
+	ingestBytes = 8 << 20
 	laneQueue   = 64
 )
 
@@ -36,8 +38,10 @@ type linkDriver struct {
 	live LinkTotals
 
 	session *federation.Session // belongs to the loop
-	backlog int                 // ranges handed to ingest and not answered
-	frame   int                 // size of the message that was stepped last
+	began   time.Time
+	backlog int // ranges handed to ingest and not answered
+	bytes   int // of them
+	frame   int // size of the message that was stepped last
 	lanes   [tiers.LaneCount]chan wire.Message
 
 	mu     sync.Mutex // guards the fields below
@@ -105,12 +109,15 @@ func (d *linkDriver) run(ctx context.Context) error {
 		Incarnation: st.Incarnation(), Topology: d.n.Topology(),
 	}, local)
 
+	d.began = time.Now()
 	messages := make(chan received)
 	ingests := make(chan ingestJob, ingestQueue)
+	proposed := make(chan proposed, ingestQueue)
 	results := make(chan ingested, ingestQueue)
 	g, ctx := errgroup.WithContext(ctx) // all end when one of them does
 	g.Go(func() error { return d.receive(ctx, messages) })
-	g.Go(func() error { return d.ingest(ctx, ingests, results) })
+	g.Go(func() error { return d.propose(ctx, ingests, proposed) })
+	g.Go(func() error { return d.settle(ctx, proposed, results) })
 	for lane := range d.lanes {
 		g.Go(func() error { return d.transmit(ctx, tiers.Lane(lane)) })
 	}
@@ -156,14 +163,38 @@ func (d *linkDriver) transmit(ctx context.Context, lane tiers.Lane) error {
 	}
 }
 
-// ingest makes ranges durable, one Raft entry each, in order.
-func (d *linkDriver) ingest(ctx context.Context, in <-chan ingestJob, out chan<- ingested) error {
+// proposed is a range on its way into the site's log.
+type proposed struct {
+	ingestJob
+	wait func() (fresh int, err error)
+}
+
+// propose hands ranges to the site's Raft, in order, without waiting for each:
+// while one is written the next are on their way.
+func (d *linkDriver) propose(ctx context.Context, in <-chan ingestJob, out chan<- proposed) error {
 	for {
 		select {
 		case r := <-in:
-			fresh, err := d.n.group.Ingest(ctx, store.Range{
+			wait := d.n.group.StartIngest(ctx, store.Range{
 				Chain: r.Chain, First: r.First, Records: r.Records, Checkpoint: r.Checkpoint,
 			})
+			select {
+			case out <- proposed{r, wait}:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// settle tells the loop what became of each range, in order.
+func (d *linkDriver) settle(ctx context.Context, in <-chan proposed, out chan<- ingested) error {
+	for {
+		select {
+		case r := <-in:
+			fresh, err := r.wait()
 			d.count(func(t *LinkTotals) {
 				t.ReceivedRecords += uint64(len(r.Records))
 				t.BatchBytes += uint64(r.frame)
@@ -196,16 +227,18 @@ func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests
 			return err
 		}
 		in := messages
-		if d.backlog >= ingestQueue {
+		if d.backlog >= ingestQueue || d.bytes >= ingestBytes {
 			in = nil
 		}
 		select {
 		case r := <-in:
 			d.contact()
 			d.frame = r.size
+			d.session.Now(time.Since(d.began))
 			d.session.Step(r.m)
 		case r := <-results:
 			d.backlog--
+			d.bytes -= r.r.Bytes
 			d.session.Ingested(r.r, r.err)
 		case <-d.wake:
 			for chain, head := range d.takeDirty() {
@@ -248,6 +281,7 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 		}
 		for _, in := range r.Ingests {
 			d.backlog++
+			d.bytes += in.Bytes
 			select {
 			case ingests <- ingestJob{in, d.frame}:
 			case <-ctx.Done():
@@ -273,6 +307,7 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 // load reads a run for the session. The site signs its own chain where the run
 // happens to end; another author's run must end at a checkpoint of its.
 func (d *linkDriver) load(l federation.Load) error {
+	d.session.Now(time.Since(d.began))
 	st := d.n.group.Store()
 	if l.Chain.Author.Site == d.n.creds.ID.Site {
 		run, err := st.ReadRun(l.Chain, l.First, l.Last, l.Bytes)

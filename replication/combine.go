@@ -16,7 +16,7 @@ const (
 	entriesInFlight = 4
 	// combinedBytesMax and combinedMax bound what is put together; a larger
 	// command goes alone.
-	combinedBytesMax = 256 << 10
+	combinedBytesMax = 512 << 10
 	combinedMax      = 256
 	// waitingMax bounds the commands that wait; past it, whoever proposes waits.
 	waitingMax = 1024
@@ -102,17 +102,29 @@ func settle(batch []*proposal, future raft.ApplyFuture) {
 
 // propose hands one command to Raft and waits for its outcome.
 func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
-	data, err := g.codec.enc.Marshal(cmd)
+	p, err := g.start(ctx, cmd)
 	if err != nil {
-		return outcome{}, fmt.Errorf("%w: %w", ErrBadCommand, err)
-	}
-	if len(data) > entryBytesMax {
-		return outcome{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), entryBytesMax)
-	}
-	p := &proposal{data: data, done: make(chan settled, 1)}
-	if err := g.enter(ctx, p); err != nil {
 		return outcome{}, err
 	}
+	return p.wait(ctx)
+}
+
+// start hands one command to the combiner. Commands that one goroutine starts
+// are applied in that order.
+func (g *Group) start(ctx context.Context, cmd command) (*proposal, error) {
+	data, err := g.codec.enc.Marshal(cmd)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	if len(data) > entryBytesMax {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), entryBytesMax)
+	}
+	p := &proposal{data: data, done: make(chan settled, 1)}
+	return p, g.enter(ctx, p)
+}
+
+// wait waits for a command's outcome.
+func (p *proposal) wait(ctx context.Context) (outcome, error) {
 	select {
 	case s := <-p.done:
 		if s.err != nil {

@@ -62,8 +62,20 @@ func (o outcome) written() []Written {
 // many of its records were new. It is idempotent. The error wraps
 // [ErrNotLeader], [ErrUnknown], [store.ErrGap] or [store.ErrFork].
 func (g *Group) Ingest(ctx context.Context, r store.Range) (int, error) {
-	o, err := g.propose(ctx, command{Ingest: newIngestCommand(r)})
-	return o.New, err
+	return g.StartIngest(ctx, r)()
+}
+
+// StartIngest begins what [Group.Ingest] does and returns how to wait for its
+// end. Ranges that are started one after the other are applied in that order.
+func (g *Group) StartIngest(ctx context.Context, r store.Range) (wait func() (int, error)) {
+	p, err := g.start(ctx, command{Ingest: newIngestCommand(r)})
+	return func() (int, error) {
+		if err != nil {
+			return 0, err
+		}
+		o, err := p.wait(ctx)
+		return o.New, err
+	}
 }
 
 // Claim gives an exclusive resource of the site to a holder and returns the

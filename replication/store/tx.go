@@ -229,8 +229,15 @@ func (t *Tx) ingestOne(chain crdt.ChainID, enc []byte) error {
 	if err != nil {
 		return err
 	}
-	w.state.pending = append(w.state.pending, ref{chain.Author, seq})
 	w.touched = true
+	p := ref{chain.Author, seq}
+	if len(w.state.pending) == 0 { // as nearly always: nothing to read again
+		gone, err := t.judgePending(w, p, rec)
+		if gone || err != nil {
+			return err
+		}
+	}
+	w.state.pending = append(w.state.pending, p)
 	return t.settle(w)
 }
 
@@ -269,6 +276,12 @@ func (t *Tx) settleOne(w *docWork, p ref) (gone bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
+	return t.judgePending(w, p, rec)
+}
+
+// judgePending applies a record, or refuses it for good; neither while it waits
+// for something.
+func (t *Tx) judgePending(w *docWork, p ref, rec crdt.Record) (gone bool, err error) {
 	c, err := t.judge(w, p.author, rec.Body)
 	switch {
 	case t.broken != nil:

@@ -53,7 +53,7 @@ func (s *Session) schedule() {
 	s.out.loading[chain] = struct{}{}
 	s.ready.Loads = append(s.ready.Loads, Load{
 		Chain: chain, First: s.out.sent[chain] + 1,
-		Last: s.local[chain.Stream][chain.Author].Seq, Bytes: s.cfg.BatchBytes,
+		Last: s.local[chain.Stream][chain.Author].Seq, Bytes: s.batchBytes(),
 	})
 }
 
@@ -61,11 +61,7 @@ func (s *Session) schedule() {
 // lowest chain of a lane goes first.
 func (s *Session) next() (best crdt.ChainID, found bool) {
 	for chain := range s.out.owed {
-		lane := &s.out.lanes[chain.Stream.Class.Lane()]
-		if lane.bytes >= s.cfg.WindowBytes || len(lane.flights) >= s.cfg.FlightsMax {
-			continue
-		}
-		if !found || chain.Compare(best) < 0 {
+		if (!found || chain.Compare(best) < 0) && s.room(int(chain.Stream.Class.Lane())) {
 			best, found = chain, true
 		}
 	}
@@ -91,11 +87,13 @@ func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, recor
 	for _, r := range records {
 		size += len(r)
 	}
-	lane := chain.Stream.Class.Lane()
-	s.out.lanes[lane].flights = append(s.out.lanes[lane].flights, flight{chain, checkpoint.Head.Seq, size})
-	s.out.lanes[lane].bytes += size
 	s.out.sent[chain] = checkpoint.Head.Seq
 	s.consider(chain)
+	lane := chain.Stream.Class.Lane()
+	l := &s.out.lanes[lane]
+	l.flights = append(l.flights, flight{chain, checkpoint.Head.Seq, size, s.pace.sending(size, len(s.out.owed) == 0)})
+	l.bytes += size
+	l.backlog = size >= batchMin/2 && size >= s.batchBytes()*7/8 // nearly full is full
 	s.send(lane, &wire.Batch{
 		Chain: wireChain(chain), Prev: wire.Hash(prev), First: first, Records: records,
 		Checkpoint: wire.Checkpoint{
@@ -125,6 +123,7 @@ func (s *Session) stepAck(m *wire.Ack) {
 	for _, f := range lane.flights {
 		if f.chain == chain && f.seq <= m.Seq {
 			lane.bytes -= f.bytes
+			s.pace.landed(f.bytes, f.stamp)
 			continue
 		}
 		kept = append(kept, f)

@@ -20,14 +20,16 @@ type Config struct {
 	Node        uint32
 	Incarnation uint32
 	Topology    *tiers.Topology
-	// BatchBytes is the size at which a batch ends; zero means 128 KiB.
+	// BatchBytes is the size at which a batch ends at the latest; zero means
+	// 128 KiB. On a slow link batches are smaller.
 	BatchBytes int
-	// WindowBytes bounds what is sent and not acknowledged, per lane; zero
-	// means 512 KiB.
+	// WindowBytes bounds what is sent and not acknowledged: on each urgent lane,
+	// and on all others together, whose window is less on a slow link; zero means
+	// 4 MiB.
 	WindowBytes int
-	// FlightsMax bounds the batches that are sent and not acknowledged, per
-	// lane, so that records that come one by one while the peer is busy travel
-	// together; zero means 4.
+	// FlightsMax bounds the batches that are sent and not acknowledged on a lane
+	// without a backlog, so that records that come one by one while the peer is
+	// busy travel together; zero means 4.
 	FlightsMax int
 	// StallTicks is how many ticks without progress end the session while
 	// something is owed or awaited; zero means 300.
@@ -42,7 +44,7 @@ func (c Config) withDefaults() Config {
 		c.BatchBytes = 128 << 10
 	}
 	if c.WindowBytes == 0 {
-		c.WindowBytes = 512 << 10
+		c.WindowBytes = 4 << 20
 	}
 	if c.FlightsMax == 0 {
 		c.FlightsMax = 4
@@ -108,12 +110,15 @@ type flight struct {
 	chain crdt.ChainID
 	seq   uint64
 	bytes int
+	stamp stamp
 }
 
 // laneOut is what is under way on one lane.
 type laneOut struct {
 	flights []flight
 	bytes   int
+	// backlog says that the last batch was a full one: more waits.
+	backlog bool
 }
 
 // Session is one end of a link. The zero value is not usable; see [New].
@@ -127,6 +132,7 @@ type Session struct {
 	greeted  bool
 	in       inbound
 	out      outbound
+	pace     pace
 	ready    Ready
 	proof    proofState
 	idleFor  int // ticks without progress while work is open
