@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -43,15 +44,21 @@ func NewNodeClient(name string, dial func(ctx context.Context) (net.Conn, error)
 // NewClient returns a client of the node at "unix:/path" or a host:port. It
 // does not connect yet.
 func NewClient(addr string) *Client {
-	c := &Client{addr: addr, base: "http://" + addr, http: &http.Client{}}
+	// Of the two idle connections that Go keeps by default, a client that is used
+	// by many goroutines would open nearly all of its connections anew.
+	pool := &http.Transport{MaxIdleConnsPerHost: idleConnections, IdleConnTimeout: time.Minute}
+	c := &Client{addr: addr, base: "http://" + addr, http: &http.Client{Transport: pool}}
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		c.base = "http://node"
-		c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		pool.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
-		}}
+		}
 	}
 	return c
 }
+
+// idleConnections is how many idle connections a client keeps.
+const idleConnections = 256
 
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
