@@ -128,6 +128,20 @@ func (r *Relay) SetTarget(to netip.AddrPort) {
 	}
 }
 
+// SetShape changes the line under what comes from now on. The error wraps
+// [ErrShape].
+func (r *Relay) SetShape(s Shape) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	for _, w := range []*way{r.up, r.down} {
+		w.mu.Lock()
+		w.line.shape = s.withDefaults()
+		w.mu.Unlock()
+	}
+	return nil
+}
+
 // Cut drops everything from now on, both ways, also what is under way.
 func (r *Relay) Cut() { r.setCut(true) }
 
