@@ -16,7 +16,7 @@ func newBench() *cobra.Command {
 		Use: "bench", Short: "Measure this machine, each case beside its baseline",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchWrites(), newBenchSite(), newBenchCatchup(), newBenchFanin(), newBenchWorker())
+	cmd.AddCommand(newBenchWrites(), newBenchSite(), newBenchCatchup(), newBenchFanin(), newBenchDiff(), newBenchLive(), newBenchUrgent(), newBenchWorker())
 	return cmd
 }
 

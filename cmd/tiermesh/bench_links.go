@@ -27,7 +27,7 @@ const linesHelp = `
 
 Each site is a process of its own, with a store, a Raft log, engine processes and
 a QUIC port on loopback; between a parent and those below it stands a relay that
-delays by half of --rtt each way, sends no faster than --rate and drops what
+delays by half of --rtt each way, sends no faster than the rate and drops what
 --queue does not hold. wire_bytes are UDP payload counted there, both ways;
 tls_bytes of them are QUIC's handshakes. Times count from the link being up at
 the end that dials; redial_s is how long that took after the line was healed.
@@ -36,30 +36,45 @@ Documents have about 600 bytes of JSON in twelve fields, in Chinese, made from
 --seed: names, streets, plates, numbers and sentences out of lists, so that
 deflate packs them to a bit more than a quarter; json_bytes are theirs.`
 
-func newLinkBench(use, short, long, example string, run func(context.Context, *lineFlags, func(fmt.Stringer) error) error, flags func(*cobra.Command, *lineFlags)) *cobra.Command {
+// linkBench is one of them.
+type linkBench struct {
+	use, short, long, example string
+	// rateFlag names the flag for the line's rate; empty means "rate".
+	rateFlag string
+	run      func(context.Context, *lineFlags, emitter) error
+	flags    func(*cobra.Command, *lineFlags)
+}
+
+// emitter takes each case as it is done.
+type emitter func(fmt.Stringer) error
+
+func (b linkBench) command() *cobra.Command {
 	l := &lineFlags{limit: duration(30 * time.Minute)}
+	if b.rateFlag == "" {
+		b.rateFlag = "rate"
+	}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Long: long + linesHelp, Example: example, Args: exactArgs(0),
-		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd, run) },
+		Use: b.use, Short: b.short, Long: b.long + linesHelp, Example: b.example, Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return l.run(cmd, b.run) },
 	}
 	f := cmd.Flags()
 	f.DurationVar(&l.cfg.RTT, "rtt", 0, "round trip of the line, beyond loopback's own")
-	f.StringVar(&l.rate, "rate", "", "rate of the line each way, such as 500kbit or 10mbit; no bound when left out")
-	f.IntVar(&l.cfg.QueueBytes, "queue", 0, "bytes that the line buffers before it drops; 0: 200 ms of --rate, at least 12000")
+	f.StringVar(&l.rate, b.rateFlag, "", "rate of the line each way, such as 500kbit or 10mbit; no bound when left out")
+	f.IntVar(&l.cfg.QueueBytes, "queue", 0, "bytes that the line buffers before it drops; 0: 200 ms of its rate, at least 12000")
 	f.Uint64Var(&l.cfg.Seed, "seed", 1, "makes the documents")
 	f.DurationVar(&l.cfg.RedialMax, "redial-max", 0, "longest wait between attempts to reach the parent; 0: as the benchmark says, or the node's default")
 	f.StringVar(&l.cfg.Dir, "dir", "", "an existing directory on the disk to measure; a temporary one when left out")
 	f.StringVar(&l.cfg.Profiles, "cpuprofile", "", "an existing directory for a CPU profile of both ends (go tool pprof)")
 	f.Var(&l.limit, "limit", "give up after this long")
 	f.BoolVar(&l.asJSON, "json", false, "one JSON object a case")
-	flags(cmd, l)
+	b.flags(cmd, l)
 	return cmd
 }
 
 // errLimit ends a benchmark that took too long.
 var errLimit = errors.New("took longer than --limit: choose less, or more time")
 
-func (l *lineFlags) run(cmd *cobra.Command, run func(context.Context, *lineFlags, func(fmt.Stringer) error) error) (err error) {
+func (l *lineFlags) run(cmd *cobra.Command, run func(context.Context, *lineFlags, emitter) error) (err error) {
 	if l.rate != "" {
 		if l.cfg.BytesPerS, err = bench.ParseRate(l.rate); err != nil {
 			return err
@@ -93,7 +108,7 @@ func (l *lineFlags) run(cmd *cobra.Command, run func(context.Context, *lineFlags
 }
 
 // one makes a benchmark of one case emit it.
-func one[C fmt.Stringer](c C, err error, emit func(fmt.Stringer) error) error {
+func one[C fmt.Stringer](c C, err error, emit emitter) error {
 	if err != nil {
 		return err
 	}
@@ -102,38 +117,42 @@ func one[C fmt.Stringer](c C, err error, emit func(fmt.Stringer) error) error {
 
 func newBenchCatchup() *cobra.Command {
 	var n int
-	return newLinkBench("catchup", "How fast a parent gets what an edge wrote while cut off",
-		`An edge writes --n events while it is cut off; the line is healed. ops_s are the
+	return linkBench{
+		use: "catchup", short: "How fast a parent gets what an edge wrote while cut off",
+		long: `An edge writes --n events while it is cut off; the line is healed. ops_s are the
 documents a second until all are stored and fsynced at the parent, views_s until
 all their views are up to date there. rss_mb is the parent's peak, its engines'
 apart; cpu_s the parent's with its engines.`,
-		"  tiermesh bench catchup --n 100000 --json\n  tiermesh bench catchup --rtt 60ms --cpuprofile .",
-		func(ctx context.Context, l *lineFlags, emit func(fmt.Stringer) error) error {
+		example: "  tiermesh bench catchup --n 100000 --json\n  tiermesh bench catchup --rtt 60ms --cpuprofile .",
+		run: func(ctx context.Context, l *lineFlags, emit emitter) error {
 			c, err := bench.Catchup(ctx, bench.CatchupConfig{LinkConfig: l.cfg, N: n})
 			return one(c, err, emit)
 		},
-		func(cmd *cobra.Command, _ *lineFlags) {
+		flags: func(cmd *cobra.Command, _ *lineFlags) {
 			cmd.Flags().IntVar(&n, "n", 100_000, "events")
-		})
+		},
+	}.command()
 }
 
 func newBenchFanin() *cobra.Command {
 	var n, edges int
-	return newLinkBench("fanin", "Many edges that return to one parent at once",
-		`Each of --edges sites writes --n events while it is cut off; the line is healed
+	return linkBench{
+		use: "fanin", short: "Many edges that return to one parent at once",
+		long: `Each of --edges sites writes --n events while it is cut off; the line is healed
 for all. ops_s are the documents a second from the first link that is up until
 the parent has stored and fsynced all; slowest_s and median_s are edges' times,
 each from its own link. Edges dial at most half a second apart here, so that
 they come together.`,
-		"  tiermesh bench fanin --edges 40 --n 2500 --json",
-		func(ctx context.Context, l *lineFlags, emit func(fmt.Stringer) error) error {
+		example: "  tiermesh bench fanin --edges 40 --n 2500 --json",
+		run: func(ctx context.Context, l *lineFlags, emit emitter) error {
 			c, err := bench.Fanin(ctx, bench.FaninConfig{LinkConfig: l.cfg, Edges: edges, N: n})
 			return one(c, err, emit)
 		},
-		func(cmd *cobra.Command, _ *lineFlags) {
+		flags: func(cmd *cobra.Command, _ *lineFlags) {
 			cmd.Flags().IntVar(&edges, "edges", 40, "edges, each a process")
 			cmd.Flags().IntVar(&n, "n", 2500, "events an edge")
-		})
+		},
+	}.command()
 }
 
 // newBenchWorker is the process of one site of a link benchmark.

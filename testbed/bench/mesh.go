@@ -312,3 +312,12 @@ func (m *mesh) heads(ctx context.Context, at, of tiers.SiteID) ([]head, error) {
 	}
 	return out, nil
 }
+
+// counts reads the lines in front of some sites.
+func (m *mesh) counts(rows []tiers.Site) []relay.Counts {
+	out := make([]relay.Counts, len(rows))
+	for i, r := range rows {
+		out[i] = m.sites[r.ID].line.Counts()
+	}
+	return out
+}
