@@ -76,6 +76,9 @@ const diffIdle = 3 * time.Second
 // large sites, and hands each case to emit.
 func Diff(ctx context.Context, cfg DiffConfig, emit func(DiffCase) error) (err error) {
 	cfg.LinkConfig = cfg.withDefaults()
+	if cfg.Idle == 0 {
+		cfg.Idle = diffIdle
+	}
 	if err := errors.Join(within("documents", cfg.N, 1, 10_000_000), within("changed documents", cfg.D, 1, cfg.N), cfg.validate(2*cfg.N, 2*cfg.N)); err != nil {
 		return err
 	}
@@ -84,7 +87,7 @@ func Diff(ctx context.Context, cfg DiffConfig, emit func(DiffCase) error) (err e
 			return fmt.Errorf("%w: forget %q: want some of %v", ErrConfig, f, Forgets())
 		}
 	}
-	m, err := openMesh(cfg.LinkConfig, diffIdle, []tiers.Site{cityRow(), districtRow(0)})
+	m, err := openMesh(cfg.LinkConfig, []tiers.Site{cityRow(), districtRow(0)})
 	if err != nil {
 		return err
 	}

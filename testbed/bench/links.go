@@ -113,7 +113,7 @@ func Catchup(ctx context.Context, cfg CatchupConfig) (c CatchupCase, err error) 
 	if err := errors.Join(within("events", cfg.N, 1, 10_000_000), cfg.validate(cfg.N, cfg.N)); err != nil {
 		return c, err
 	}
-	m, err := openMesh(cfg.LinkConfig, 0, []tiers.Site{cityRow(), districtRow(0)})
+	m, err := openMesh(cfg.LinkConfig, []tiers.Site{cityRow(), districtRow(0)})
 	if err != nil {
 		return c, err
 	}
@@ -223,7 +223,7 @@ func Fanin(ctx context.Context, cfg FaninConfig) (c FaninCase, err error) {
 	for i := range cfg.Edges {
 		rows = append(rows, districtRow(i))
 	}
-	m, err := openMesh(cfg.LinkConfig, 0, rows)
+	m, err := openMesh(cfg.LinkConfig, rows)
 	if err != nil {
 		return c, err
 	}

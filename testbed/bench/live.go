@@ -51,7 +51,7 @@ func Live(ctx context.Context, cfg LiveConfig, emit func(LiveCase) error) (err e
 		return err
 	}
 	rows := []tiers.Site{cityRow(), districtRow(0), townshipRow()}[:cfg.Tiers]
-	m, err := openMesh(cfg.LinkConfig, 0, rows)
+	m, err := openMesh(cfg.LinkConfig, rows)
 	if err != nil {
 		return err
 	}

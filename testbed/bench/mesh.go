@@ -36,6 +36,8 @@ type LinkConfig struct {
 	// RedialMax bounds a site's wait between attempts to reach its parent; zero
 	// means the node's default.
 	RedialMax time.Duration
+	// Idle is how long a silent link lives; zero means the benchmark's own.
+	Idle time.Duration
 	// Worker starts a process that calls [Work], Engine the engine's (nil: none).
 	Worker, Engine []string
 	// Profiles is a directory for a CPU profile of each end of what is measured;
@@ -80,8 +82,8 @@ func (c LinkConfig) validate(copies ...int) error {
 	if len(c.Worker) == 0 {
 		return fmt.Errorf("%w: no command for the sites' processes", ErrConfig)
 	}
-	if c.RedialMax < 0 {
-		return fmt.Errorf("%w: redial within %v", ErrConfig, c.RedialMax)
+	if c.RedialMax < 0 || c.RTT < 0 || c.Idle < 0 {
+		return fmt.Errorf("%w: redial within %v, round trip %v, idle %v: want none below 0", ErrConfig, c.RedialMax, c.RTT, c.Idle)
 	}
 	need := uint64(64 << 20)
 	for _, n := range copies {
@@ -143,7 +145,6 @@ func ParseBytes(s string) (int64, error) {
 type mesh struct {
 	cfg   LinkConfig
 	dir   string
-	idle  time.Duration
 	sites map[tiers.SiteID]*site
 }
 
@@ -157,14 +158,13 @@ type site struct {
 const benchFederation = "bench"
 
 // openMesh makes the sites' credentials, topology and lines, all cut, and
-// starts nothing. idle is how long a silent link lives; zero means the node's
-// default. The caller must close it.
-func openMesh(cfg LinkConfig, idle time.Duration, rows []tiers.Site) (*mesh, error) {
+// starts nothing. The caller must close it.
+func openMesh(cfg LinkConfig, rows []tiers.Site) (*mesh, error) {
 	dir, err := os.MkdirTemp(cfg.Dir, "bench-")
 	if err != nil {
 		return nil, fmt.Errorf("%w: directory %s: %w", ErrConfig, cfg.Dir, err)
 	}
-	m := &mesh{cfg: cfg, dir: dir, idle: idle, sites: map[tiers.SiteID]*site{}}
+	m := &mesh{cfg: cfg, dir: dir, sites: map[tiers.SiteID]*site{}}
 	if err := m.prepare(rows); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
@@ -224,7 +224,7 @@ func (m *mesh) start(ctx context.Context, id tiers.SiteID) error {
 	s := m.sites[id]
 	p, err := startProcess(ctx, m.cfg.Worker, setup{
 		Node:   node.Config{Dir: m.data(id), Credentials: m.credentials(id), Topology: m.topology(), Listen: "127.0.0.1:0"},
-		Engine: m.cfg.Engine, Idle: m.idle, RedialMax: m.cfg.RedialMax,
+		Engine: m.cfg.Engine, Idle: m.cfg.Idle, RedialMax: m.cfg.RedialMax,
 	})
 	if err != nil {
 		return fmt.Errorf("start site %s: %w", id, err)

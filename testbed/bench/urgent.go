@@ -61,7 +61,7 @@ func Urgent(ctx context.Context, cfg UrgentConfig) (c UrgentCase, err error) {
 	if err := within("urgent events", paced, 1, 1_000_000); err != nil {
 		return c, err
 	}
-	m, err := openMesh(cfg.LinkConfig, 0, []tiers.Site{cityRow(), districtRow(0)})
+	m, err := openMesh(cfg.LinkConfig, []tiers.Site{cityRow(), districtRow(0)})
 	if err != nil {
 		return c, err
 	}
