@@ -127,5 +127,5 @@ func freeBytes(dir string) (uint64, error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, err
 	}
-	return s.Bavail * uint64(s.Bsize), nil //nolint:unconvert // its type differs between systems
+	return s.Bavail * uint64(s.Bsize), nil
 }
