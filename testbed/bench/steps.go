@@ -253,7 +253,7 @@ func (a *waiting) look() (bool, error) {
 		return done && l.State != linkConnected, nil
 	}
 	if a.out.Link == 0 && l.State == linkConnected && l.Totals.Connections > a.base {
-		a.out.Link = now.UnixNano()
+		a.out.Link = l.Since.UnixNano() // not when it was seen
 	}
 	if a.out.Equal == 0 && done && l.Equal {
 		a.out.Equal = now.UnixNano()
