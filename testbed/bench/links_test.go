@@ -240,6 +240,11 @@ func TestInterrupted(t *testing.T) {
 	if left := bench.Children(); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
 	}
+	dead := links(t)
+	dead.Worker = []string{"false"}
+	if _, err := bench.Catchup(limited(t), bench.CatchupConfig{LinkConfig: dead, N: 1}); !errors.Is(err, bench.ErrWorker) {
+		t.Errorf("a process that ends at once: %v", err)
+	}
 	for name, in := range map[string]string{"nothing": "", "rubbish": "hello", "no node": `{"node":{}}`} {
 		if err := bench.Work(ctx, strings.NewReader(in), io.Discard, io.Discard); err == nil {
 			t.Errorf("%s: a worker without a site ends well", name)
