@@ -13,10 +13,10 @@ import (
 
 func newBench() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "bench", Short: "Measure this machine, each case beside its baseline",
+		Use: "bench", Short: "Measure sites and links on this machine",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchWrites(), newBenchSite())
+	cmd.AddCommand(newBenchWrites(), newBenchSite(), newBenchCatchup(), newBenchFanin(), newBenchDiff(), newBenchLive(), newBenchUrgent(), newBenchWorker())
 	return cmd
 }
 
