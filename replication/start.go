@@ -134,9 +134,6 @@ func closeTransport(t raft.Transport) error {
 }
 
 func (g *Group) openRaft() error {
-	if _, err := os.Stat(filepath.Join(g.cfg.Dir, recoverReady)); err == nil {
-		return fmt.Errorf("%w in %s: run tiermesh recover again", ErrRecovering, g.cfg.Dir)
-	}
 	var err error
 	if g.log, err = openLog(filepath.Join(g.cfg.Dir, "raft.db"), g.cfg.Fatal); err != nil {
 		return err
@@ -154,6 +151,7 @@ func (g *Group) openRaft() error {
 	if err != nil {
 		return err
 	}
+	g.repairs.snaps = snaps
 	if err := g.catchUp(snaps); err != nil {
 		return fmt.Errorf("open raft in %s: %w", g.cfg.Dir, err)
 	}

@@ -27,11 +27,22 @@ func (r *rot) note(path string) (first bool) {
 	return !known
 }
 
+// forget starts over with another database.
+func (r *rot) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.paths = nil
+}
+
 func (r *rot) files() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Sorted(maps.Keys(r.paths))
 }
+
+// IsDamage reports whether an error says that stored bytes are not what was
+// written, in a table or in what it holds.
+func IsDamage(err error) bool { return errors.Is(err, ErrCorrupt) || pebble.IsCorruptionError(err) }
 
 // listener says what becomes of Pebble's findings. A damaged table is named and
 // the read that found it fails, which ends the process where it is Apply's;

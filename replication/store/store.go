@@ -37,6 +37,9 @@ type Config struct {
 	CacheBytes int64
 	// MemTableBytes bounds one memtable; zero means 32 MiB.
 	MemTableBytes uint64
+	// Salvaging is for a copy of a damaged store that is read and closed again: its
+	// tables are not compacted, which would stumble over the damage.
+	Salvaging bool
 	// Fatal is called when the disk can no longer be trusted; it must end the
 	// process. Nil panics.
 	Fatal  func(error)
@@ -129,6 +132,9 @@ func (s *Store) openDB() error {
 		FS: cfg.FS, Cache: cache, DisableWAL: true, MemTableSize: cfg.MemTableBytes,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, cfg.Fatal}, EventListener: s.listener(),
 	}
+	if cfg.Salvaging {
+		opts.DisableAutomaticCompactions, opts.L0StopWritesThreshold = true, 1<<20
+	}
 	for i := range opts.Levels {
 		// Most reads of the write path ask for what is not there.
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -137,6 +143,9 @@ func (s *Store) openDB() error {
 	if err != nil {
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
 			return fmt.Errorf("%w: %s: stop the other process first", ErrLocked, cfg.Dir)
+		}
+		if pebble.IsCorruptionError(err) {
+			return fmt.Errorf("%w: open store %s: %w", ErrCorrupt, cfg.Dir, err)
 		}
 		return fmt.Errorf("open store %s: %w", cfg.Dir, err)
 	}
