@@ -242,18 +242,18 @@ func prepareSalvage(ctx context.Context, cfg SalvageConfig, info *SalvageInfo) e
 		return err
 	}
 	incarnation, unread := cfg.replayInto(filepath.Join(work, "store"))
-	sources := append([]string{filepath.Join(work, "store"), cfg.path("store")}, cfg.Also...)
+	sources := append([]string{cfg.path("store"), filepath.Join(work, "store")}, cfg.Also...)
 	older, err := filepath.Glob(filepath.Join(cfg.path("snapshots"), "*", "store"))
 	if err != nil {
 		return err
 	}
 	into := store.Config{Dir: filepath.Join(preparing, "store"), Federation: cfg.Federation, Site: cfg.Site}
-	info.SalvageResult, err = store.Salvage(store.SalvageConfig{Sources: append(sources, older...), Into: into, Incarnation: incarnation})
-	if err != nil {
-		return err
+	sc := store.SalvageConfig{Sources: append(sources, older...), Into: into, Incarnation: incarnation}
+	if unread != nil { // what the copy of the damaged store could not take, the new store may
+		sc.Replay = cfg.replay
 	}
-	if unread != nil {
-		info.Unread = append(info.Unread, "the log's last entries: "+unread.Error())
+	if info.SalvageResult, err = store.Salvage(sc); err != nil {
+		return err
 	}
 	found, err := Inspect(ctx, RepairConfig{RecoverConfig: RecoverConfig{preparing, cfg.Federation, cfg.Site}})
 	if err != nil || len(found) > 0 {
@@ -276,10 +276,12 @@ func (cfg SalvageConfig) replayInto(copied string) (incarnation uint32, err erro
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	incarnation, last, unread := readLog(log)
+	incarnation, _, err = readLog(log)
+	if err := errors.Join(err, log.Close()); err != nil {
+		return incarnation, err
+	}
 	if err := store.LinkCopy(cfg.path("store"), copied); err != nil {
-		return incarnation, errors.Join(err, unread)
+		return incarnation, err
 	}
 	var broken error
 	st, err := store.Open(store.Config{
@@ -287,10 +289,21 @@ func (cfg SalvageConfig) replayInto(copied string) (incarnation uint32, err erro
 		Fatal: func(err error) { broken = errors.Join(broken, err) },
 	})
 	if err != nil {
-		return incarnation, errors.Join(err, unread)
+		return incarnation, err
 	}
-	_, err = replay(st, log, cfg.Site, last)
-	return incarnation, errors.Join(err, st.Close(), broken, unread)
+	return incarnation, errors.Join(cfg.replay(st), st.Close(), broken)
+}
+
+// replay applies what can be read of the log to a store.
+func (cfg SalvageConfig) replay(into *store.Store) (err error) {
+	log, err := openLog(cfg.path("raft.db"), nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	_, last, unread := readLog(log)
+	_, err = replay(into, log, cfg.Site, last)
+	return errors.Join(err, unread)
 }
 
 // readLog returns the highest incarnation that a log speaks of, the last entry up

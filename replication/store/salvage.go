@@ -15,9 +15,13 @@ import (
 
 // SalvageConfig says what to read and where to write.
 type SalvageConfig struct {
-	// Sources are directories of damaged stores, snapshots and other nodes' stores
-	// of the same site. They are only read.
+	// Sources are directories of the same site's: first that of the damaged store,
+	// then of snapshots and other nodes' stores. They are only read.
 	Sources []string
+	// Replay is called with the new store when that holds everything that the first
+	// source did, and reflects the same entry of the Raft log: to apply what that
+	// did not reflect yet. Nil for nothing.
+	Replay func(into *Store) error
 	// Into is the new store; its directory must not exist.
 	Into Config
 	// Incarnation is at least the site's last one, zero when nothing else than the
@@ -68,7 +72,7 @@ func Salvage(cfg SalvageConfig) (r SalvageResult, err error) {
 		fs = vfs.Default
 	}
 	t := openTables(fs, cfg.Sources)
-	defer func() { err = errors.Join(err, t.close()) }()
+	defer t.close()
 	if err := t.checkOwner(cfg.Into); err != nil {
 		return r, err
 	}
@@ -76,8 +80,8 @@ func Salvage(cfg SalvageConfig) (r SalvageResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	s := salvage{tables: t, into: into, r: SalvageResult{Gaps: []Gap{}}}
-	err = s.run(max(cfg.Incarnation, t.incarnation()))
+	s := salvage{cfg: cfg, tables: t, into: into, r: SalvageResult{Gaps: []Gap{}}}
+	err = s.run()
 	s.r.Damaged = append([]Finding{}, t.findings()...)
 	s.r.Records, s.r.Incarnation = into.Counts().Records, into.Incarnation()
 	return s.r, errors.Join(err, into.Close())
@@ -100,34 +104,38 @@ func (t *tables) checkOwner(c Config) error {
 	return nil
 }
 
-// incarnation returns an incarnation not below any that the site had.
-func (t *tables) incarnation() (n uint32) {
+// meta returns the last entry that the first source reflects and the site's last
+// incarnation; sure says that there was no later one.
+func (t *tables) meta() (applied uint64, incarnation uint32, sure bool) {
 	known := false
 	bad := t.scan(keyMeta("incarnation"), func(_, v []byte) {
 		if len(v) == 4 {
-			n, known = max(n, binary.BigEndian.Uint32(v)), true
+			incarnation, known = max(incarnation, binary.BigEndian.Uint32(v)), true
 		}
 	})
-	t.scan([]byte{tableClaim}, func(_, v []byte) {
-		if len(v) >= 8 {
-			n = max(n, binary.BigEndian.Uint32(v))
+	for _, o := range t.open {
+		// Another source may be of another group, with a log of its own.
+		if v := o.get(keyMeta("applied")); o.whole && len(v) == 8 {
+			applied = max(applied, binary.BigEndian.Uint64(v))
 		}
-	})
-	if bad || !known {
-		n += incarnationLeap
 	}
-	return max(n, 1)
+	return applied, max(incarnation, 1), known && !bad
 }
 
 // salvage is a salvage under way.
 type salvage struct {
+	cfg    SalvageConfig
 	tables *tables
 	into   *Store
 	r      SalvageResult
 }
 
-func (s *salvage) run(incarnation uint32) error {
-	found := s.tables.chains()
+func (s *salvage) run() error {
+	applied, incarnation, sure := s.tables.meta()
+	found, more := s.tables.chains()
+	if more {
+		s.r.Unread = append(s.r.Unread, "ends of chains: some may have had more records, and there may have been others")
+	}
 	for _, c := range slices.SortedFunc(maps.Keys(found), crdt.ChainID.Compare) {
 		if c.Stream.Validate() != nil || c.Author.Site.Validate() != nil {
 			s.r.Unread = append(s.r.Unread, fmt.Sprintf("a chain whose name is damaged: %q", c))
@@ -141,14 +149,33 @@ func (s *salvage) run(incarnation uint32) error {
 			return fmt.Errorf("salvage %s: %w", c, err)
 		}
 	}
-	if err := s.rows(); err != nil {
+	claimed, unclear, err := s.rows()
+	if err != nil {
 		return err
 	}
 	tx := s.into.Begin()
-	if err := errors.Join(tx.SetIncarnation(incarnation), tx.Commit(RebasedIndex)); err != nil {
+	if err := errors.Join(tx.SetIncarnation(incarnation), tx.Commit(max(applied, RebasedIndex))); err != nil {
 		return err
 	}
-	return s.into.Rebase()
+	if s.cfg.Replay != nil {
+		if more || unclear || len(s.r.Gaps) > 0 {
+			s.r.Unread = append(s.r.Unread, fmt.Sprintf("the log's entries behind %d: what they are built on is missing", applied))
+		} else if err := s.cfg.Replay(s.into); err != nil {
+			s.r.Unread = append(s.r.Unread, fmt.Sprintf("the log's entries behind %d, not all of them: %v", applied, err))
+		}
+	}
+	incarnation = max(s.into.Incarnation(), claimed, s.cfg.Incarnation)
+	if !sure {
+		incarnation += incarnationLeap
+	}
+	tx = s.into.Begin()
+	if err := errors.Join(tx.SetIncarnation(incarnation), tx.Commit(s.into.AppliedIndex())); err != nil {
+		return err
+	}
+	return errors.Join(s.into.Rebase(), s.into.scan([]byte{tableKey}, func(_, _ []byte) error {
+		s.r.Outcomes++
+		return nil
+	}))
 }
 
 // salvageRun is how many records go into one Tx.
@@ -212,7 +239,7 @@ func (s *salvage) record(c crdt.ChainID, at crdt.Head) (enc []byte) {
 func (s *salvage) gaps(c crdt.ChainID, first, last uint64) {
 	for seq := first; seq <= last; seq++ {
 		g := Gap{Stream: c.Stream.String(), Author: c.Author.String(), First: seq, Last: seq, What: "cannot be read"}
-		found, _ := s.tables.find(keySeq(tableRecord, c, seq), func(v []byte) bool { return len(v) >= 32 })
+		found := s.tables.find(keySeq(tableRecord, c, seq), func(v []byte) bool { return len(v) >= 32 })
 		switch {
 		case found && seq == first:
 			g.What = "does not hash to what was stored"
@@ -230,8 +257,9 @@ func (s *salvage) gaps(c crdt.ChainID, first, last uint64) {
 // rowBytes is how much is written at once when rows are copied.
 const rowBytes = 1 << 20
 
-// rows copies the outcomes and the latest state of each claim.
-func (s *salvage) rows() error {
+// rows copies the outcomes and the latest state of each claim. It returns the
+// highest incarnation in an epoch, and whether claims may be missing.
+func (s *salvage) rows() (claimed uint32, unclear bool, err error) {
 	b := s.into.db.NewBatch()
 	defer func() { _ = b.Close() }()
 	var failed error
@@ -246,24 +274,23 @@ func (s *salvage) rows() error {
 		s.r.Unread = append(s.r.Unread, "outcomes under idempotency keys: a retry of an old write may take effect again")
 	}
 	claims := map[string]Claim{}
-	if s.tables.scan([]byte{tableClaim}, func(k, v []byte) {
+	unclear = s.tables.scan([]byte{tableClaim}, func(k, v []byte) {
 		if len(v) < 8 {
 			return
 		}
+		claimed = max(claimed, binary.BigEndian.Uint32(v))
 		c := Claim{Epoch: binary.BigEndian.Uint64(v), Holder: string(v[8:])}
 		// A release keeps the epoch of its grant, and comes after it.
 		if old, ok := claims[string(k)]; !ok || c.Epoch > old.Epoch || c.Epoch == old.Epoch && c.Holder == "" {
 			claims[string(k)] = c
 		}
-	}) {
+	})
+	if unclear {
 		s.r.Unread = append(s.r.Unread, "claims: a resource may show an earlier holder, or none; epochs go on above all earlier ones")
 	}
 	for _, k := range slices.Sorted(maps.Keys(claims)) {
 		set([]byte(k), append(binary.BigEndian.AppendUint64(nil, claims[k].Epoch), claims[k].Holder...))
 	}
 	s.r.Claims = uint64(len(claims))
-	return errors.Join(failed, b.Commit(pebble.NoSync), s.into.scan([]byte{tableKey}, func(_, _ []byte) error {
-		s.r.Outcomes++
-		return nil
-	}))
+	return claimed, unclear, errors.Join(failed, b.Commit(pebble.NoSync))
 }

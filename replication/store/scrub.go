@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -22,6 +23,23 @@ type Finding struct {
 	Doc    tiers.DocID `json:"doc,omitempty"`
 	File   string      `json:"file,omitempty"`
 	What   string      `json:"what"`
+}
+
+// String names what is damaged and how.
+func (f Finding) String() string {
+	var where []string
+	for _, part := range []string{f.Stream, f.Author, string(f.Doc), f.File} {
+		if part != "" {
+			where = append(where, part)
+		}
+	}
+	if f.Seq != 0 {
+		where = append(where, fmt.Sprintf("record %d", f.Seq))
+	}
+	if len(where) == 0 {
+		return f.What
+	}
+	return strings.Join(where, " ") + ": " + f.What
 }
 
 // ScrubResult is what a scrub read and found.

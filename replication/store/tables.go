@@ -19,6 +19,7 @@ import (
 // belongs to. first and last bound its keys where they could be read.
 type table struct {
 	path        string
+	whole       bool // it is of the directory that should hold everything
 	r           *sstable.Reader
 	it          sstable.Iterator
 	first, last []byte
@@ -71,23 +72,25 @@ func (t *table) mayHold(key []byte) bool {
 	return (t.first == nil || bytes.Compare(t.first, key) <= 0) && (t.last == nil || bytes.Compare(key, t.last) <= 0)
 }
 
-// get returns the value of a key; nil when the table has none, or cannot be
-// read there, which bad says. The slice is valid until the next call.
-func (t *table) get(key []byte) (value []byte, bad bool) {
+// get returns the value of a key; nil when the table has none, or cannot be read
+// there. The slice is valid until the next call.
+func (t *table) get(key []byte) []byte {
 	if !t.mayHold(key) {
-		return nil, false
+		return nil
 	}
 	kv := t.it.SeekGE(key, 0)
 	if err := t.it.Error(); err != nil {
 		t.note(err)
-		return nil, true
+		return nil
 	}
 	if kv == nil || !bytes.Equal(kv.K.UserKey, key) || !isSet(kv.Kind()) {
-		return nil, false
+		return nil
 	}
 	v, _, err := kv.Value(nil)
-	t.note(err)
-	return v, err != nil
+	if t.note(err); err != nil {
+		return nil
+	}
+	return v
 }
 
 func isSet(k pebble.InternalKeyKind) bool {
@@ -122,19 +125,22 @@ func (t *table) scan(prefix []byte, f func(key, value []byte)) (bad bool) {
 // tables are the files of one or several stores of a site, damaged or not, whole
 // or not. What a site keeps is never changed once it is written, or only ever
 // rises; so the files can be read in any order, and one that is obsolete does no
-// harm.
+// harm. One of the directories should hold everything that the site had; what
+// is unread there may be missing, whatever the others say.
 type tables struct {
 	open    []*table
 	damaged []Finding // files that could not be opened
+	holes   bool      // one of these is of the directory that should hold everything
 }
 
-// openTables opens every table in the directories. Those that are missing are
-// no error.
+// openTables opens every table in the directories, of which the first should hold
+// everything. Those that are missing are no error.
 func openTables(fs vfs.FS, dirs []string) *tables {
 	t := &tables{}
-	for _, dir := range dirs {
+	for i, dir := range dirs {
 		names, err := fs.List(dir)
 		if err != nil {
+			t.holes = t.holes || i == 0
 			continue
 		}
 		slices.Sort(names)
@@ -145,7 +151,9 @@ func openTables(fs vfs.FS, dirs []string) *tables {
 			path := fs.PathJoin(dir, name)
 			if o, err := openTable(fs, path); err != nil {
 				t.damaged = append(t.damaged, Finding{File: path, What: "table cannot be opened: " + err.Error()})
+				t.holes = t.holes || i == 0
 			} else {
+				o.whole = i == 0
 				t.open = append(t.open, o)
 			}
 		}
@@ -153,12 +161,11 @@ func openTables(fs vfs.FS, dirs []string) *tables {
 	return t
 }
 
-func (t *tables) close() error {
-	var err error
+// close ends the reading. What it says again of damage is noted already.
+func (t *tables) close() {
 	for _, o := range t.open {
-		err = errors.Join(err, o.close())
+		_ = o.close()
 	}
-	return err
 }
 
 // findings names the damaged files.
@@ -173,32 +180,32 @@ func (t *tables) findings() []Finding {
 }
 
 // scan calls f with the entries of all tables under a prefix, in no order and
-// with each version of them. bad says that some could not be read.
+// with each version of them. bad says that some may be missing.
 func (t *tables) scan(prefix []byte, f func(key, value []byte)) (bad bool) {
 	for _, o := range t.open {
-		bad = o.scan(prefix, f) || bad
-	}
-	return bad || len(t.damaged) > 0
-}
-
-// find calls use with each version of a key until one will do. bad says that a
-// place where it may stand could not be read.
-func (t *tables) find(key []byte, use func(value []byte) bool) (found, bad bool) {
-	for _, o := range t.open {
-		v, unread := o.get(key)
-		bad = bad || unread
-		if v != nil && use(v) {
-			return true, bad
+		if o.scan(prefix, f) && o.whole {
+			bad = true
 		}
 	}
-	return false, bad
+	return bad || t.holes
+}
+
+// find calls use with each version of a key until one will do.
+func (t *tables) find(key []byte, use func(value []byte) bool) (found bool) {
+	for _, o := range t.open {
+		if v := o.get(key); v != nil && use(v) {
+			return true
+		}
+	}
+	return false
 }
 
 // chains returns every chain of which something is found, with the sequence
-// number of its last record as far as that can be told.
-func (t *tables) chains() map[crdt.ChainID]uint64 {
-	out := map[crdt.ChainID]uint64{}
-	t.scan([]byte{tableChain}, func(key, value []byte) {
+// number of its last record as far as that can be told; bad says that there may
+// be more.
+func (t *tables) chains() (out map[crdt.ChainID]uint64, bad bool) {
+	out = map[crdt.ChainID]uint64{}
+	bad = t.scan([]byte{tableChain}, func(key, value []byte) {
 		k, v := decoder{b: key[1:]}, decoder{b: value}
 		c := crdt.ChainID{Stream: k.stream(), Author: k.author()}
 		if seq := v.u64(); !k.bad && !v.bad {
@@ -223,7 +230,7 @@ func (t *tables) chains() map[crdt.ChainID]uint64 {
 		}
 		o.note(o.it.Error())
 	}
-	return out
+	return out, bad
 }
 
 // CheckTables reads every table file in a directory of a store and names those
