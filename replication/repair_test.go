@@ -418,6 +418,17 @@ func damagedSite(t *testing.T, dir string, part float64) (epoch uint64) {
 		t.Fatal(err)
 	}
 	puts(t, g, "unflushed", 5)
+	// The tables are compacted into one, which the snapshot has no link to.
+	for ctx := limited(t); ; {
+		if tables, err := filepath.Glob(filepath.Join(dir, "store", "*.sst")); err != nil || len(tables) == 1 {
+			break
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("no compaction")
+		}
+	}
 	if err := g.Abandon(); err != nil {
 		t.Fatal(err)
 	}
