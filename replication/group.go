@@ -206,6 +206,7 @@ func (g *Group) end(handOver bool, closeStore func() error) error {
 		_ = g.raft.Barrier(0).Error()
 		// Raft would wait for messages under way to nodes that do not answer.
 		err := errors.Join(closeTransport(g.trans), g.raft.Shutdown().Error())
+		g.repairs.one.Lock() // a repair ends with its reader, whose owner ended it before
 		// Raft's goroutines use both until Shutdown returned.
 		g.ending.err = errors.Join(err, g.log.Close(), closeStore())
 	})

@@ -27,7 +27,7 @@ const (
 // repairs is what a group needs to repair itself while it runs.
 type repairs struct {
 	snaps *snapshots
-	one   sync.Mutex // held by the repair under way
+	one   sync.Mutex // held by the repair under way, and for good once the group ended
 }
 
 // RepairInfo is what a repair came to.
@@ -38,7 +38,10 @@ type RepairInfo struct {
 	Kept string
 }
 
-// withRemedy says what to do about a damaged store.
+// WithRemedy says what to do about an error that a damaged store is the cause of;
+// others it returns as they are.
+func (g *Group) WithRemedy(err error) error { return withRemedy(g.cfg, err) }
+
 func withRemedy(cfg Config, err error) error {
 	switch {
 	case err == nil || errors.Is(err, ErrDamaged) || !store.IsDamage(err):
@@ -188,7 +191,7 @@ func (g *Group) Repair(ctx context.Context, r io.Reader, findings []store.Findin
 		return info, errors.Join(err, clearRepair(g.cfg.Dir))
 	}
 	err = g.exchange(index, filepath.Join(info.Kept, "store"))
-	if errors.Is(err, ErrRepair) {
+	if errors.Is(err, ErrRepair) || errors.Is(err, ErrClosed) {
 		return info, errors.Join(err, clearRepair(g.cfg.Dir))
 	}
 	if err != nil {

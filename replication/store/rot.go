@@ -44,6 +44,15 @@ func (r *rot) files() []string {
 // written, in a table or in what it holds.
 func IsDamage(err error) bool { return errors.Is(err, ErrCorrupt) || pebble.IsCorruptionError(err) }
 
+// damage wraps [ErrCorrupt] around an error that speaks of it; a full disk, say,
+// is none.
+func damage(what string, err error) error {
+	if pebble.IsCorruptionError(err) {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, what, err)
+	}
+	return fmt.Errorf("store: %s: %w", what, err)
+}
+
 // listener says what becomes of Pebble's findings. A damaged table is named and
 // the read that found it fails, which ends the process where it is Apply's;
 // readers get the error. A flush or compaction that fails ends the process:
@@ -57,7 +66,7 @@ func (s *Store) listener() *pebble.EventListener {
 		},
 		BackgroundError: func(err error) {
 			if !errors.Is(err, pebble.ErrCancelledCompaction) && !errors.Is(err, pebble.ErrClosed) {
-				s.cfg.Fatal(fmt.Errorf("%w: flush or compaction: %w", ErrCorrupt, err))
+				s.cfg.Fatal(damage("flush or compaction", err))
 			}
 		},
 	}

@@ -144,10 +144,7 @@ func (s *Store) openDB() error {
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
 			return fmt.Errorf("%w: %s: stop the other process first", ErrLocked, cfg.Dir)
 		}
-		if pebble.IsCorruptionError(err) {
-			return fmt.Errorf("%w: open store %s: %w", ErrCorrupt, cfg.Dir, err)
-		}
-		return fmt.Errorf("open store %s: %w", cfg.Dir, err)
+		return damage("open "+cfg.Dir, err)
 	}
 	s.db = db
 	s.mu.Lock()
@@ -391,5 +388,12 @@ func (p pebbleLogger) Errorf(format string, args ...any) {
 }
 
 func (p pebbleLogger) Fatalf(format string, args ...any) {
-	p.fatal(fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...))
+	text := fmt.Sprintf(format, args...)
+	for _, arg := range args {
+		if err, ok := arg.(error); ok {
+			p.fatal(damage(text, err))
+			return
+		}
+	}
+	p.fatal(fmt.Errorf("store: %s", text))
 }
