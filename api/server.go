@@ -230,13 +230,11 @@ func answer(w http.ResponseWriter, status int, out any) {
 	_ = json.NewEncoder(w).Encode(out) // the client went away; nobody is left to tell
 }
 
-// unhurried lifts the time limits of requests that take as long as the site is
-// large: that of the answer, and that of the request, at whose end its context
-// would end, too.
+// unhurried lifts the time limit of answers that take as long as the site is
+// large.
 func unhurried(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := http.NewResponseController(w)
-		_ = errors.Join(c.SetWriteDeadline(time.Time{}), c.SetReadDeadline(time.Time{}))
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		h.ServeHTTP(w, r)
 	})
 }

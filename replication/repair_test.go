@@ -378,7 +378,8 @@ func TestSalvage(t *testing.T) {
 			for _, gap := range info.Gaps {
 				own += gap.Last - gap.First + 1
 			}
-			if want := uint64(65); own != want && !(row.lost && own == 60 && len(info.Unread) > 0) {
+			withoutLog := row.lost && own == 60 && len(info.Unread) > 0
+			if own != 65 && !withoutLog {
 				t.Errorf("%d records of 65, %+v", own, info)
 			}
 			if next, err := g.Claim(limited(t), "", "engine-1", "task:b", true); err != nil || next <= epoch {

@@ -41,8 +41,9 @@ func Inspect(ctx context.Context, cfg RepairConfig) ([]store.Finding, error) {
 		return nil, err
 	}
 	out := []store.Finding{}
-	if _, err := os.Stat(cfg.path("store")); err != nil {
-		return append(out, store.Finding{File: cfg.path("store"), What: err.Error()}), nil
+	if _, gone := os.Stat(cfg.path("store")); gone != nil {
+		out = append(out, store.Finding{File: cfg.path("store"), What: gone.Error()})
+		return out, nil //nolint:nilerr // that it is gone is what was found
 	}
 	var broken error
 	st, err := store.Open(store.Config{
