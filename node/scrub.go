@@ -14,21 +14,23 @@ import (
 // scrub reads the site's store again and raises an alarm for what it finds.
 func (n *Node) scrub(ctx context.Context) (store.ScrubResult, error) {
 	r, err := n.group.Store().Scrub(ctx)
+	own := len(r.Findings)
 	if err == nil {
 		var snapshots []store.Finding
 		snapshots, err = n.group.ScrubSnapshots(ctx)
 		r.Findings = append(append(r.Findings, snapshots...), n.compare(ctx)...)
 	}
 	if len(r.Findings) > 0 {
-		n.alarms.raise(fmt.Sprintf("scrub: %d findings, the first: %s; %s", len(r.Findings), r.Findings[0], n.remedy()))
+		n.alarms.raise(fmt.Sprintf("scrub: %d findings, the first: %s; %s", len(r.Findings), r.Findings[0], n.remedy(own == 0)))
 	}
 	return r, err
 }
 
-// remedy says what an operator runs at this node for a damaged store.
-func (n *Node) remedy() string {
-	if members, err := n.group.Members(); err == nil && len(members) > 1 {
-		return "to see all of them run: tiermesh scrub; to mend them from another node: tiermesh repair"
+// remedy says what an operator runs at this node for damage. A snapshot is made
+// again from a store that is sound.
+func (n *Node) remedy(soundStore bool) string {
+	if members, err := n.group.Members(); soundStore || err == nil && len(members) > 1 {
+		return "to see all of them run: tiermesh scrub; to mend them: tiermesh repair"
 	}
 	return fmt.Sprintf("to see all of them run: tiermesh scrub; this site has one node: end it and run: tiermesh salvage --config FILE --confirm %s", n.creds.ID.Site)
 }

@@ -68,11 +68,12 @@ func (g *Group) finishRepair() error {
 	return nil
 }
 
-// clearRepair removes what an interrupted repair left beside the store.
+// clearRepair removes what an interrupted repair or salvage left beside the store.
 func clearRepair(dir string) error {
-	err := errors.Join(
-		os.RemoveAll(filepath.Join(dir, repairReady)), os.RemoveAll(filepath.Join(dir, repairCopy)),
-		os.RemoveAll(filepath.Join(dir, repairCopy+".partial")))
+	var err error
+	for _, name := range []string{repairReady, repairCopy, repairCopy + ".partial", salvageWork, salvagePreparing} {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, name)))
+	}
 	if err != nil {
 		return fmt.Errorf("clear interrupted repair: %w", err)
 	}

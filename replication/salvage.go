@@ -45,6 +45,9 @@ func Inspect(ctx context.Context, cfg RepairConfig) ([]store.Finding, error) {
 		out = append(out, store.Finding{File: cfg.path("store"), What: gone.Error()})
 		return out, nil //nolint:nilerr // that it is gone is what was found
 	}
+	if err := noSnapshot(cfg); err != nil {
+		out = append(out, store.Finding{File: cfg.path("snapshots"), What: err.Error()})
+	}
 	var broken error
 	st, err := store.Open(store.Config{
 		Dir: cfg.path("store"), Federation: cfg.Federation, Site: cfg.Site, Salvaging: true,
@@ -61,7 +64,31 @@ func Inspect(ctx context.Context, cfg RepairConfig) ([]store.Finding, error) {
 	if closed := errors.Join(st.Close(), broken); closed != nil {
 		r.Findings = append(r.Findings, store.Finding{File: cfg.path("store"), What: closed.Error()})
 	}
-	return r.Findings, err
+	return append(out, r.Findings...), err
+}
+
+// noSnapshot returns why a node cannot start when its log goes on from a snapshot
+// that it does not have. A log that cannot be read says nothing.
+func noSnapshot(cfg RepairConfig) error {
+	if _, err := os.Stat(cfg.path("raft.db")); err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	log, err := openLog(cfg.path("raft.db"), nil)
+	if err != nil {
+		return nil //nolint:nilerr // see above
+	}
+	first, err := log.FirstIndex()
+	s := &snapshots{dir: cfg.path("snapshots")}
+	entries, _ := os.ReadDir(s.dir)
+	for _, e := range entries {
+		if _, bad := s.meta(e.Name()); bad == nil {
+			first = 0
+		}
+	}
+	if err := errors.Join(err, log.Close()); err == nil && first > 1 {
+		return fmt.Errorf("there is no whole snapshot, and the log starts at entry %d", first)
+	}
+	return nil
 }
 
 // ServerID returns the identity of a node's disk while the node is down.
@@ -138,6 +165,9 @@ func takePlace(cfg RepairConfig, kept string) error {
 
 // Repair is [Group.Repair] for a node that is down.
 func Repair(ctx context.Context, cfg RepairConfig, r io.Reader, findings []store.Finding) (info RepairInfo, err error) {
+	if err := noSnapshot(cfg); err != nil {
+		return info, fmt.Errorf("%w: %w: empty the directory and let the node join again", ErrRepair, err)
+	}
 	log, err := openLog(cfg.path("raft.db"), nil)
 	if err != nil {
 		return info, err

@@ -185,7 +185,7 @@ func (g *Group) catchUp(snaps *snapshots) error {
 	}
 	if len(list) == 0 {
 		if first > 1 {
-			return fmt.Errorf("%w: the log starts at entry %d and there is no snapshot: restore this node from a backup", ErrBehind, first)
+			return fmt.Errorf("%w: the log starts at entry %d and there is no snapshot: in a site of one node run tiermesh salvage, in a larger one empty the directory and let the node join again", ErrBehind, first)
 		}
 		return g.log.check(1)
 	}
