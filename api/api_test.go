@@ -128,6 +128,9 @@ func (b *backend) Backup(_ context.Context, w io.Writer) error {
 	return errors.Join(err, b.err)
 }
 
+func (b *backend) Repair(_ context.Context, r api.RepairRequest) (api.RepairReport, error) {
+	return api.RepairReport{From: r.From, Before: []api.ScrubFinding{{What: "x"}}}, b.err
+}
 func (b *backend) Scrub(context.Context) (api.ScrubReport, error) {
 	return api.ScrubReport{Records: 3, Findings: []api.ScrubFinding{{What: "x"}}}, b.err
 }
@@ -410,8 +413,11 @@ func TestOpenAPI(t *testing.T) {
 		for method := range methods {
 			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x").Replace(p)
 			request := `{"key":"k"}`
-			if p == "/v1/members" {
+			switch p {
+			case "/v1/members":
 				request = `{"do":"transfer"}`
+			case "/v1/repair":
+				request = `{"from":"2"}`
 			}
 			if status, body := raw(t, path, strings.ToUpper(method), target, request); status != 200 {
 				t.Errorf("%s %s: %d %s", method, p, status, body)
@@ -427,6 +433,7 @@ func TestOpenAPI(t *testing.T) {
 	for name, v := range map[string]any{
 		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{}, "ReportRequest": api.ReportRequest{}, "EditRequest": api.EditRequest{},
 		"Status": api.Status{}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
+		"RepairRequest": api.RepairRequest{From: "x"}, "RepairReport": api.RepairReport{},
 		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
 		"MemberChange": api.MemberChange{ID: "x", Node: 1, Addr: "x"},
 		"LinkStatus":   api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},

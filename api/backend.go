@@ -30,6 +30,29 @@ type Backend interface {
 	Backup(ctx context.Context, w io.Writer) error
 	// Scrub reads everything again and names what is damaged.
 	Scrub(ctx context.Context) (ScrubReport, error)
+	// Repair mends this node's damaged store from another node of its site.
+	Repair(ctx context.Context, r RepairRequest) (RepairReport, error)
+}
+
+// RepairRequest asks a node to mend its store.
+type RepairRequest struct {
+	// From names the member to copy from; empty for any that the others agree with.
+	From string `json:"from,omitempty"`
+}
+
+// RepairReport is what a repair found and did. Without findings before it did
+// nothing.
+type RepairReport struct {
+	Before []ScrubFinding `json:"before"`
+	// From is the member whose copy the store is now, Index the entry that it
+	// reflected then.
+	From  string `json:"from"`
+	Index uint64 `json:"index"`
+	// Kept is the directory at the node to which the damaged state was moved.
+	Kept string `json:"kept"`
+	// Records and After are what a scrub read and found afterwards.
+	Records uint64         `json:"records"`
+	After   []ScrubFinding `json:"after"`
 }
 
 // ScrubReport is what a scrub read and found.

@@ -128,6 +128,11 @@ func (c *Client) Scrub(ctx context.Context) (out ScrubReport, err error) {
 	return out, c.do(ctx, http.MethodGet, "/v1/scrub", nil, &out)
 }
 
+// Repair lets the node mend its store from another node of its site.
+func (c *Client) Repair(ctx context.Context, r RepairRequest) (out RepairReport, err error) {
+	return out, c.do(ctx, http.MethodPost, "/v1/repair", r, &out)
+}
+
 // Backup copies a backup of the site to w. Only an archive that checks is
 // complete.
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {

@@ -186,6 +186,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /v1/members", s.handle(s.members))
 	mux.Handle("POST /v1/members", s.handle(s.changeMember))
 	mux.Handle("GET /v1/scrub", unhurried(s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Scrub(r.Context()) })))
+	mux.Handle("POST "+repairPath, unhurried(s.handle(s.repair)))
 	mux.Handle("GET /v1/backup", unhurried(http.HandlerFunc(s.backup)))
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
@@ -236,6 +237,17 @@ func unhurried(h http.Handler) http.Handler {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 		h.ServeHTTP(w, r)
 	})
+}
+
+// repairPath is the one write that is of this node and not of the site.
+const repairPath = "/v1/repair"
+
+func (s *Server) repair(r *http.Request) (any, error) {
+	var in RepairRequest
+	if err := body(r, &in); err != nil {
+		return nil, err
+	}
+	return s.cfg.Backend.Repair(r.Context(), in)
 }
 
 // backup streams an archive. When it fails half-way the connection breaks, and

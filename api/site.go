@@ -94,7 +94,7 @@ const (
 type innerKey struct{}
 
 // place serves a request here or at the leader, as its read level demands:
-// writes always go to the leader.
+// writes to the site always go to the leader.
 func (s *Server) place(here http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		level, err := readLevel(r)
@@ -126,8 +126,12 @@ func (s *Server) place(here http.Handler) http.Handler {
 	})
 }
 
-// readLevel returns the level that a request asks for; a write's is leader.
+// readLevel returns the level that a request asks for; a write's is leader, but a
+// repair is of this node.
 func readLevel(r *http.Request) (string, error) {
+	if r.URL.Path == repairPath {
+		return ReadStale, nil
+	}
 	if r.Method != http.MethodGet {
 		return ReadLeader, nil
 	}

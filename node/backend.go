@@ -33,7 +33,7 @@ func translate(err error) error {
 		from, to error
 	}{
 		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
-		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
+		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
 		{replication.ErrUnknown, api.ErrUnknownOutcome}, {replication.ErrNotLeader, api.ErrUnavailable},
 		{replication.ErrClosed, api.ErrUnavailable},
@@ -123,11 +123,14 @@ func (b backend) Scrub(ctx context.Context) (api.ScrubReport, error) {
 	r, err := b.n.scrub(ctx)
 	out := api.ScrubReport{
 		Chains: r.Chains, Records: r.Records, Checkpoints: r.Checkpoints, Documents: r.Documents,
-		TookS: b.n.opts.Now().Sub(began).Seconds(), Findings: []api.ScrubFinding{},
+		TookS: b.n.opts.Now().Sub(began).Seconds(), Findings: scrubFindings(r.Findings),
 	}
-	for _, f := range r.Findings {
-		out.Findings = append(out.Findings, api.ScrubFinding(f))
-	}
+	return out, translate(err)
+}
+
+// Repair implements [api.Backend].
+func (b backend) Repair(ctx context.Context, r api.RepairRequest) (api.RepairReport, error) {
+	out, err := b.n.repair(ctx, r.From)
 	return out, translate(err)
 }
 

@@ -53,6 +53,13 @@ func (n *Node) nodeCount() int {
 	return len(self.Nodes)
 }
 
+// nodeClient returns a client of a node's API at an address.
+func nodeClient(e *transport.Endpoint, at tiers.NodeAddr) *api.Client {
+	return api.NewNodeClient(fmt.Sprintf("node-%d", at.Node), func(ctx context.Context) (net.Conn, error) {
+		return e.Nodes().Dial(ctx, transport.KindAPI, at.Node, at.Addr)
+	})
+}
+
 // sibling returns a client of another node's API.
 func (n *Node) sibling(node uint32, addr string) *api.Client {
 	return api.NewNodeClient(fmt.Sprintf("node-%d", node), func(ctx context.Context) (net.Conn, error) {

@@ -178,7 +178,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		err = nil
 	}
-	return errors.Join(err, n.Close())
+	return errors.Join(n.group.WithRemedy(err), n.Close())
 }
 
 // errStopped is the cause that ends the loops on Close.

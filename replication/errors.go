@@ -25,6 +25,13 @@ var (
 // ErrBehind reports a store that lost entries which the Raft log no longer has.
 var ErrBehind = errors.New("replication: store is behind its Raft log")
 
+// ErrDamaged reports a store in which bytes are not what was written. The message
+// says what to run.
+var ErrDamaged = errors.New("replication: damaged store")
+
+// ErrRepair refuses a repair or a salvage as things stand; nothing was changed.
+var ErrRepair = errors.New("replication: no repair")
+
 // ErrBadCommand rejects a log entry that this version cannot decode.
 var ErrBadCommand = errors.New("replication: bad command")
 

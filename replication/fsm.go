@@ -24,6 +24,9 @@ type fsm struct {
 	fatal func(error)
 
 	mu sync.Mutex // held to change the store: by Raft's entries, or by a repair
+	// making is held to make a snapshot of the store from its first step to its
+	// last, or to exchange the store and every snapshot of it. It comes before mu.
+	making sync.Mutex
 }
 
 var _ raft.BatchingFSM = (*fsm)(nil)
@@ -32,10 +35,17 @@ var _ raft.BatchingFSM = (*fsm)(nil)
 func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
 
 // ApplyBatch implements [raft.BatchingFSM]: one store commit a batch. Entries
-// that the store reflects already (a replay after a crash) are skipped.
+// that the store reflects already are skipped: in a replay after a crash, and
+// after a repair from a node that was ahead. Those have no outcome, which a
+// writer who waits for one takes as unknown.
 func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return f.applyHeld(logs)
+}
+
+// applyHeld applies entries; mu is held.
+func (f *fsm) applyHeld(logs []*raft.Log) []any {
 	out := make([]any, len(logs)) // a []outcome for each entry that holds commands
 	applied := f.store.AppliedIndex()
 	tx := f.store.Begin()
@@ -218,6 +228,8 @@ func (s checkpointSnapshot) Persist(to raft.SnapshotSink) error {
 	if !ok {
 		return errors.Join(fmt.Errorf("replication: persist to a %T", to), to.Cancel())
 	}
+	s.f.making.Lock()
+	defer s.f.making.Unlock()
 	// The last entries may have been Raft's own, which no command shows.
 	s.f.mu.Lock()
 	err := s.f.store.Advance(k.m.Index)

@@ -115,9 +115,11 @@ type Group struct {
 	trans raft.Transport
 	id    raft.ServerID
 	fsm   *fsm
-	clock *crdt.Clock
-	watch sync.WaitGroup
-	stop  chan struct{}
+	// repairs has what a repair needs besides.
+	repairs repairs
+	clock   *crdt.Clock
+	watch   sync.WaitGroup
+	stop    chan struct{}
 
 	gate    sync.RWMutex // held to propose; taken whole to let nobody in any more
 	combine combiner
@@ -132,12 +134,14 @@ type ending struct {
 }
 
 // Open opens the node and starts Raft. The error wraps the store's sentinels,
-// or [ErrBehind].
+// [ErrBehind], [ErrDamaged], [ErrLogDamaged] or [ErrRecovering].
 func Open(cfg Config) (*Group, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	fatal := cfg.Fatal
+	cfg.Fatal = func(err error) { fatal(withRemedy(cfg, err)) }
 	c, err := newCodec()
 	if err != nil {
 		return nil, err
@@ -146,17 +150,23 @@ func Open(cfg Config) (*Group, error) {
 		return nil, fmt.Errorf("open site directory: %w", err)
 	}
 	g := &Group{cfg: cfg, codec: c, clock: crdt.NewClock(cfg.Now), stop: make(chan struct{}), tenure: tenure{changed: make(chan struct{})}}
-	if err := g.reserve(); err != nil {
+	if err := errors.Join(unfinished(cfg.Dir), g.reserve()); err != nil {
+		return nil, err
+	}
+	if err := g.finishRepair(); err != nil {
 		return nil, err
 	}
 	st, err := store.Open(store.Config{
 		Dir: filepath.Join(cfg.Dir, "store"), Federation: cfg.Federation, Site: cfg.Site, Fatal: cfg.Fatal, Logger: cfg.Logger,
 	})
 	if err != nil {
-		return nil, err
+		return nil, withRemedy(cfg, err)
 	}
 	g.store = st
-	if err := g.openRaft(); err != nil {
+	if err := clearRepair(cfg.Dir); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if err := withRemedy(cfg, g.openRaft()); err != nil {
 		if g.log != nil {
 			err = errors.Join(err, g.log.Close())
 		}
@@ -200,6 +210,7 @@ func (g *Group) end(handOver bool, closeStore func() error) error {
 		_ = g.raft.Barrier(0).Error()
 		// Raft would wait for messages under way to nodes that do not answer.
 		err := errors.Join(closeTransport(g.trans), g.raft.Shutdown().Error())
+		g.repairs.one.Lock() // a repair ends with its reader, whose owner ended it before
 		// Raft's goroutines use both until Shutdown returned.
 		g.ending.err = errors.Join(err, g.log.Close(), closeStore())
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/archive"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -55,26 +56,8 @@ func Recover(cfg RecoverConfig) (info RecoverInfo, err error) {
 			return info, err
 		}
 	}
-	// Each step can be taken again.
 	old := path(recoverOld)
-	if err := os.MkdirAll(old, 0o700); err != nil {
-		return info, fmt.Errorf("recover: %w", err)
-	}
-	for _, name := range []string{"raft.db", "snapshots"} {
-		if err := os.Rename(path(name), filepath.Join(old, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return info, fmt.Errorf("recover: %w", err)
-		}
-	}
-	next := filepath.Join(path(recoverReady), "store")
-	if _, err := os.Stat(next); err == nil {
-		if err := os.Rename(path("store"), filepath.Join(old, "store")); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return info, fmt.Errorf("recover: %w", err)
-		}
-		if err := os.Rename(next, path("store")); err != nil {
-			return info, fmt.Errorf("recover: %w", err)
-		}
-	}
-	if err := errors.Join(markBootstrap(cfg.Dir), os.Remove(path(recoverReady))); err != nil {
+	if err := install(cfg.Dir, recoverReady, old); err != nil {
 		return info, fmt.Errorf("recover: %w", err)
 	}
 	info.Old = old
@@ -84,6 +67,45 @@ func Recover(cfg RecoverConfig) (info RecoverInfo, err error) {
 	}
 	info.Records, info.Incarnation = st.Counts().Records, st.Incarnation()
 	return info, st.Close()
+}
+
+// install puts a prepared store that begins a new group in the place of the
+// store, the log and the snapshots, which go into the directory old. Each step
+// can be taken again, and until the last one is the node does not start.
+func install(dir, ready, old string) error {
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.MkdirAll(old, 0o700); err != nil {
+		return err
+	}
+	move := func(from, to string) error {
+		if err := os.Rename(from, to); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	for _, name := range []string{"raft.db", "snapshots"} {
+		if err := move(path(name), filepath.Join(old, name)); err != nil {
+			return err
+		}
+	}
+	next := filepath.Join(path(ready), "store")
+	if _, err := os.Stat(next); err == nil {
+		if err := errors.Join(move(path("store"), filepath.Join(old, "store")), os.Rename(next, path("store"))); err != nil {
+			return err
+		}
+	}
+	return errors.Join(archive.SyncDir(old), markBootstrap(dir), os.RemoveAll(path(ready)), archive.SyncDir(dir))
+}
+
+// unfinished refuses a directory in which a recovery or a salvage was
+// interrupted, before anything is made in it.
+func unfinished(dir string) error {
+	for name, verb := range map[string]string{recoverReady: "recover", salvageReady: "salvage"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("%w in %s: run tiermesh %s again", ErrRecovering, dir, verb)
+		}
+	}
+	return nil
 }
 
 // prepareRecovery makes the recovered store beside the present one.
@@ -114,7 +136,10 @@ func prepareRecovery(cfg RecoverConfig) (replayed uint64, err error) {
 	if st, err = store.Open(store.Config{Dir: filepath.Join(preparing, "store"), Federation: cfg.Federation, Site: cfg.Site}); err != nil {
 		return 0, err
 	}
-	replayed, err = replay(st, log, cfg.Site)
+	last, err := log.LastIndex()
+	if err == nil {
+		replayed, err = replay(st, log, cfg.Site, last)
+	}
 	if err == nil {
 		err = st.Rebase()
 	}
@@ -127,18 +152,14 @@ func prepareRecovery(cfg RecoverConfig) (replayed uint64, err error) {
 	return replayed, nil
 }
 
-// replay applies what the log has and the store lacks.
-func replay(st *store.Store, log *sealedLog, site tiers.SiteID) (n uint64, err error) {
+// replay applies what the log has up to an entry and the store lacks.
+func replay(st *store.Store, log *sealedLog, site tiers.SiteID, last uint64) (n uint64, err error) {
 	c, err := newCodec()
 	if err != nil {
 		return 0, err
 	}
 	first, err := log.FirstIndex()
 	if err != nil {
-		return 0, err
-	}
-	last, err := log.LastIndex()
-	if err != nil || last == 0 {
 		return 0, err
 	}
 	at := st.AppliedIndex() + 1

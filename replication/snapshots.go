@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -27,8 +29,8 @@ import (
 type snapshots struct {
 	dir string
 
-	mu    sync.Mutex // guards using
-	using map[string]int
+	mu    sync.Mutex     // guards using
+	using map[string]int // readers of each snapshot; negative while it is replaced
 }
 
 // streamMeta begins the archive of a snapshot.
@@ -48,13 +50,77 @@ func newSnapshots(dir string) (*snapshots, error) {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
 	for _, e := range entries {
-		if _, err := s.meta(e.Name()); err != nil {
-			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return nil, fmt.Errorf("clear unfinished snapshot: %w", err)
-			}
+		var err error
+		if _, bad := s.meta(e.Name()); bad != nil {
+			err = os.RemoveAll(filepath.Join(dir, e.Name()))
+		} else {
+			err = s.finishExchange(e.Name())
+		}
+		if err != nil {
+			return nil, fmt.Errorf("clear unfinished snapshot: %w", err)
 		}
 	}
 	return s, nil
+}
+
+// next is where a snapshot's new checkpoint is made.
+func (s *snapshots) next(id string) string { return s.store(id) + ".next" }
+
+// finishExchange ends an exchange that a crash interrupted: the new checkpoint
+// counts once the old one is away, since it was whole before.
+func (s *snapshots) finishExchange(id string) error {
+	if _, err := os.Stat(s.store(id)); !errors.Is(err, os.ErrNotExist) {
+		return errors.Join(err, os.RemoveAll(s.next(id)))
+	}
+	if _, err := os.Stat(s.next(id)); err != nil {
+		return fmt.Errorf("snapshot %s has no store: %w", id, err)
+	}
+	return errors.Join(os.Rename(s.next(id), s.store(id)), archive.SyncDir(filepath.Join(s.dir, id)))
+}
+
+// exchange gives each snapshot another checkpoint, which checkpoint makes, and moves
+// the old one into the directory aside. A snapshot that is being read is waited
+// for until ctx ends.
+func (s *snapshots) exchange(ctx context.Context, checkpoint func(dir string) error, aside string) error {
+	list, err := s.List()
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		for !s.reserve(m.ID) {
+			select {
+			case <-time.After(exchangePause):
+			case <-ctx.Done():
+				return fmt.Errorf("snapshot %s is being sent: %w", m.ID, context.Cause(ctx))
+			}
+		}
+		err := errors.Join(os.RemoveAll(s.next(m.ID)), checkpoint(s.next(m.ID)))
+		if err == nil {
+			err = errors.Join(os.Rename(s.store(m.ID), filepath.Join(aside, "snapshot-"+m.ID)), s.finishExchange(m.ID))
+		}
+		s.use(m.ID, exchanging)
+		if err != nil {
+			return fmt.Errorf("exchange snapshot %s: %w", m.ID, err)
+		}
+	}
+	return nil
+}
+
+const (
+	// exchanging is what a snapshot's readers count down by while it is replaced.
+	exchanging    = 1 << 20
+	exchangePause = 20 * time.Millisecond
+)
+
+// reserve keeps readers away from a snapshot, unless there are any.
+func (s *snapshots) reserve(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.using[id] != 0 {
+		return false
+	}
+	s.using[id] = -exchanging
+	return true
 }
 
 func (s *snapshots) meta(id string) (*raft.SnapshotMeta, error) {
@@ -117,17 +183,23 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, err)
 	}
+	if s.use(id, 1) <= 0 {
+		s.use(id, -1)
+		return nil, nil, fmt.Errorf("open snapshot %s: it is being replaced: try again", id)
+	}
 	if m.Size, err = archive.Size([]byte(streamMeta), s.store(id)); err != nil {
+		s.use(id, -1)
 		return nil, nil, fmt.Errorf("open snapshot %s: %w", id, err)
 	}
-	s.use(id, 1)
 	return m, &snapshotReader{s: s, id: id, dir: s.store(id)}, nil
 }
 
-func (s *snapshots) use(id string, n int) {
+// use counts readers and returns how many there are.
+func (s *snapshots) use(id string, n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.using[id] += n
+	return s.using[id]
 }
 
 // prune removes all snapshots but the latest, unless somebody reads them.
@@ -138,7 +210,7 @@ func (s *snapshots) prune() error {
 	}
 	for _, m := range list[1:] {
 		s.mu.Lock()
-		busy := s.using[m.ID] > 0
+		busy := s.using[m.ID] != 0
 		s.mu.Unlock()
 		if busy {
 			continue

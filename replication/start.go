@@ -138,9 +138,6 @@ func closeTransport(t raft.Transport) error {
 }
 
 func (g *Group) openRaft() error {
-	if _, err := os.Stat(filepath.Join(g.cfg.Dir, recoverReady)); err == nil {
-		return fmt.Errorf("%w in %s: run tiermesh recover again", ErrRecovering, g.cfg.Dir)
-	}
 	var err error
 	if g.log, err = openLog(filepath.Join(g.cfg.Dir, "raft.db"), g.cfg.Fatal); err != nil {
 		return err
@@ -158,6 +155,7 @@ func (g *Group) openRaft() error {
 	if err != nil {
 		return err
 	}
+	g.repairs.snaps = snaps
 	if err := g.catchUp(snaps); err != nil {
 		return fmt.Errorf("open raft in %s: %w", g.cfg.Dir, err)
 	}
@@ -197,7 +195,7 @@ func (g *Group) catchUp(snaps *snapshots) error {
 	}
 	if len(list) == 0 {
 		if first > 1 {
-			return fmt.Errorf("%w: the log starts at entry %d and there is no snapshot: restore this node from a backup", ErrBehind, first)
+			return fmt.Errorf("%w: the log starts at entry %d and there is no snapshot: in a site of one node run tiermesh salvage, in a larger one empty the directory and let the node join again", ErrBehind, first)
 		}
 		return g.log.check(1)
 	}

@@ -17,14 +17,16 @@ import (
 )
 
 // errFindings ends a scrub that found damage.
-var errFindings = errors.New("damage was found: see above; nothing was deleted")
+var errFindings = errors.New("damage was found: see above; nothing was deleted; to mend a node from the others of its site run tiermesh repair, for a site of one node see tiermesh salvage --help")
 
 func newScrub(g *global) *cobra.Command {
 	return &cobra.Command{
 		Use: "scrub", Short: "Read everything at a node again and name what is damaged", Args: exactArgs(0),
 		Long: `Reads every chain and document of the node's store again, recomputes hashes,
 heads and checkpoints, and names what does not fit: file, stream, author, record
-or document. Nothing is changed. A node does the same by itself once a day.`,
+or document. It reads every table file whole, those of the node's snapshot, too,
+and compares with the other nodes of the site. Nothing is changed. A node does
+the same by itself once a day, and raises an alarm that says what to run.`,
 		Example: "  tiermesh scrub --timeout 10m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
@@ -38,9 +40,7 @@ or document. Nothing is changed. A node does the same by itself once a day.`,
 						return err
 					}
 				} else {
-					for _, f := range r.Findings {
-						fmt.Fprintf(w, "%s %s %d %s %s: %s\n", f.Stream, f.Author, f.Seq, f.Doc, f.File, f.What)
-					}
+					printFindings(w, r.Findings)
 					fmt.Fprintf(w, "%d chains, %d records, %d checkpoints, %d documents read in %.1f s: %d findings\n",
 						r.Chains, r.Records, r.Checkpoints, r.Documents, r.TookS, len(r.Findings))
 				}

@@ -48,10 +48,10 @@ var exitTable = []struct {
 	{exitInvalid, "invalid input, configuration, certificate or directory"},
 	{exitUnreachable, "no node answers at --api, or it cannot serve now"},
 	{exitNotFound, "the site does not hold what was asked for"},
-	{exitRejected, "the write may not be made as things stand; it had no effect"},
+	{exitRejected, "the write may not be made as things stand, or there is nothing to repair; it had no effect"},
 	{exitUnknown, "outcome unknown: retry with the same --key, which is safe"},
 	{exitBusy, "a port, directory or socket is held by another process"},
-	{exitProof, "the demo's proof does not hold, or a scrub found damage"},
+	{exitProof, "the demo's proof does not hold, or a scrub, repair or salvage leaves damage"},
 	{exitInterrupted, "interrupted"},
 }
 
@@ -79,13 +79,14 @@ func exitCode(err error) int {
 		err  error
 		code int
 	}{
-		{errProof, exitProof}, {errFindings, exitProof},
+		{errProof, exitProof}, {errFindings, exitProof}, {errLost, exitProof},
 		{store.ErrLocked, exitBusy}, {transport.ErrBusyPort, exitBusy}, {api.ErrBusy, exitBusy},
 		{api.ErrUnreachable, exitUnreachable}, {api.ErrUnavailable, exitUnreachable},
 		{api.ErrNotFound, exitNotFound}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
 		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {bench.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},
 		{replication.ErrNoBackup, exitInvalid}, {replication.ErrRecovering, exitInvalid}, {replication.ErrLogDamaged, exitInvalid},
+		{replication.ErrRepair, exitRejected}, {replication.ErrDamaged, exitInvalid}, {store.ErrCorrupt, exitInvalid},
 		{archive.ErrDamaged, exitInvalid}, {archive.ErrExists, exitInvalid},
 		{identity.ErrCredentials, exitInvalid}, {identity.ErrExpired, exitInvalid}, {identity.ErrUntrusted, exitInvalid},
 		{identity.ErrFederation, exitInvalid}, {identity.ErrNoIdentity, exitInvalid}, {identity.ErrExists, exitInvalid},

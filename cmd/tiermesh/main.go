@@ -102,7 +102,7 @@ See it:   tiermesh status, tiermesh event list, tiermesh track list`,
 		return nil
 	}
 	root.AddCommand(
-		newDemo(), newBench(), newRaft(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
+		newDemo(), newBench(), newRaft(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
 		newTopology(), newVersion(), exitCodesHelp(),
 	)
 	return root

@@ -33,12 +33,13 @@ func TestMain(m *testing.M) {
 //
 //	port NAME…               puts free UDP ports into the environment
 //	status CODE tiermesh …   runs a command that must exit with CODE
+//	flip PATTERN…            inverts a bit near the start of each file that matches
 //	eventually PATTERN tiermesh …   repeats a command until its output matches
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"port": port, "status": status, "eventually": eventually,
+			"port": port, "status": status, "eventually": eventually, "flip": flip,
 		},
 	})
 }
@@ -74,6 +75,24 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if fmt.Sprint(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+func flip(ts *testscript.TestScript, _ bool, patterns []string) {
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(ts.MkAbs(pattern))
+		ts.Check(err)
+		if len(paths) == 0 {
+			ts.Fatalf("no file %s", pattern)
+		}
+		for _, path := range paths {
+			b, err := os.ReadFile(path)
+			ts.Check(err)
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			ts.Check(err)
+			_, err = f.WriteAt([]byte{b[100] ^ 4}, 100)
+			ts.Check(errors.Join(err, f.Close()))
+		}
 	}
 }
 

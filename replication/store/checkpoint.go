@@ -68,6 +68,12 @@ func (s *Store) Replace(checkpoint string) error {
 		s.usage.close()
 		return fmt.Errorf("replace store: %w", err)
 	}
+	s.showAll()
+	return nil
+}
+
+// showAll makes every chain look grown, after the database was replaced.
+func (s *Store) showAll() {
 	s.mu.Lock()
 	for stream, authors := range s.chains {
 		for author, st := range authors {
@@ -77,6 +83,47 @@ func (s *Store) Replace(checkpoint string) error {
 	s.mu.Unlock()
 	signal(s.changed)
 	signal(s.dirty)
+}
+
+// Exchange puts the store in directory next, which is closed, in the place of
+// this one, whose directory is moved to aside, which must not exist. Only the
+// goroutine that applies may call it; readers wait meanwhile. A crash leaves
+// this store in its place, or none in its place and next whole. After an error
+// the store must be closed.
+func (s *Store) Exchange(next, aside string) error {
+	if err := s.usage.pause(); err != nil {
+		return err
+	}
+	defer s.usage.resume()
+	old := s.db
+	s.db = nil
+	if err := old.Close(); err != nil {
+		// Nothing of a damaged database is needed any more.
+		s.cfg.Logger.Warn("damaged store closed", "err", err)
+	}
+	s.rot.forget()
+	err := s.cfg.FS.Rename(s.cfg.Dir, aside)
+	if err == nil {
+		err = s.cfg.FS.Rename(next, s.cfg.Dir)
+	}
+	if err == nil {
+		err = s.openDB()
+	}
+	if err != nil {
+		s.usage.close()
+		return fmt.Errorf("exchange store for %s: %w", next, err)
+	}
+	s.showAll()
+	return nil
+}
+
+// LinkCopy copies the directory of a store that is closed, or of a checkpoint,
+// to another on the same file system: tables by hard link. The copy is durable
+// on return.
+func LinkCopy(from, to string) error {
+	if err := linkCheckpoint(vfs.Default, from, to); err != nil {
+		return fmt.Errorf("copy store %s: %w", from, err)
+	}
 	return nil
 }
 

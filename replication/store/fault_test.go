@@ -81,7 +81,9 @@ func TestSyncErrorIsFatal(t *testing.T) {
 			t.Error("a flush without fsync succeeded")
 		}
 	case err := <-fatal:
-		t.Log(err)
+		if store.IsDamage(err) {
+			t.Errorf("called damage: %v", err)
+		}
 	}
 	again, err := store.Open(config(disk.CrashClone(vfs.CrashCloneCfg{})))
 	if err != nil {

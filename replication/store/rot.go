@@ -27,10 +27,30 @@ func (r *rot) note(path string) (first bool) {
 	return !known
 }
 
+// forget starts over with another database.
+func (r *rot) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.paths = nil
+}
+
 func (r *rot) files() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Sorted(maps.Keys(r.paths))
+}
+
+// IsDamage reports whether an error says that stored bytes are not what was
+// written, in a table or in what it holds.
+func IsDamage(err error) bool { return errors.Is(err, ErrCorrupt) || pebble.IsCorruptionError(err) }
+
+// damage wraps [ErrCorrupt] around an error that speaks of it; a full disk, say,
+// is none.
+func damage(what string, err error) error {
+	if pebble.IsCorruptionError(err) {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, what, err)
+	}
+	return fmt.Errorf("store: %s: %w", what, err)
 }
 
 // listener says what becomes of Pebble's findings. A damaged table is named and
@@ -46,7 +66,7 @@ func (s *Store) listener() *pebble.EventListener {
 		},
 		BackgroundError: func(err error) {
 			if !errors.Is(err, pebble.ErrCancelledCompaction) && !errors.Is(err, pebble.ErrClosed) {
-				s.cfg.Fatal(fmt.Errorf("%w: flush or compaction: %w", ErrCorrupt, err))
+				s.cfg.Fatal(damage("flush or compaction", err))
 			}
 		},
 	}

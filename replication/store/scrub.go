@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -23,6 +25,23 @@ type Finding struct {
 	What   string      `json:"what"`
 }
 
+// String names what is damaged and how.
+func (f Finding) String() string {
+	var where []string
+	for _, part := range []string{f.Stream, f.Author, string(f.Doc), f.File} {
+		if part != "" {
+			where = append(where, part)
+		}
+	}
+	if f.Seq != 0 {
+		where = append(where, fmt.Sprintf("record %d", f.Seq))
+	}
+	if len(where) == 0 {
+		return f.What
+	}
+	return strings.Join(where, " ") + ": " + f.What
+}
+
 // ScrubResult is what a scrub read and found.
 type ScrubResult struct {
 	Chains      uint64    `json:"chains"`
@@ -38,8 +57,7 @@ const findingsMax = 1000
 
 // Scrub reads every chain and document again and recomputes what follows from
 // what: each record's chain hash, each head, each checkpoint's hash, and the
-// changes that each document consists of. Tables are checked by Pebble's own
-// block sums as they are read. The error is ctx's, or [ErrClosed]; damage is in
+// changes that each document consists of. Of each table every block is checked. The error is ctx's, or [ErrClosed]; damage is in
 // the result.
 func (s *Store) Scrub(ctx context.Context) (ScrubResult, error) {
 	r := ScrubResult{Findings: []Finding{}}
@@ -58,10 +76,27 @@ func (s *Store) Scrub(ctx context.Context) (ScrubResult, error) {
 		r.add(Finding{What: err.Error()})
 		err = nil
 	}
-	for _, path := range s.rot.files() {
-		r.add(Finding{File: path, What: "table is damaged"})
-	}
+	s.scrubTables(ctx, &r)
 	return r, err
+}
+
+// scrubTables reads every table whole, also where views, outcomes and claims
+// stand, and names those that are damaged, or were when they were read.
+func (s *Store) scrubTables(ctx context.Context, r *ScrubResult) {
+	named := map[string]bool{}
+	found, err := CheckTables(ctx, s.cfg.FS, s.cfg.Dir)
+	if err != nil && ctx.Err() == nil {
+		r.add(Finding{What: err.Error()})
+	}
+	for _, f := range found {
+		named[filepath.Base(f.File)] = true
+		r.add(f)
+	}
+	for _, path := range s.rot.files() {
+		if !named[filepath.Base(path)] {
+			r.add(Finding{File: path, What: "table is damaged"})
+		}
+	}
 }
 
 func (r *ScrubResult) add(f Finding) {

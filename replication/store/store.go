@@ -37,6 +37,9 @@ type Config struct {
 	CacheBytes int64
 	// MemTableBytes bounds one memtable; zero means 32 MiB.
 	MemTableBytes uint64
+	// Salvaging is for a copy of a damaged store that is read and closed again: its
+	// tables are not compacted, which would stumble over the damage.
+	Salvaging bool
 	// Fatal is called when the disk can no longer be trusted; it must end the
 	// process. Nil panics.
 	Fatal  func(error)
@@ -137,6 +140,9 @@ func (s *Store) openDB() error {
 		FS: cfg.FS, Cache: cache, DisableWAL: true, MemTableSize: cfg.MemTableBytes,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, cfg.Fatal}, EventListener: s.listener(),
 	}
+	if cfg.Salvaging {
+		opts.DisableAutomaticCompactions, opts.L0StopWritesThreshold = true, 1<<20
+	}
 	for i := range opts.Levels {
 		// Most reads of the write path ask for what is not there.
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
@@ -146,7 +152,7 @@ func (s *Store) openDB() error {
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "lock held") {
 			return fmt.Errorf("%w: %s: stop the other process first", ErrLocked, cfg.Dir)
 		}
-		return fmt.Errorf("open store %s: %w", cfg.Dir, err)
+		return damage("open "+cfg.Dir, err)
 	}
 	s.db = db
 	s.mu.Lock()
@@ -391,5 +397,12 @@ func (p pebbleLogger) Errorf(format string, args ...any) {
 }
 
 func (p pebbleLogger) Fatalf(format string, args ...any) {
-	p.fatal(fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...))
+	text := fmt.Sprintf(format, args...)
+	for _, arg := range args {
+		if err, ok := arg.(error); ok {
+			p.fatal(damage(text, err))
+			return
+		}
+	}
+	p.fatal(fmt.Errorf("store: %s", text))
 }
