@@ -261,7 +261,7 @@ func printForecast(w io.Writer, f api.Forecast) error {
 	if f.RateSource != "unknown" {
 		rate = fmt.Sprintf("rate %s: %s/s out, %s/s in", f.RateSource, size(uint64(f.Rate.OutLast), true), size(uint64(f.Rate.InLast), true))
 	}
-	fmt.Fprintf(w, "site %s and %s, as known from the %s; %s; round trip %.1f ms\n", f.Site, f.Peer, f.Basis, rate, f.RTTMS)
+	fmt.Fprintf(w, "site %s and %s, as known from the %s session; %s; round trip %.1f ms\n", f.Site, f.Peer, strings.TrimSuffix(f.Basis, "-session"), rate, f.RTTMS)
 	done := func(m api.Move) string {
 		if m.DoneS == nil {
 			return "?"

@@ -232,8 +232,10 @@ type BundleReader struct {
 // first reads a file's first line and frame.
 func first(r io.Reader, magic string, t wire.Type) (*wire.Reader, *wire.Signed, error) {
 	line := make([]byte, len(magic))
-	if _, err := io.ReadFull(r, line); err != nil || string(line) != magic {
-		return nil, nil, errors.Join(fmt.Errorf("%w: it does not begin with %q", ErrBundle, magic), readError(err))
+	if n, err := io.ReadFull(r, line); err != nil && readError(err) != io.ErrUnexpectedEOF {
+		return nil, nil, fmt.Errorf("%w: %w", ErrBundle, err)
+	} else if string(line[:n]) != magic {
+		return nil, nil, fmt.Errorf("%w: it does not begin with %q", ErrBundle, magic)
 	}
 	frames := wire.NewReader(r)
 	m, _, err := frames.Next()
@@ -249,7 +251,7 @@ func first(r io.Reader, magic string, t wire.Type) (*wire.Reader, *wire.Signed, 
 
 // readError says that a file that just ends is torn.
 func readError(err error) error {
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
