@@ -248,7 +248,7 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 			d.n.alarms.raise(a)
 		}
 		if r.RolledBack != nil {
-			d.n.rolledBack(ctx, d.peer, *r.RolledBack)
+			d.n.rolledBack(ctx, string(d.peer), *r.RolledBack)
 		}
 		if err := d.proofs(ctx, r.Proofs); err != nil {
 			return err
@@ -299,16 +299,16 @@ func (d *linkDriver) load(l federation.Load) error {
 }
 
 // rolledBack starts a new incarnation when the store really holds less of the
-// site's own chain than a peer does. What the peer holds then comes back as
+// site's own chain than somebody else does. What the peer holds then comes back as
 // that of any other author.
-func (n *Node) rolledBack(ctx context.Context, peer tiers.SiteID, c federation.Claim) {
+func (n *Node) rolledBack(ctx context.Context, holder string, c federation.Claim) {
 	st := n.group.Store()
 	held := st.Vector(c.Chain.Stream)[c.Chain.Author].Seq
 	if held >= c.Head.Seq || c.Chain.Author.Incarnation != st.Incarnation() {
 		return // the session had not heard of the latest records
 	}
 	n.alarms.raise(fmt.Sprintf("this site was rolled back: %s holds %d records of %s, the site %d; starting incarnation %d",
-		peer, c.Head.Seq, c.Chain, held, c.Chain.Author.Incarnation+1))
+		holder, c.Head.Seq, c.Chain, held, c.Chain.Author.Incarnation+1))
 	if err := n.group.NewIncarnation(ctx, c.Chain.Author.Incarnation); err != nil {
 		n.log.Error("new incarnation", "err", err)
 	}
