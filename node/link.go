@@ -328,7 +328,7 @@ func (d *linkDriver) publish() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status.Status, d.status.rtt = status, rtt
-	d.status.rates = d.probe.meter.tick(now, d.totals.SentRecordBytes, d.totals.ReceivedRecordBytes)
+	d.status.rates = d.probe.meter.tick(now, d.totals.SentRecordBytes, d.totals.ReceivedRecordBytes, status.OwedOut, status.OwedIn)
 	if received != d.status.received { // also what keeps an idle link alive
 		d.status.received, d.status.lastContact = received, now
 	}

@@ -22,6 +22,9 @@ const (
 	ratePause    = time.Second
 	// rateWindow is the time over which the present rate is averaged.
 	rateWindow = 2 * time.Second
+	// rateBacklog is how many records must wait for a transfer to show what the
+	// link can do, and not what there was to move.
+	rateBacklog = 64
 )
 
 // flow is one direction.
@@ -29,22 +32,25 @@ type flow struct {
 	total uint64
 	now   float64 // exponentially weighted over rateWindow
 	last  float64
-	// burst is the transfer under way: what it moved from begun to moved.
+	// burst is the transfer under way: what it moved from begun to moved, full
+	// whether there was more to move all along.
 	burst        uint64
+	full         bool
 	begun, moved time.Time
 }
 
-// tick takes the counters in: bytes of records sent and received so far.
-func (m *rateMeter) tick(now time.Time, sent, received uint64) Rates {
+// tick takes the counters in: bytes of records sent and received so far, and
+// records that wait at either end.
+func (m *rateMeter) tick(now time.Time, sent, received, waitOut, waitIn uint64) Rates {
 	if !m.at.IsZero() && now.After(m.at) {
-		m.out.step(m.at, now, sent)
-		m.in.step(m.at, now, received)
+		m.out.step(m.at, now, sent, waitOut >= rateBacklog)
+		m.in.step(m.at, now, received, waitIn >= rateBacklog)
 	}
 	m.at, m.out.total, m.in.total = now, sent, received
 	return Rates{OutNow: m.out.now, InNow: m.in.now, OutLast: m.out.last, InLast: m.in.last}
 }
 
-func (f *flow) step(before, now time.Time, total uint64) {
+func (f *flow) step(before, now time.Time, total uint64, full bool) {
 	moved, took := total-f.total, now.Sub(before)
 	weight := min(1, float64(took)/float64(rateWindow))
 	f.now += weight * (float64(moved)/took.Seconds() - f.now)
@@ -54,12 +60,17 @@ func (f *flow) step(before, now time.Time, total uint64) {
 		}
 		return
 	}
-	if f.burst == 0 {
-		f.begun = before
+	if f.burst == 0 || f.full != full {
+		f.burst, f.begun, f.full = 0, before, full
 	}
 	f.burst += moved
 	f.moved = now
-	if f.burst >= rateBytesMin {
+	if f.burst < rateBytesMin {
+		return
+	}
+	if full {
 		f.last = float64(f.burst) / now.Sub(f.begun).Seconds()
+	} else { // nothing waited: the link can do at least what came in
+		f.last = max(f.last, f.now)
 	}
 }
