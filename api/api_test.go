@@ -26,10 +26,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // backend records what reached it and answers with what a test wants.
 type backend struct {
-	err   error
-	query api.ListQuery
-	edit  api.EditRequest
-	hang  chan struct{}
+	err    error
+	query  api.ListQuery
+	edit   api.EditRequest
+	hang   chan struct{}
+	synced synced
 
 	// leader is the member that leads; empty for this node. other is that
 	// member's API.
@@ -408,7 +409,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for p, methods := range doc.Paths {
 		for method := range methods {
-			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x").Replace(p)
+			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x", "{peer}", "500000").Replace(p)
 			request := `{"key":"k"}`
 			if p == "/v1/members" {
 				request = `{"do":"transfer"}`
@@ -429,7 +430,14 @@ func TestOpenAPI(t *testing.T) {
 		"Status": api.Status{}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
 		"MemberChange": api.MemberChange{ID: "x", Node: 1, Addr: "x"},
-		"LinkStatus":   api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
+		"SyncStatus":   api.SyncStatus{}, "Rate": api.Rate{}, "StreamSync": api.StreamSync{}, "Owed": api.Owed{Oldest: &now},
+		"LinkSync": api.LinkSync{
+			Since: &now, LastContact: &now, ProvenEqualAt: &now, LastError: "x", Out: &api.Owed{}, In: &api.Owed{}, Streams: []api.StreamSync{{}},
+		},
+		"Forecast": api.Forecast{}, "LaneForecast": api.LaneForecast{}, "Move": api.Move{Owed: api.Owed{Oldest: &now}, DoneS: new(float64)},
+		"ProveResult":     api.ProveResult{Certificate: []byte("{}"), Reason: "x", Differences: []api.ChainDifference{{}}, More: true},
+		"ChainDifference": api.ChainDifference{}, "ImportReport": api.ImportReport{}, "ImportGap": api.ImportGap{}, "ImportRefusal": api.ImportRefusal{},
+		"LinkStatus": api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
 	} {
 		b, err := json.Marshal(v)
 		if err != nil {

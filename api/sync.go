@@ -318,7 +318,7 @@ func (s *Server) importBundle() http.Handler {
 // stream passes a request on to the leader while it comes in, and the answer
 // back. It is not repeated: what was sent is gone.
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, id string) {
-	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://"+id+r.URL.RequestURI(), r.Body) //nolint:gosec // the host is a member, which dialLeader looks up
+	out, err := http.NewRequestWithContext(r.Context(), r.Method, "http://"+id+r.URL.RequestURI(), io.NopCloser(r.Body)) //nolint:gosec // the host is a member, which dialLeader looks up
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -329,6 +329,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, id string) {
 	case err == nil:
 		relay(w, resp)
 	case errors.Is(err, errDial):
+		_, _ = io.Copy(io.Discard, r.Body) // as for a refusal here
 		s.fail(w, r, fmt.Errorf("%w: leader %s: %w", ErrUnavailable, id, err))
 	default:
 		s.fail(w, r, fmt.Errorf("%w: leader %s: %w; doing it again is harmless", ErrUnknownOutcome, id, err))

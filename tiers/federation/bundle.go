@@ -24,7 +24,7 @@ const (
 type BundleRange struct {
 	From crdt.Head
 	End  crdt.Checkpoint
-	// Bytes is the size of the records.
+	// Bytes is about the size of the records.
 	Bytes uint64
 }
 

@@ -61,7 +61,7 @@ type Manifest struct {
 }
 
 // BundleRange is a run of one chain: what follows the head (Seq, Hash), up to
-// the checkpoint End. Bytes is the size of its records.
+// the checkpoint End. Bytes is about the size of its records.
 type BundleRange struct {
 	Chain Chain      `cbor:"1,keyasint"`
 	Seq   uint64     `cbor:"2,keyasint"`
