@@ -324,7 +324,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	out.ContentLength = r.ContentLength
-	resp, err := s.toLeader.RoundTrip(out)
+	resp, err := s.toLeader.RoundTrip(out) //nolint:bodyclose // relay closes it
 	switch {
 	case err == nil:
 		relay(w, resp)

@@ -57,16 +57,16 @@ func sizeOf(records [][]byte) (sum uint64) {
 // better; each is one Raft entry where it is taken in.
 const bundleBatchBytes = 256 << 10
 
-// other returns a site of the topology that is not this one.
-func (n *Node) other(id tiers.SiteID) (tiers.Site, error) {
-	s, ok := n.Topology().Site(id)
+// checkOther reports whether a site is one of the topology's and not this one.
+func (n *Node) checkOther(id tiers.SiteID) error {
+	_, ok := n.Topology().Site(id)
 	switch {
 	case !ok:
-		return s, fmt.Errorf("%w: topology version %d lists no site %q", api.ErrNotFound, n.Topology().Version(), id)
+		return fmt.Errorf("%w: topology version %d lists no site %q", api.ErrNotFound, n.Topology().Version(), id)
 	case id == n.creds.ID.Site:
-		return s, fmt.Errorf("%w: site %s is this one: want another", api.ErrInvalid, id)
+		return fmt.Errorf("%w: site %s is this one: want another", api.ErrInvalid, id)
 	default:
-		return s, nil
+		return nil
 	}
 }
 
@@ -104,10 +104,9 @@ func (n *Node) known(ctx context.Context, q *api.ExportQuery) (map[crdt.ChainID]
 			return nil, fmt.Errorf("%w: the request asks site %s for a bundle for site %s", federation.ErrForeign, r.From, r.Site)
 		}
 		q.For = r.Site
-		_, err = n.other(q.For)
-		return r.Heads(), err
+		return r.Heads(), n.checkOther(q.For)
 	}
-	if _, err := n.other(q.For); err != nil || q.Full {
+	if err := n.checkOther(q.For); err != nil || q.Full {
 		return nil, err
 	}
 	states, _ := n.chainsOf(ctx, q.For)
@@ -181,7 +180,7 @@ func (n *Node) exportRange(ctx context.Context, b *federation.BundleWriter, plan
 
 // requestBundle writes what this site holds of what it shares with another.
 func (n *Node) requestBundle(from tiers.SiteID, w io.Writer) error {
-	if _, err := n.other(from); err != nil {
+	if err := n.checkOther(from); err != nil {
 		return err
 	}
 	t, self := n.Topology(), n.creds.ID.Site

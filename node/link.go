@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +44,6 @@ type linkDriver struct {
 	mu     sync.Mutex // guards the fields below
 	dirty  map[crdt.ChainID]crdt.Head
 	status linkStatus
-	totals LinkTotals
 }
 
 // linkStatus is what the loop publishes after each step.
@@ -54,6 +52,7 @@ type linkStatus struct {
 	lastContact, provenAt time.Time
 	rtt                   time.Duration
 	rates                 Rates
+	totals                LinkTotals
 	received              uint64 // UDP bytes, as the last tick saw them
 }
 
@@ -192,7 +191,7 @@ func (d *linkDriver) ingest(ctx context.Context, in <-chan ingestJob, out chan<-
 func (d *linkDriver) count(f func(*LinkTotals)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f(&d.totals)
+	f(&d.status.totals)
 }
 
 // loop owns the session: it carries out what is ready, then waits for the next
@@ -328,7 +327,7 @@ func (d *linkDriver) publish() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status.Status, d.status.rtt = status, rtt
-	d.status.rates = d.probe.meter.tick(now, d.totals.SentRecordBytes, d.totals.ReceivedRecordBytes, status.OwedOut, status.OwedIn)
+	d.status.rates = d.probe.meter.tick(now, d.status.totals.SentRecordBytes, d.status.totals.ReceivedRecordBytes, status.OwedOut, status.OwedIn)
 	if received != d.status.received { // also what keeps an idle link alive
 		d.status.received, d.status.lastContact = received, now
 	}
@@ -342,7 +341,7 @@ func (d *linkDriver) snapshot() (linkStatus, LinkTotals) {
 	stats := d.link.Stats()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	totals := d.totals
+	totals := d.status.totals
 	totals.SentBytes, totals.ReceivedBytes = stats.SentBytes, stats.ReceivedBytes
 	return d.status, totals
 }
@@ -356,8 +355,7 @@ func (r *linkRecord) absorb(s linkStatus) {
 		r.provenAt = s.provenAt
 	}
 	r.rtt, r.equal = s.rtt, s.Equal
-	r.rates.OutNow, r.rates.InNow = s.rates.OutNow, s.rates.InNow
-	r.rates.OutLast, r.rates.InLast = cmp.Or(s.rates.OutLast, r.rates.OutLast), cmp.Or(s.rates.InLast, r.rates.InLast)
+	r.last.rates.follow(s.rates)
 	if s.Greeted {
 		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn
 		r.digest, r.peerDigest = s.Digest, s.PeerDigest

@@ -14,7 +14,6 @@ import (
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
-	"github.com/tiermesh/tiermesh/tiers/federation"
 	"github.com/tiermesh/tiermesh/transport"
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
@@ -42,8 +41,7 @@ type linkRecord struct {
 	digest          crdt.Hash
 	peerDigest      crdt.Hash
 	equal           bool
-	rates           Rates
-	chains          []federation.ChainState // as the last session left them
+	last            lastSession
 }
 
 // LinkTotals are a link's counters over all its connections. The receiving
@@ -214,10 +212,7 @@ func (l *links) serve(ctx context.Context, link *transport.Link) error {
 		r.totals.add(totals)
 		r.absorb(status)
 		r.equal = false
-		r.rates.OutNow, r.rates.InNow = 0, 0
-		if last := known(d.session); last != nil {
-			r.chains = last
-		}
+		r.last.end(known(d.session))
 		r.state, r.since = linkDown, l.n.opts.Now()
 		if err != nil {
 			r.lastError = err.Error()
@@ -350,7 +345,7 @@ func (l *links) states() []LinkState {
 		}
 		out = append(out, LinkState{
 			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
-			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Rates: r.rates, Totals: totals, Equal: r.equal,
+			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Rates: r.last.rates, Totals: totals, Equal: r.equal,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
 		})
 	}

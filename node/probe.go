@@ -23,6 +23,20 @@ type probe struct {
 	pending map[wire.Nonce]chan *wire.Proved
 }
 
+// lastSession is what outlives the sessions with one peer, until the node ends.
+type lastSession struct {
+	rates  Rates
+	chains []federation.ChainState // nil until the first session ended
+}
+
+// end takes what a session that ended knew; nil when the peer never said hello.
+func (l *lastSession) end(chains []federation.ChainState) {
+	l.rates.OutNow, l.rates.InNow = 0, 0
+	if chains != nil {
+		l.chains = chains
+	}
+}
+
 func newProbe() *probe {
 	return &probe{asks: make(chan func(*federation.Session)), pending: map[wire.Nonce]chan *wire.Proved{}}
 }

@@ -1,11 +1,20 @@
 package node
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Rates are how fast records moved on a link, in bytes a second: now, and in
 // the last transfer that was long enough to measure; zero for none.
 type Rates struct {
 	OutNow, InNow, OutLast, InLast float64
+}
+
+// follow takes newer rates over; one that was not measured anew stays.
+func (r *Rates) follow(n Rates) {
+	r.OutNow, r.InNow = n.OutNow, n.InNow
+	r.OutLast, r.InLast = cmp.Or(n.OutLast, r.OutLast), cmp.Or(n.InLast, r.InLast)
 }
 
 // rateMeter measures rates from a link's counters, which it is shown at every

@@ -18,7 +18,7 @@ var _ api.Sync = backend{}
 
 // Prove implements [api.Sync].
 func (b backend) Prove(ctx context.Context, peer tiers.SiteID) (api.ProveResult, error) {
-	if _, err := b.n.other(peer); err != nil {
+	if err := b.n.checkOther(peer); err != nil {
 		return api.ProveResult{}, err
 	}
 	out, err := b.n.prove(ctx, peer)
@@ -62,8 +62,8 @@ func (n *Node) chainsOf(ctx context.Context, peer tiers.SiteID) ([]federation.Ch
 	}
 	n.links.mu.Lock()
 	defer n.links.mu.Unlock()
-	if r := n.links.known[peer]; r != nil && r.chains != nil {
-		return r.chains, api.BasisLast
+	if r := n.links.known[peer]; r != nil && r.last.chains != nil {
+		return r.last.chains, api.BasisLast
 	}
 	return nil, api.BasisNothing
 }
@@ -73,7 +73,7 @@ func (b backend) SyncStatus(ctx context.Context, q api.SyncQuery) (api.SyncStatu
 	n := b.n
 	out := api.SyncStatus{Site: n.creds.ID.Site, Time: n.opts.Now(), Links: []api.LinkSync{}}
 	if q.Peer != "" {
-		if _, err := n.other(q.Peer); err != nil {
+		if err := n.checkOther(q.Peer); err != nil {
 			return out, err
 		}
 	}
@@ -249,7 +249,7 @@ func (n *Node) chainDiff(s *streamDiff, chain crdt.ChainID, mine, theirs crdt.He
 func (b backend) Forecast(ctx context.Context, q api.ForecastQuery) (api.Forecast, error) {
 	n := b.n
 	out := api.Forecast{Site: n.creds.ID.Site, Peer: q.Peer}
-	if _, err := n.other(q.Peer); err != nil {
+	if err := n.checkOther(q.Peer); err != nil {
 		return out, err
 	}
 	d, err := n.difference(ctx, q.Peer)

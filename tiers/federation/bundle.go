@@ -232,7 +232,7 @@ type BundleReader struct {
 // first reads a file's first line and frame.
 func first(r io.Reader, magic string, t wire.Type) (*wire.Reader, *wire.Signed, error) {
 	line := make([]byte, len(magic))
-	if n, err := io.ReadFull(r, line); err != nil && readError(err) != io.ErrUnexpectedEOF {
+	if n, err := io.ReadFull(r, line); err != nil && !errors.Is(readError(err), io.ErrUnexpectedEOF) {
 		return nil, nil, fmt.Errorf("%w: %w", ErrBundle, err)
 	} else if string(line[:n]) != magic {
 		return nil, nil, fmt.Errorf("%w: it does not begin with %q", ErrBundle, magic)

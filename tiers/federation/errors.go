@@ -21,9 +21,9 @@ var (
 	ErrCertificate = errors.New("federation: certificate does not hold")
 )
 
-// Refusal is why records from elsewhere are not taken in, with the code that
+// RefusedError is why records from elsewhere are not taken in, with the code that
 // tells a peer. One of a fork wraps [ErrFork].
-type Refusal struct {
+type RefusedError struct {
 	Code   wire.Code
 	Reason string
 	// Seq is the place of a fork.
@@ -32,11 +32,11 @@ type Refusal struct {
 }
 
 // Error implements error.
-func (r *Refusal) Error() string { return r.Reason }
+func (r *RefusedError) Error() string { return r.Reason }
 
 // Is says that a fork is an [ErrFork].
-func (r *Refusal) Is(target error) bool { return target == ErrFork && r.fork }
+func (r *RefusedError) Is(target error) bool { return target == ErrFork && r.fork }
 
-func refuse(code wire.Code, format string, args ...any) *Refusal {
-	return &Refusal{Code: code, Reason: fmt.Sprintf(format, args...)}
+func refuse(code wire.Code, format string, args ...any) *RefusedError {
+	return &RefusedError{Code: code, Reason: fmt.Sprintf(format, args...)}
 }

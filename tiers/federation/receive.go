@@ -12,7 +12,7 @@ func (s *Session) stepBatch(m *wire.Batch) {
 	chain := chainOf(m.Chain)
 	head := s.localHead(chain)
 	r, err := Verifier{Topology: s.cfg.Topology, Self: s.cfg.Self, Peer: s.cfg.Peer}.Range(m, head)
-	var refusal *Refusal
+	var refusal *RefusedError
 	if errors.As(err, &refusal) {
 		if errors.Is(err, ErrFork) {
 			s.fork(chain, refusal.Seq)
@@ -23,6 +23,9 @@ func (s *Session) stepBatch(m *wire.Batch) {
 	}
 	end := r.Checkpoint.Head
 	s.learn(chain, end)
+	if end.Seq > head.Seq && s.rolledBack(chain, end) {
+		return // it came before the vector that would have told: lanes overtake each other
+	}
 	if end.Seq > head.Seq {
 		s.in.received[chain] = end
 	}

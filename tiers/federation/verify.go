@@ -15,7 +15,7 @@ type Verifier struct {
 }
 
 // Authorise checks audience and authorship of a chain that the peer hands over.
-// The error is a [Refusal].
+// The error is a [RefusedError].
 func (v Verifier) Authorise(chain crdt.ChainID) error {
 	t := v.Topology
 	switch {
@@ -31,7 +31,7 @@ func (v Verifier) Authorise(chain crdt.ChainID) error {
 }
 
 // Range verifies a batch from the local head to its signed checkpoint. The error
-// is a [Refusal]; nothing of a batch that fails may get in.
+// is a [RefusedError]; nothing of a batch that fails may get in.
 func (v Verifier) Range(m *wire.Batch, head crdt.Head) (Range, error) {
 	chain := chainOf(m.Chain)
 	if err := v.Authorise(chain); err != nil {
@@ -58,7 +58,7 @@ func (v Verifier) Range(m *wire.Batch, head crdt.Head) (Range, error) {
 	return Range{Chain: chain, First: m.First, Records: m.Records, Checkpoint: checkpoint, Bytes: size}, nil
 }
 
-// Checkpoint checks a checkpoint's signature. The error is a [Refusal].
+// Checkpoint checks a checkpoint's signature. The error is a [RefusedError].
 func (v Verifier) Checkpoint(c crdt.Checkpoint) error {
 	site, _ := v.Topology.Site(c.Chain.Author.Site)
 	if err := c.Verify(site.Key); err != nil {
@@ -73,7 +73,7 @@ func fold(chain crdt.ChainID, m *wire.Batch, head crdt.Head) (end crdt.Head, siz
 	at := crdt.Head{Seq: m.First - 1, Hash: crdt.Hash(m.Prev)}
 	for i := 0; ; i++ {
 		if at.Seq == head.Seq && at.Hash != head.Hash {
-			return at, size, &Refusal{
+			return at, size, &RefusedError{
 				Code: wire.CodeChain, Reason: chain.String() + " forks: this site holds different records", Seq: at.Seq, fork: true,
 			}
 		}

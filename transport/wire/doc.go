@@ -10,8 +10,8 @@
 //	flags    1 byte; bit 0: the payload is one zstd frame
 //	payload  a CBOR map with integer keys (RFC 8949, core deterministic)
 //
-// Types 1 to 8 travel on links; 9 and 10 are the first frames of the files that
-// package federation describes.
+// Types 9 and 12 are the first frames of the files that package federation
+// describes; the others travel on links.
 //
 // Unknown keys are ignored and unknown types returned as [Unknown], so that a
 // later version can add both. Unknown flags are refused. Decoding is bounded in

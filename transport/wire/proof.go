@@ -11,7 +11,7 @@ const (
 	TypeProve   Type = 7
 	TypeProved  Type = 8
 	TypeBundle  Type = 9
-	TypeRequest Type = 10
+	TypeRequest Type = 12
 )
 
 // Nonce pairs a question with its answer.
