@@ -13,6 +13,7 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/node"
+	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/federation"
 )
@@ -84,6 +85,30 @@ func TestBundleCarries(t *testing.T) {
 	if now := m.Node(district).Group().Store().Counts().Records; taken > now-before {
 		t.Errorf("the link brought %d records after the bundle, of which %d were new", taken, now-before)
 	}
+}
+
+// TestBundleBesideLink: bundles that are taken in while a link brings the same
+// records change nothing of the outcome.
+func TestBundleBesideLink(t *testing.T) {
+	m := newMesh(t)
+	m.wait("sites agree", m.agreed)
+	done, docs := make(chan struct{}), []store.DocKey(nil)
+	go func() { // ends when it has reported
+		defer close(done)
+		docs = m.report(300)
+	}()
+	for reporting := true; reporting; {
+		if r := m.carry(district, m.export(township, district, false, true)); len(r.Gaps)+len(r.Refused) > 0 {
+			t.Fatalf("%+v", r)
+		}
+		select {
+		case <-done:
+			reporting = false
+		default:
+		}
+	}
+	m.wait("sites agree by link and bundle", m.agreed)
+	m.holds(docs)
 }
 
 // TestBundleFromLastSession: without a request, a bundle holds what the last
@@ -234,6 +259,32 @@ func TestProve(t *testing.T) {
 	}
 	if _, err := m.Node(city).Backend().Prove(limited(t), "1"); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("an unknown site: %v", err)
+	}
+}
+
+// TestProofFlood: a peer that asks without end is answered so often and no more,
+// and again after a pause.
+func TestProofFlood(t *testing.T) {
+	var a node.Allowance
+	now := time.Unix(1000, 0)
+	granted := func(n int) (out int) {
+		for range n {
+			if a.Take(now) {
+				out++
+			}
+		}
+		return out
+	}
+	if n := granted(1000); n != 40 {
+		t.Errorf("%d of 1,000 at once", n)
+	}
+	now = now.Add(time.Second)
+	if n := granted(1000); n != 10 {
+		t.Errorf("%d a second later", n)
+	}
+	now = now.Add(time.Hour)
+	if n := granted(1000); n != 40 {
+		t.Errorf("%d after an hour", n)
 	}
 }
 

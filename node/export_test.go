@@ -9,6 +9,12 @@ import (
 // Backend is what the node's API serves.
 func (n *Node) Backend() api.Backend { return backend{n} }
 
+// Allowance is how many questions a peer may ask.
+type Allowance struct{ a allowance }
+
+// Take asks for one.
+func (a *Allowance) Take(now time.Time) bool { return a.a.take(now) }
+
 // Meter measures rates.
 type Meter struct{ m rateMeter }
 

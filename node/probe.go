@@ -18,6 +18,7 @@ type probe struct {
 	// asks are run by the loop, one between two steps.
 	asks  chan func(*federation.Session)
 	meter rateMeter // belongs to the loop
+	allow allowance // likewise
 
 	mu      sync.Mutex // guards pending
 	pending map[wire.Nonce]chan *wire.Proved
@@ -89,6 +90,29 @@ func known(s *federation.Session) []federation.ChainState {
 	return s.Chains()
 }
 
+// A peer may ask for so many proofs a second, and for so many at once: each costs
+// a digest of every shared stream. More are answered with a reason.
+const (
+	proofsPerSecond = 10
+	proofsAtOnce    = 40
+)
+
+// allowance is how many questions a peer may still ask.
+type allowance struct {
+	used float64
+	at   time.Time
+}
+
+func (a *allowance) take(now time.Time) bool {
+	a.used = max(0, a.used-proofsPerSecond*now.Sub(a.at).Seconds())
+	a.at = now
+	if a.used > proofsAtOnce-1 {
+		return false
+	}
+	a.used++
+	return true
+}
+
 // proofs takes the peer's questions and answers from the session.
 func (d *linkDriver) proofs(ctx context.Context, messages []wire.Message) error {
 	for _, m := range messages {
@@ -96,10 +120,7 @@ func (d *linkDriver) proofs(ctx context.Context, messages []wire.Message) error 
 		case *wire.Proved:
 			d.probe.answered(m)
 		case *wire.Prove:
-			n, self := d.n, d.n.creds.ID.Site
-			t := n.Topology()
-			held := federation.Shared(t, self, d.peer, n.group.Store().Vectors())
-			answer, err := federation.AnswerProof(t, self, d.peer, held, m, crdt.Ed25519Signer(n.creds.SiteKey), n.opts.Now().UnixMilli())
+			answer, err := d.answer(m)
 			if err != nil {
 				return err
 			}
@@ -111,6 +132,17 @@ func (d *linkDriver) proofs(ctx context.Context, messages []wire.Message) error 
 		}
 	}
 	return nil
+}
+
+// answer compares what the peer asks about with what this site holds now.
+func (d *linkDriver) answer(m *wire.Prove) (*wire.Proved, error) {
+	n, self, now := d.n, d.n.creds.ID.Site, d.n.opts.Now()
+	if !d.probe.allow.take(now) {
+		return &wire.Proved{Nonce: m.Nonce, TimeMS: now.UnixMilli(), Reason: "asked too often: try again in a second"}, nil
+	}
+	t := n.Topology()
+	held := federation.Shared(t, self, d.peer, n.group.Store().Vectors())
+	return federation.AnswerProof(t, self, d.peer, held, m, crdt.Ed25519Signer(n.creds.SiteKey), now.UnixMilli())
 }
 
 // A proof is asked for again, so often at most and with this pause, when both
