@@ -3,6 +3,7 @@ package federation
 import (
 	"errors"
 
+	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
@@ -10,15 +11,18 @@ import (
 // hands it on to be made durable. Nothing of a batch that fails gets in.
 func (s *Session) stepBatch(m *wire.Batch) {
 	chain := chainOf(m.Chain)
+	if !s.authorised(chain) {
+		return
+	}
 	head := s.localHead(chain)
-	r, err := Verifier{Topology: s.cfg.Topology, Self: s.cfg.Self, Peer: s.cfg.Peer}.Range(m, head)
-	var refusal *RefusedError
-	if errors.As(err, &refusal) {
-		if errors.Is(err, ErrFork) {
-			s.fork(chain, refusal.Seq)
-		} else {
-			s.close(refusal.Code, "%s", refusal.Reason)
-		}
+	r, err := s.verifier().Range(m, head)
+	var refused *RefusedError
+	switch {
+	case errors.Is(err, ErrFork) && errors.As(err, &refused):
+		s.fork(chain, refused.Seq)
+		return
+	case errors.As(err, &refused):
+		s.close(refused.Code, "%s", refused.Reason)
 		return
 	}
 	end := r.Checkpoint.Head
@@ -31,6 +35,20 @@ func (s *Session) stepBatch(m *wire.Batch) {
 	}
 	s.in.open++
 	s.ready.Ingests = append(s.ready.Ingests, r)
+}
+
+func (s *Session) verifier() Verifier {
+	return Verifier{Topology: s.cfg.Topology, Self: s.cfg.Self, Peer: s.cfg.Peer}
+}
+
+// authorised checks audience and authorship of a chain that the peer sends.
+func (s *Session) authorised(chain crdt.ChainID) bool {
+	var refused *RefusedError
+	if errors.As(s.verifier().Authorise(chain), &refused) {
+		s.close(refused.Code, "%s", refused.Reason)
+		return false
+	}
+	return true
 }
 
 // Ingested answers the oldest open [Range]: it is durable here now, or err says
