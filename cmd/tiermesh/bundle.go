@@ -65,7 +65,7 @@ may hold, urgent lanes first. What it is known to hold is what its last session
 with this node said; --full leaves that aside. With --have it is what the other
 site wrote with "tiermesh bundle request", and the bundle is exactly the
 difference. The file is read back and checked when it is written.`,
-		Example: "  tiermesh bundle export --for 500101001 /mnt/usb/500101001.bundle --timeout 10m\n  tiermesh bundle export --have ask.request answer.bundle",
+		Example: "  tiermesh bundle export --for 500101001 /mnt/usb/500101001.bundle\n  tiermesh bundle export --have ask.request answer.bundle",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if (target == "") == (have == "") || have != "" && full {
 				return usagef("want either --for SITE, with or without --full, or --have REQUEST")
@@ -77,8 +77,9 @@ difference. The file is read back and checked when it is written.`,
 					return fmt.Errorf("%w: %w", errInput, err)
 				}
 			}
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				if err := writeNew(args[0], func(w io.Writer) error { return c.ExportBundle(ctx, q, w) }); err != nil {
+			return g.transfer(cmd, func(ctx context.Context, c *api.Client, moved func()) error {
+				err := writeNew(args[0], func(w io.Writer) error { return c.ExportBundle(ctx, q, writing{w, moved}) })
+				if err != nil {
 					return err
 				}
 				s, err := readBundle(args[0], nil)
@@ -122,8 +123,9 @@ func newBundleImport(g *global) *cobra.Command {
 audience and authorship, and every record's place, as on a link. A bundle that is
 torn, altered or meant for another site is refused; a range that begins beyond
 what this site holds is left out, and what is missing is named. With "-" the
-bundle comes from standard input.`,
-		Example: "  tiermesh bundle import /mnt/usb/500101001.bundle --timeout 10m",
+bundle comes from standard input. The time-out is for a transfer that stands
+still, not for a large one.`,
+		Example: "  tiermesh bundle import /mnt/usb/500101001.bundle",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in, total := cmd.InOrStdin(), int64(0)
 			if args[0] != "-" {
@@ -137,8 +139,8 @@ bundle comes from standard input.`,
 				}
 				in = f
 			}
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				r, err := c.ImportBundle(ctx, &reading{r: in, w: cmd.ErrOrStderr(), total: total, last: time.Now()})
+			return g.transfer(cmd, func(ctx context.Context, c *api.Client, moved func()) error {
+				r, err := c.ImportBundle(ctx, &reading{r: in, w: cmd.ErrOrStderr(), moved: moved, total: total, last: time.Now()})
 				if err != nil {
 					return err
 				}
@@ -154,10 +156,23 @@ bundle comes from standard input.`,
 	}
 }
 
+// writing tells of each write.
+type writing struct {
+	io.Writer
+	moved func()
+}
+
+// Write implements [io.Writer].
+func (w writing) Write(b []byte) (int, error) {
+	w.moved()
+	return w.Writer.Write(b)
+}
+
 // reading says now and then how far a file was read.
 type reading struct {
 	r           io.Reader
 	w           io.Writer
+	moved       func()
 	read, total int64
 	last        time.Time
 }
@@ -165,6 +180,7 @@ type reading struct {
 // Read implements [io.Reader].
 func (p *reading) Read(b []byte) (int, error) {
 	n, err := p.r.Read(b)
+	p.moved()
 	p.read += int64(n)
 	if now := time.Now(); now.Sub(p.last) >= 2*time.Second {
 		p.last = now

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"github.com/tiermesh/tiermesh/api"
 )
@@ -36,6 +41,43 @@ func TestPrintDifferences(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTransferTimeout: a transfer may take longer than the time-out as long as it
+// moves, and ends when it does not.
+func TestTransferTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &global{api: "unix:none", timeout: duration(10 * time.Second)}
+		cmd := &cobra.Command{}
+		cmd.SetContext(context.Background())
+		wait := func(ctx context.Context, d time.Duration) error {
+			select {
+			case <-time.After(d):
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		err := g.transfer(cmd, func(ctx context.Context, _ *api.Client, moved func()) error {
+			for range 10 {
+				if err := wait(ctx, 9*time.Second); err != nil {
+					return err
+				}
+				moved()
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("90 s of slow progress: %v", err)
+		}
+		err = g.transfer(cmd, func(ctx context.Context, _ *api.Client, moved func()) error {
+			moved()
+			return wait(ctx, time.Minute)
+		})
+		if !errors.Is(err, errIdle) || exitCode(err) != exitUnreachable {
+			t.Errorf("no progress: %v", err)
+		}
+	})
 }
 
 func TestByteRate(t *testing.T) {
