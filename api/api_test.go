@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,10 +27,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // backend records what reached it and answers with what a test wants.
 type backend struct {
-	err   error
-	query api.ListQuery
-	edit  api.EditRequest
-	hang  chan struct{}
+	err    error
+	query  api.ListQuery
+	edit   api.EditRequest
+	hang   chan struct{}
+	synced synced
 
 	// leader is the member that leads; empty for this node. other is that
 	// member's API.
@@ -411,14 +413,8 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for p, methods := range doc.Paths {
 		for method := range methods {
-			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x").Replace(p)
-			request := `{"key":"k"}`
-			switch p {
-			case "/v1/members":
-				request = `{"do":"transfer"}`
-			case "/v1/repair":
-				request = `{"from":"2"}`
-			}
+			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x", "{peer}", "500000").Replace(p)
+			request := cmp.Or(map[string]string{"/v1/members": `{"do":"transfer"}`, "/v1/repair": `{"from":"2"}`}[p], `{"key":"k"}`)
 			if status, body := raw(t, path, strings.ToUpper(method), target, request); status != 200 {
 				t.Errorf("%s %s: %d %s", method, p, status, body)
 			}
@@ -436,7 +432,14 @@ func TestOpenAPI(t *testing.T) {
 		"RepairRequest": api.RepairRequest{From: "x"}, "RepairReport": api.RepairReport{},
 		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
 		"MemberChange": api.MemberChange{ID: "x", Node: 1, Addr: "x"},
-		"LinkStatus":   api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
+		"SyncStatus":   api.SyncStatus{}, "Rate": api.Rate{}, "StreamSync": api.StreamSync{}, "Owed": api.Owed{Oldest: &now},
+		"LinkSync": api.LinkSync{
+			Since: &now, LastContact: &now, ProvenEqualAt: &now, LastError: "x", Out: &api.Owed{}, In: &api.Owed{}, Streams: []api.StreamSync{{}},
+		},
+		"Forecast": api.Forecast{}, "LaneForecast": api.LaneForecast{}, "Move": api.Move{Owed: api.Owed{Oldest: &now}, DoneS: new(float64)},
+		"ProveResult":     api.ProveResult{Certificate: []byte("{}"), Reason: "x", Differences: []api.ChainDifference{{}}, More: true},
+		"ChainDifference": api.ChainDifference{}, "ImportReport": api.ImportReport{}, "ImportGap": api.ImportGap{}, "ImportRefusal": api.ImportRefusal{},
+		"LinkStatus": api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
 	} {
 		b, err := json.Marshal(v)
 		if err != nil {

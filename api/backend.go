@@ -13,6 +13,7 @@ import (
 // Backend is what a node offers. Implementations are safe for concurrent use;
 // their errors wrap this package's sentinels.
 type Backend interface {
+	Sync
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.

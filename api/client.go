@@ -93,11 +93,16 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		}
 		return nil
 	}
+	return c.refusal(resp.Status, b)
+}
+
+// refusal is the error that an answer carries.
+func (c *Client) refusal(status string, b []byte) error {
 	var e struct {
 		Error errorBody `json:"error"`
 	}
 	if err := json.Unmarshal(b, &e); err != nil || e.Error.Code == "" {
-		return fmt.Errorf("%s answered %s", c.addr, resp.Status)
+		return fmt.Errorf("%s answered %s", c.addr, status)
 	}
 	if sentinel := fromCode(e.Error.Code); sentinel != nil {
 		return fmt.Errorf("%w: %s", sentinel, strings.TrimPrefix(e.Error.Message, sentinel.Error()+": "))

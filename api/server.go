@@ -188,6 +188,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /v1/scrub", unhurried(s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Scrub(r.Context()) })))
 	mux.Handle("POST "+repairPath, unhurried(s.handle(s.repair)))
 	mux.Handle("GET /v1/backup", unhurried(http.HandlerFunc(s.backup)))
+	s.syncRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
 	mux.Handle("GET /v1/{collection}", s.handle(s.list))
@@ -230,11 +231,12 @@ func answer(w http.ResponseWriter, status int, out any) {
 	_ = json.NewEncoder(w).Encode(out) // the client went away; nobody is left to tell
 }
 
-// unhurried lifts the time limit of answers that take as long as the site is
-// large.
+// unhurried lifts the time limits of bodies and answers that take as long as the
+// site is large.
 func unhurried(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+		c := http.NewResponseController(w)
+		_ = errors.Join(c.SetWriteDeadline(time.Time{}), c.SetReadDeadline(time.Time{}))
 		h.ServeHTTP(w, r)
 	})
 }

@@ -112,6 +112,8 @@ func (s *Server) place(here http.Handler) http.Handler {
 			s.fail(w, r, err)
 		case !self && r.Context().Value(innerKey{}) != nil:
 			s.fail(w, r, fmt.Errorf("%w: the leadership moved to %s; it had no effect: try again", ErrUnavailable, id))
+		case !self && streamed[r.URL.Path]:
+			unhurried(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.stream(w, r, id) })).ServeHTTP(w, r)
 		case !self:
 			s.forward(w, r, here, id)
 		default:

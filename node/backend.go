@@ -19,6 +19,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/federation"
 	"github.com/tiermesh/tiermesh/tiers/track"
 )
 
@@ -34,6 +35,7 @@ func translate(err error) error {
 	}{
 		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
 		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
+		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
 		{replication.ErrUnknown, api.ErrUnknownOutcome}, {replication.ErrNotLeader, api.ErrUnavailable},
 		{replication.ErrClosed, api.ErrUnavailable},

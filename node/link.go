@@ -39,15 +39,19 @@ type linkDriver struct {
 
 	session *federation.Session // belongs to the loop
 	began   time.Time
-	backlog int // ranges handed to ingest and not answered
-	bytes   int // of them
-	frame   int // size of the message that was stepped last
+	intake  intake
 	lanes   [tiers.LaneCount]chan wire.Message
+	probe   *probe
 
 	mu     sync.Mutex // guards the fields below
 	dirty  map[crdt.ChainID]crdt.Head
 	status linkStatus
-	totals LinkTotals
+}
+
+// intake is what the loop has taken in.
+type intake struct {
+	ranges, bytes int // proposed and not settled
+	frame         int // size of the message that was stepped last
 }
 
 // linkStatus is what the loop publishes after each step.
@@ -55,6 +59,9 @@ type linkStatus struct {
 	federation.Status
 	lastContact, provenAt time.Time
 	rtt                   time.Duration
+	rates                 Rates
+	totals                LinkTotals
+	received              uint64 // UDP bytes, as the last tick saw them
 }
 
 // ingestJob is a range to make durable and the size of the frame it came in.
@@ -72,6 +79,7 @@ func newLinkDriver(n *Node, link *transport.Link) *linkDriver {
 	d := &linkDriver{
 		n: n, link: link, peer: link.Peer().Site,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), dirty: map[crdt.ChainID]crdt.Head{},
+		probe: newProbe(),
 	}
 	for i := range d.lanes {
 		d.lanes[i] = make(chan wire.Message, laneQueue)
@@ -155,7 +163,10 @@ func (d *linkDriver) transmit(ctx context.Context, lane tiers.Lane) error {
 				return err
 			}
 			if b, ok := m.(*wire.Batch); ok {
-				d.count(func(t *LinkTotals) { t.SentRecords += uint64(len(b.Records)) })
+				d.count(func(t *LinkTotals) {
+					t.SentRecords += uint64(len(b.Records))
+					t.SentRecordBytes += sizeOf(b.Records)
+				})
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -197,6 +208,7 @@ func (d *linkDriver) settle(ctx context.Context, in <-chan proposed, out chan<- 
 			fresh, err := r.wait()
 			d.count(func(t *LinkTotals) {
 				t.ReceivedRecords += uint64(len(r.Records))
+				t.ReceivedRecordBytes += uint64(r.Bytes)
 				t.BatchBytes += uint64(r.frame)
 				t.NeededBytes += uint64(r.frame) * uint64(fresh) / uint64(len(r.Records))
 			})
@@ -214,7 +226,7 @@ func (d *linkDriver) settle(ctx context.Context, in <-chan proposed, out chan<- 
 func (d *linkDriver) count(f func(*LinkTotals)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	f(&d.totals)
+	f(&d.status.totals)
 }
 
 // loop owns the session: it carries out what is ready, then waits for the next
@@ -227,23 +239,25 @@ func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests
 			return err
 		}
 		in := messages
-		if d.backlog >= ingestQueue || d.bytes >= ingestBytes {
+		if d.intake.ranges >= ingestQueue || d.intake.bytes >= ingestBytes {
 			in = nil
 		}
 		select {
 		case r := <-in:
 			d.contact()
-			d.frame = r.size
+			d.intake.frame = r.size
 			d.session.Now(time.Since(d.began))
 			d.session.Step(r.m)
 		case r := <-results:
-			d.backlog--
-			d.bytes -= r.r.Bytes
+			d.intake.ranges--
+			d.intake.bytes -= r.r.Bytes
 			d.session.Ingested(r.r, r.err)
 		case <-d.wake:
 			for chain, head := range d.takeDirty() {
 				d.session.Local(chain, head)
 			}
+		case ask := <-d.probe.asks:
+			ask(d.session)
 		case <-tick.C:
 			d.session.Tick()
 			d.publish()
@@ -270,7 +284,10 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 			d.n.alarms.raise(a)
 		}
 		if r.RolledBack != nil {
-			d.rolledBack(ctx, *r.RolledBack)
+			d.n.rolledBack(ctx, string(d.peer), *r.RolledBack)
+		}
+		if err := d.proofs(ctx, r.Proofs); err != nil {
+			return err
 		}
 		for _, o := range r.Send {
 			select {
@@ -280,10 +297,10 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 			}
 		}
 		for _, in := range r.Ingests {
-			d.backlog++
-			d.bytes += in.Bytes
+			d.intake.ranges++
+			d.intake.bytes += in.Bytes
 			select {
-			case ingests <- ingestJob{in, d.frame}:
+			case ingests <- ingestJob{in, d.intake.frame}:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -304,58 +321,34 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 	}
 }
 
-// load reads a run for the session. The site signs its own chain where the run
-// happens to end; another author's run must end at a checkpoint of its.
+// load reads a run for the session.
 func (d *linkDriver) load(l federation.Load) error {
 	d.session.Now(time.Since(d.began))
-	st := d.n.group.Store()
-	if l.Chain.Author.Site == d.n.creds.ID.Site {
-		run, err := st.ReadRun(l.Chain, l.First, l.Last, l.Bytes)
-		if err != nil {
-			return fmt.Errorf("read %s for %s: %w", l.Chain, d.peer, err)
-		}
-		cp, err := crdt.SignCheckpoint(crdt.Ed25519Signer(d.n.creds.SiteKey), l.Chain, run.End, d.n.opts.Now().UnixMilli())
-		if err != nil {
-			return err
-		}
-		d.session.Loaded(l.Chain, run.Prev, run.First, run.Records, cp)
-		return nil
-	}
-	// How far Bytes reach is found by reading; a relay may go past that to the
-	// next checkpoint.
-	probe, err := st.ReadRun(l.Chain, l.First, l.Last, l.Bytes)
-	if err != nil {
-		return fmt.Errorf("read %s for %s: %w", l.Chain, d.peer, err)
-	}
-	cp, err := st.CheckpointFrom(l.Chain, l.First, probe.End.Seq)
-	if errors.Is(err, store.ErrNotFound) {
+	r, prev, err := d.n.readRange(l.Chain, l.First, l.Last, l.Bytes)
+	switch {
+	case errors.Is(err, errNoCheckpoint):
 		d.session.NotLoaded(l.Chain)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	run, err := st.ReadRun(l.Chain, l.First, cp.Head.Seq, 1<<31-1)
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("read %s for %s: %w", l.Chain, d.peer, err)
+	default:
+		d.session.Loaded(l.Chain, prev, r.First, r.Records, r.Checkpoint)
 	}
-	d.session.Loaded(l.Chain, run.Prev, run.First, run.Records, cp)
 	return nil
 }
 
 // rolledBack starts a new incarnation when the store really holds less of the
-// site's own chain than a peer does. What the peer holds then comes back as
+// site's own chain than somebody else does. What the peer holds then comes back as
 // that of any other author.
-func (d *linkDriver) rolledBack(ctx context.Context, c federation.Claim) {
-	st := d.n.group.Store()
+func (n *Node) rolledBack(ctx context.Context, holder string, c federation.Claim) {
+	st := n.group.Store()
 	held := st.Vector(c.Chain.Stream)[c.Chain.Author].Seq
 	if held >= c.Head.Seq || c.Chain.Author.Incarnation != st.Incarnation() {
 		return // the session had not heard of the latest records
 	}
-	d.n.alarms.raise(fmt.Sprintf("this site was rolled back: %s holds %d records of %s, the site %d; starting incarnation %d",
-		d.peer, c.Head.Seq, c.Chain, held, c.Chain.Author.Incarnation+1))
-	if err := d.n.group.NewIncarnation(ctx, c.Chain.Author.Incarnation); err != nil {
-		d.n.log.Error("new incarnation", "err", err)
+	n.alarms.raise(fmt.Sprintf("this site was rolled back: %s holds %d records of %s, the site %d; starting incarnation %d",
+		holder, c.Head.Seq, c.Chain, held, c.Chain.Author.Incarnation+1))
+	if err := n.group.NewIncarnation(ctx, c.Chain.Author.Incarnation); err != nil {
+		n.log.Error("new incarnation", "err", err)
 	}
 }
 
@@ -369,9 +362,14 @@ func (d *linkDriver) contact() {
 // publish makes the session's state visible to readers.
 func (d *linkDriver) publish() {
 	status, rtt, now := d.session.Status(), d.link.RTT(), d.n.opts.Now()
+	received := d.link.Stats().ReceivedBytes
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status.Status, d.status.rtt = status, rtt
+	d.status.rates = d.probe.meter.tick(now, d.status.totals.SentRecordBytes, d.status.totals.ReceivedRecordBytes, status.OwedOut, status.OwedIn)
+	if received != d.status.received { // also what keeps an idle link alive
+		d.status.received, d.status.lastContact = received, now
+	}
 	if status.Equal {
 		d.status.provenAt = now
 	}
@@ -382,7 +380,7 @@ func (d *linkDriver) snapshot() (linkStatus, LinkTotals) {
 	stats := d.link.Stats()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	totals := d.totals
+	totals := d.status.totals
 	totals.SentBytes, totals.ReceivedBytes = stats.SentBytes, stats.ReceivedBytes
 	return d.status, totals
 }
@@ -396,6 +394,7 @@ func (r *linkRecord) absorb(s linkStatus) {
 		r.provenAt = s.provenAt
 	}
 	r.rtt, r.equal = s.rtt, s.Equal
+	r.last.rates.follow(s.rates)
 	if s.Greeted {
 		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn
 		r.digest, r.peerDigest = s.Digest, s.PeerDigest

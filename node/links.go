@@ -41,6 +41,7 @@ type linkRecord struct {
 	digest          crdt.Hash
 	peerDigest      crdt.Hash
 	equal           bool
+	last            lastSession
 }
 
 // LinkTotals are a link's counters over all its connections. The receiving
@@ -48,8 +49,10 @@ type linkRecord struct {
 type LinkTotals struct {
 	SentBytes, ReceivedBytes     uint64 // UDP payload
 	SentRecords, ReceivedRecords uint64
-	BatchBytes, NeededBytes      uint64 // received in batches; of these, new
-	Connections                  uint64
+	// Bytes of records, uncompressed.
+	SentRecordBytes, ReceivedRecordBytes uint64
+	BatchBytes, NeededBytes              uint64 // received in batches; of these, new
+	Connections                          uint64
 }
 
 // The states of a link.
@@ -209,6 +212,7 @@ func (l *links) serve(ctx context.Context, link *transport.Link) error {
 		r.totals.add(totals)
 		r.absorb(status)
 		r.equal = false
+		r.last.end(known(d.session))
 		r.state, r.since = linkDown, l.n.opts.Now()
 		if err != nil {
 			r.lastError = err.Error()
@@ -245,6 +249,8 @@ func (t *LinkTotals) add(o LinkTotals) {
 	t.ReceivedBytes += o.ReceivedBytes
 	t.SentRecords += o.SentRecords
 	t.ReceivedRecords += o.ReceivedRecords
+	t.SentRecordBytes += o.SentRecordBytes
+	t.ReceivedRecordBytes += o.ReceivedRecordBytes
 	t.BatchBytes += o.BatchBytes
 	t.NeededBytes += o.NeededBytes
 	t.Connections += o.Connections
@@ -300,6 +306,7 @@ type LinkState struct {
 	// link is down, plus nothing for what came later.
 	OwedOut, OwedIn uint64
 	RTT             time.Duration
+	Rates           Rates
 	Totals          LinkTotals
 	// Equal says that both ends hold the same now; ProvenAt is when that was
 	// last shown, zero for never.
@@ -338,7 +345,7 @@ func (l *links) states() []LinkState {
 		}
 		out = append(out, LinkState{
 			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
-			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Totals: totals, Equal: r.equal,
+			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Rates: r.last.rates, Totals: totals, Equal: r.equal,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
 		})
 	}

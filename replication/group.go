@@ -118,8 +118,6 @@ type Group struct {
 	// repairs has what a repair needs besides.
 	repairs repairs
 	clock   *crdt.Clock
-	watch   sync.WaitGroup
-	stop    chan struct{}
 
 	gate    sync.RWMutex // held to propose; taken whole to let nobody in any more
 	combine combiner
@@ -127,10 +125,12 @@ type Group struct {
 	ending  ending
 }
 
-// ending is how the group came to its end.
+// ending is how the group comes to its end.
 type ending struct {
-	once sync.Once
-	err  error
+	once  sync.Once
+	err   error
+	stop  chan struct{}  // closed to end its loops
+	loops sync.WaitGroup // waits for them
 }
 
 // Open opens the node and starts Raft. The error wraps the store's sentinels,
@@ -149,7 +149,7 @@ func Open(cfg Config) (*Group, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open site directory: %w", err)
 	}
-	g := &Group{cfg: cfg, codec: c, clock: crdt.NewClock(cfg.Now), stop: make(chan struct{}), tenure: tenure{changed: make(chan struct{})}}
+	g := &Group{cfg: cfg, codec: c, clock: crdt.NewClock(cfg.Now), ending: ending{stop: make(chan struct{})}, tenure: tenure{changed: make(chan struct{})}}
 	if err := errors.Join(unfinished(cfg.Dir), g.reserve()); err != nil {
 		return nil, err
 	}
@@ -174,8 +174,8 @@ func Open(cfg Config) (*Group, error) {
 	}
 	g.combine = combiner{g: g, waiting: make(chan *proposal, waitingMax)}
 	// Both end when Close lets nobody in any more.
-	g.watch.Go(g.watchLeadership)
-	g.watch.Go(g.combine.run)
+	g.ending.loops.Go(g.watchLeadership)
+	g.ending.loops.Go(g.combine.run)
 	return g, nil
 }
 
@@ -201,9 +201,9 @@ func (g *Group) end(handOver bool, closeStore func() error) error {
 		g.gate.Lock()
 		g.tenure.close()
 		g.gate.Unlock()
-		close(g.stop)
+		close(g.ending.stop)
 		close(g.combine.waiting)
-		g.watch.Wait() // for barriers and every proposal, too
+		g.ending.loops.Wait() // for barriers and every proposal, too
 		if handOver {
 			g.handOver()
 		}

@@ -54,7 +54,7 @@ func (g *Group) watchLeadership() {
 		select {
 		case leads := <-g.raft.LeaderCh():
 			g.setLeadership(leads)
-		case <-g.stop:
+		case <-g.ending.stop:
 			g.setLeadership(false)
 			return
 		}

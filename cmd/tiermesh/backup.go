@@ -84,7 +84,7 @@ manifest with the SHA-256 of every file. It is checked when it is written. With
 				if args[0] == "-" {
 					return c.Backup(ctx, cmd.OutOrStdout())
 				}
-				if err := writeBackup(ctx, c, args[0]); err != nil {
+				if err := writeNew(args[0], func(w io.Writer) error { return c.Backup(ctx, w) }); err != nil {
 					return err
 				}
 				info, err := checkBackup(args[0])
@@ -95,22 +95,6 @@ manifest with the SHA-256 of every file. It is checked when it is written. With
 			})
 		},
 	}
-}
-
-// writeBackup writes the file under another name until it is whole.
-func writeBackup(ctx context.Context, c *api.Client, path string) error {
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("%w: %s exists", errInput, path)
-	}
-	partial := path + ".partial"
-	f, err := os.OpenFile(partial, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errInput, err)
-	}
-	if err := errors.Join(c.Backup(ctx, f), f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(partial))
-	}
-	return os.Rename(partial, path)
 }
 
 func checkBackup(path string) (info replication.BackupInfo, err error) {

@@ -17,6 +17,7 @@ import (
 	"github.com/tiermesh/tiermesh/testbed/bench"
 	"github.com/tiermesh/tiermesh/testbed/demo"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/federation"
 	"github.com/tiermesh/tiermesh/transport"
 	"github.com/tiermesh/tiermesh/transport/identity"
 )
@@ -51,7 +52,7 @@ var exitTable = []struct {
 	{exitRejected, "the write may not be made as things stand, or there is nothing to repair; it had no effect"},
 	{exitUnknown, "outcome unknown: retry with the same --key, which is safe"},
 	{exitBusy, "a port, directory or socket is held by another process"},
-	{exitProof, "the demo's proof does not hold, or a scrub, repair or salvage leaves damage"},
+	{exitProof, "a check does not hold: the demo's proof, sync prove or verify, a bundle that was left out in part; a scrub, repair or salvage leaves damage"},
 	{exitInterrupted, "interrupted"},
 }
 
@@ -79,10 +80,11 @@ func exitCode(err error) int {
 		err  error
 		code int
 	}{
-		{errProof, exitProof}, {errFindings, exitProof}, {errLost, exitProof},
+		{errProof, exitProof}, {errFindings, exitProof}, {errLost, exitProof}, {errUnequal, exitProof}, {errLeftOut, exitProof}, {federation.ErrCertificate, exitProof},
 		{store.ErrLocked, exitBusy}, {transport.ErrBusyPort, exitBusy}, {api.ErrBusy, exitBusy},
 		{api.ErrUnreachable, exitUnreachable}, {api.ErrUnavailable, exitUnreachable},
 		{api.ErrNotFound, exitNotFound}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
+		{federation.ErrBundle, exitInvalid}, {federation.ErrForeign, exitInvalid},
 		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {bench.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},
 		{replication.ErrNoBackup, exitInvalid}, {replication.ErrRecovering, exitInvalid}, {replication.ErrLogDamaged, exitInvalid},

@@ -70,7 +70,8 @@ return, everything fits together again, and you can prove it.
 
 Try it:   tiermesh demo
 Run it:   tiermesh ca init, tiermesh ca issue, tiermesh node run
-See it:   tiermesh status, tiermesh event list, tiermesh track list`,
+See it:   tiermesh status, tiermesh event list, tiermesh track list
+Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 		SilenceUsage: true, SilenceErrors: true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -102,7 +103,7 @@ See it:   tiermesh status, tiermesh event list, tiermesh track list`,
 		return nil
 	}
 	root.AddCommand(
-		newDemo(), newBench(), newRaft(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
+		newDemo(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
 		newTopology(), newVersion(), exitCodesHelp(),
 	)
 	return root

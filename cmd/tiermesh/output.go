@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,6 +31,25 @@ func (g *global) client(cmd *cobra.Command, f func(ctx context.Context, c *api.C
 	c := api.NewClient(g.api)
 	defer c.Close()
 	return f(ctx, c.Reading(g.read))
+}
+
+// errIdle is the cause that ends a transfer of which nothing moves any more.
+var errIdle = errors.New("nothing moved for the time-out")
+
+// transfer runs f against the node. The time-out counts from the last call of
+// moved, since a transfer takes as long as it is large.
+func (g *global) transfer(cmd *cobra.Command, f func(ctx context.Context, c *api.Client, moved func()) error) error {
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
+	idle := time.AfterFunc(time.Duration(g.timeout), func() { cancel(errIdle) })
+	defer idle.Stop()
+	c := api.NewClient(g.api)
+	defer c.Close()
+	err := f(ctx, c, func() { idle.Reset(time.Duration(g.timeout)) })
+	if err != nil && errors.Is(context.Cause(ctx), errIdle) {
+		return fmt.Errorf("%w: %w of %s; doing it again is harmless", context.DeadlineExceeded, errIdle, time.Duration(g.timeout))
+	}
+	return err
 }
 
 // print writes views as JSON lines or as a table.

@@ -15,8 +15,36 @@
 //	                 signed checkpoint; also every later local record
 //	both    Ack      after a batch is durable at the receiver
 //	both    Proof    the link digest whenever nothing is owed or under way
+//	either  Prove    at any time after Hello: do you hold exactly this?
+//	either  Proved   a signature, or what differs
 //	either  Bye      why it closes
 //
 // No cursor is kept anywhere: after a cut both ends compare digests and vectors
 // again, and what was acknowledged is not sent twice.
+//
+// # Bundle, version 1
+//
+// A file: the line "tiermesh bundle 1", then frames of package wire:
+//
+//	Signed   its body is a Manifest: who made it for whom and when, under which
+//	         topology, and ranges of chains in lane order, each from a chain hash
+//	         to a checkpoint; signed by the exporting site's key over
+//	         "tiermesh bundle 1" 0x0a 0x00 body
+//	Batch    as on a link, in the order of the ranges; nothing follows the last
+//
+// A request is the line "tiermesh request 1" and one Signed frame whose body is
+// Holdings: a site's vectors of what it shares with the site that it asks.
+//
+// # Certificate, version 1
+//
+// A JSON object (see [Certificate.MarshalJSON]). Both signatures are over
+//
+//	"tiermesh certificate v1" 0x00 federation asker peer (length-prefixed)
+//	topology version, asked ms, answered ms, number of streams (8 bytes each)
+//	nonce (16 bytes) {length-prefixed site, class, digest}…
+//
+// with streams in lane order and digests as package crdt defines them.
+//
+// [Import], [ReadBundle], [BundleWriter] and [ReadRequest] read and write what
+// their caller opened, and nothing else.
 package federation

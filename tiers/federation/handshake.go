@@ -109,12 +109,19 @@ func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) bool {
 		return false
 	case theirs.Seq > mine.Seq:
 		s.in.wanted[chain] = theirs.Seq
-		if chain.Author == (crdt.Author{Site: s.cfg.Self, Incarnation: s.cfg.Incarnation}) {
-			s.ready.RolledBack = &Claim{Chain: chain, Head: theirs}
-			s.close(wire.CodeOK, "peer holds more of this site's chain than the site")
-			return false
-		}
+		return !s.rolledBack(chain, theirs)
 	}
+	return true
+}
+
+// rolledBack ends the session when a chain of which the peer holds more than this
+// site is the site's own.
+func (s *Session) rolledBack(chain crdt.ChainID, theirs crdt.Head) bool {
+	if chain.Author != (crdt.Author{Site: s.cfg.Self, Incarnation: s.cfg.Incarnation}) {
+		return false
+	}
+	s.ready.RolledBack = &Claim{Chain: chain, Head: theirs}
+	s.close(wire.CodeOK, "peer holds more of this site's chain than the site")
 	return true
 }
 

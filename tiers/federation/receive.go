@@ -1,6 +1,8 @@
 package federation
 
 import (
+	"errors"
+
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
@@ -13,74 +15,40 @@ func (s *Session) stepBatch(m *wire.Batch) {
 		return
 	}
 	head := s.localHead(chain)
-	last := m.First + uint64(len(m.Records)) - 1
+	r, err := s.verifier().Range(m, head)
+	var refused *RefusedError
 	switch {
-	case len(m.Records) == 0 || m.First == 0 || last != m.Checkpoint.Seq:
-		s.close(wire.CodeChain, "%s: batch from %d does not end at its checkpoint %d", chain, m.First, m.Checkpoint.Seq)
+	case errors.Is(err, ErrFork) && errors.As(err, &refused):
+		s.fork(chain, refused.Seq)
 		return
-	case m.First > head.Seq+1:
-		s.close(wire.CodeChain, "%s: batch starts at %d, this site holds %d", chain, m.First, head.Seq)
-		return
-	}
-	end, size, ok := s.fold(chain, m, head)
-	if !ok {
+	case errors.As(err, &refused):
+		s.close(refused.Code, "%s", refused.Reason)
 		return
 	}
-	checkpoint := crdt.Checkpoint{Chain: chain, Head: end, TimeMS: m.Checkpoint.TimeMS, Signature: m.Checkpoint.Signature}
-	if crdt.Hash(m.Checkpoint.Hash) != end.Hash {
-		s.close(wire.CodeCheckpoint, "%s: records do not hash to the checkpoint at %d", chain, last)
-		return
-	}
-	site, _ := s.cfg.Topology.Site(chain.Author.Site)
-	if err := checkpoint.Verify(site.Key); err != nil {
-		s.close(wire.CodeCheckpoint, "%v", err)
-		return
-	}
+	end := r.Checkpoint.Head
 	s.learn(chain, end)
+	if end.Seq > head.Seq && s.rolledBack(chain, end) {
+		return // it came before the vector that would have told: lanes overtake each other
+	}
 	if end.Seq > head.Seq {
 		s.in.received[chain] = end
 	}
 	s.in.open++
-	s.ready.Ingests = append(s.ready.Ingests, Range{
-		Chain: chain, First: m.First, Records: m.Records, Checkpoint: checkpoint, Bytes: size,
-	})
+	s.ready.Ingests = append(s.ready.Ingests, r)
+}
+
+func (s *Session) verifier() Verifier {
+	return Verifier{Topology: s.cfg.Topology, Self: s.cfg.Self, Peer: s.cfg.Peer}
 }
 
 // authorised checks audience and authorship of a chain that the peer sends.
 func (s *Session) authorised(chain crdt.ChainID) bool {
-	t := s.cfg.Topology
-	switch {
-	case !t.InAudience(chain.Stream, s.cfg.Self):
-		s.close(wire.CodeAudience, "site %s is not in the audience of %s", s.cfg.Self, chain.Stream)
-	case !t.InAudience(chain.Stream, s.cfg.Peer):
-		s.close(wire.CodeAudience, "site %s is not in the audience of %s", s.cfg.Peer, chain.Stream)
-	case !t.MayWrite(chain.Stream, chain.Author.Site):
-		s.close(wire.CodeAuthorship, "site %s may not write to %s", chain.Author.Site, chain.Stream)
-	default:
-		return true
+	var refused *RefusedError
+	if errors.As(s.verifier().Authorise(chain), &refused) {
+		s.close(refused.Code, "%s", refused.Reason)
+		return false
 	}
-	return false
-}
-
-// fold hashes a batch's records from Prev on and checks that the result passes
-// through the local head.
-func (s *Session) fold(chain crdt.ChainID, m *wire.Batch, head crdt.Head) (end crdt.Head, size int, ok bool) {
-	at := crdt.Head{Seq: m.First - 1, Hash: crdt.Hash(m.Prev)}
-	for i := 0; ; i++ {
-		if at.Seq == head.Seq && at.Hash != head.Hash {
-			s.fork(chain, at.Seq)
-			return at, size, false
-		}
-		if i == len(m.Records) {
-			return at, size, true
-		}
-		if _, err := crdt.DecodeRecord(m.Records[i]); err != nil {
-			s.close(wire.CodeChain, "%s: record %d: %v", chain, at.Seq+1, err)
-			return at, size, false
-		}
-		at = at.Next(m.Records[i])
-		size += len(m.Records[i])
-	}
+	return true
 }
 
 // Ingested answers the oldest open [Range]: it is durable here now, or err says

@@ -93,6 +93,9 @@ type Ready struct {
 	// site was restored from an old copy of itself and must start a new
 	// incarnation.
 	RolledBack *Claim
+	// Proofs are the peer's questions ([wire.Prove]) and its answers to this
+	// site's ([wire.Proved]).
+	Proofs []wire.Message
 	// Alarms are findings for the operator.
 	Alarms []string
 	// Close, when set, ends the session: send it, then close the link.
@@ -256,6 +259,8 @@ func (s *Session) Step(m wire.Message) {
 		s.stepAck(m)
 	case *wire.Proof:
 		s.proof.theirs, s.proof.have = crdt.Hash(m.LinkDigest), true
+	case *wire.Prove, *wire.Proved:
+		s.ready.Proofs = append(s.ready.Proofs, m)
 	case *wire.Bye:
 		s.close(wire.CodeOK, "peer said: %s: %s", m.Code, m.Reason)
 	default:

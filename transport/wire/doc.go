@@ -10,6 +10,9 @@
 //	flags    1 byte; bit 0: the payload is one zstd frame
 //	payload  a CBOR map with integer keys (RFC 8949, core deterministic)
 //
+// Types 9 and 12 are the first frames of the files that package federation
+// describes; the others travel on links.
+//
 // Unknown keys are ignored and unknown types returned as [Unknown], so that a
 // later version can add both. Unknown flags are refused. Decoding is bounded in
 // memory whatever the input claims: lengths, nesting, elements, and the size

@@ -86,6 +86,12 @@ func empty(t Type) Message {
 		return &Proof{}
 	case TypeBye:
 		return &Bye{}
+	case TypeProve:
+		return &Prove{}
+	case TypeProved:
+		return &Proved{}
+	case TypeBundle, TypeRequest:
+		return &Signed{FrameType: t}
 	default:
 		return nil
 	}

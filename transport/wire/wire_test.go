@@ -200,6 +200,9 @@ func FuzzDecode(f *testing.F) {
 	for _, m := range messages() {
 		f.Add(encode(f, m)[4:])
 	}
+	for _, m := range proofs(f) {
+		f.Add(encode(f, m)[4:])
+	}
 	f.Add(frame(200, 0, []byte("later")))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := wire.Decode(b)
