@@ -19,7 +19,8 @@ import (
 
 // Config describes one node of a site.
 type Config struct {
-	// Dir holds raft.db, snapshots/ and store/; created when missing.
+	// Dir holds raft.db, snapshots/ and store/, and in damaged-TIME/ what a repair
+	// or salvage set aside; created when missing.
 	Dir        string
 	Federation string
 	Site       tiers.SiteID

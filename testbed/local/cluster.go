@@ -39,6 +39,9 @@ type Config struct {
 	LinkIdle time.Duration
 	// Engine starts a node's worker process; nil for an engine in this process.
 	Engine []string
+	// Fatal is what a node does about a storage error; nil for its default, which
+	// ends the process.
+	Fatal func(error)
 }
 
 // Cluster is a running federation.
@@ -156,7 +159,7 @@ func (c *Cluster) open(at place) error {
 		cfg.API = c.APIOf(at.site, at.node)
 	}
 	n, err := node.Open(cfg, node.Options{
-		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1,
+		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1, Fatal: c.cfg.Fatal,
 	})
 	if err != nil {
 		m.gate = nil // the node closed it
