@@ -86,6 +86,10 @@ func empty(t Type) Message {
 		return &Proof{}
 	case TypeBye:
 		return &Bye{}
+	case TypeDecline:
+		return &Decline{}
+	case TypeResend:
+		return &Resend{}
 	default:
 		return nil
 	}
