@@ -12,6 +12,10 @@ func (s *Session) stepBatch(m *wire.Batch) {
 	if !s.authorised(chain) {
 		return
 	}
+	if _, disputed := s.disputes[chain]; disputed {
+		s.stepDisputed(chain, m)
+		return
+	}
 	head := s.localHead(chain)
 	last := m.First + uint64(len(m.Records)) - 1
 	switch {
@@ -46,29 +50,13 @@ func (s *Session) stepBatch(m *wire.Batch) {
 	})
 }
 
-// authorised checks audience and authorship of a chain that the peer sends.
-func (s *Session) authorised(chain crdt.ChainID) bool {
-	t := s.cfg.Topology
-	switch {
-	case !t.InAudience(chain.Stream, s.cfg.Self):
-		s.close(wire.CodeAudience, "site %s is not in the audience of %s", s.cfg.Self, chain.Stream)
-	case !t.InAudience(chain.Stream, s.cfg.Peer):
-		s.close(wire.CodeAudience, "site %s is not in the audience of %s", s.cfg.Peer, chain.Stream)
-	case !t.MayWrite(chain.Stream, chain.Author.Site):
-		s.close(wire.CodeAuthorship, "site %s may not write to %s", chain.Author.Site, chain.Stream)
-	default:
-		return true
-	}
-	return false
-}
-
 // fold hashes a batch's records from Prev on and checks that the result passes
 // through the local head.
 func (s *Session) fold(chain crdt.ChainID, m *wire.Batch, head crdt.Head) (end crdt.Head, size int, ok bool) {
 	at := crdt.Head{Seq: m.First - 1, Hash: crdt.Hash(m.Prev)}
 	for i := 0; ; i++ {
 		if at.Seq == head.Seq && at.Hash != head.Hash {
-			s.fork(chain, at.Seq)
+			s.contradicted(chain, at.Seq)
 			return at, size, false
 		}
 		if i == len(m.Records) {
@@ -80,6 +68,15 @@ func (s *Session) fold(chain crdt.ChainID, m *wire.Batch, head crdt.Head) (end c
 		}
 		at = at.Next(m.Records[i])
 		size += len(m.Records[i])
+	}
+}
+
+// Contradicted answers the oldest open [Range]: the store holds other records in
+// its place.
+func (s *Session) Contradicted(r Range) {
+	s.in.open--
+	if !s.closed {
+		s.contradicted(r.Chain, r.Checkpoint.Head.Seq)
 	}
 }
 
