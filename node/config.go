@@ -28,6 +28,17 @@ type Config struct {
 	// API is where the HTTP API listens: "unix:/path" or a loopback host:port;
 	// empty for no API.
 	API string `json:"api"`
+	// StandInAfter is for how long the parent must be silent until this site
+	// links straight to the next ancestor, such as "90s"; empty means 60s.
+	StandInAfter string `json:"stand_in_after,omitempty"`
+}
+
+// standInAfter returns the time of StandInAfter, which was checked.
+func (c Config) standInAfter() time.Duration {
+	if d, err := time.ParseDuration(c.StandInAfter); err == nil {
+		return d
+	}
+	return time.Minute
 }
 
 // Validate reports the first missing field. The error wraps [ErrConfig].
@@ -38,6 +49,9 @@ func (c Config) Validate() error {
 		if f.value == "" {
 			return fmt.Errorf("%w: %q is missing", ErrConfig, f.name)
 		}
+	}
+	if d, err := time.ParseDuration(c.StandInAfter); c.StandInAfter != "" && (err != nil || d <= 0) {
+		return fmt.Errorf("%w: \"stand_in_after\" %q: want a positive duration such as 90s", ErrConfig, c.StandInAfter)
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ type linkDriver struct {
 	// live is the latest snapshot of the counters; links.mu guards it.
 	live LinkTotals
 
+	compared func()    // told once when both ends have compared; nil for nobody
+	bye      *wire.Bye // the peer's, final when done is closed
+
 	session *federation.Session // belongs to the loop
 	backlog int                 // ranges handed to ingest and not answered
 	frame   int                 // size of the message that was stepped last
@@ -102,7 +105,7 @@ func (d *linkDriver) run(ctx context.Context) error {
 	}
 	d.session = federation.New(federation.Config{
 		Self: d.n.creds.ID.Site, Peer: d.peer, Node: d.n.creds.ID.Node,
-		Incarnation: st.Incarnation(), Topology: d.n.Topology(),
+		Incarnation: st.Incarnation(), Topology: d.n.Topology(), StallTicks: stallTicks(),
 	}, local)
 
 	messages := make(chan received)
@@ -204,9 +207,10 @@ func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests
 			d.contact()
 			d.frame = r.size
 			d.session.Step(r.m)
+			d.progress(r.m)
 		case r := <-results:
 			d.backlog--
-			d.session.Ingested(r.r, r.err)
+			d.stored(r)
 		case <-d.wake:
 			for chain, head := range d.takeDirty() {
 				d.session.Local(chain, head)
@@ -236,6 +240,15 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 			d.n.log.Warn("link alarm", "peer", string(d.peer), "err", a)
 			d.n.alarms.raise(a)
 		}
+		d.refused(r)
+		if r.Bye != nil {
+			d.bye = r.Bye
+		}
+		for _, x := range r.Disputes {
+			if err := d.settle(ctx, x); err != nil {
+				return err
+			}
+		}
 		if r.RolledBack != nil {
 			d.rolledBack(ctx, *r.RolledBack)
 		}
@@ -261,10 +274,10 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 		}
 		if r.Close != nil {
 			d.publish()
-			d.close(r.Close.Code, r.Close.Reason)
+			d.goodbye(ctx, r.Close)
 			return &transport.ClosedError{Code: r.Close.Code, Reason: r.Close.Reason}
 		}
-		if len(r.Loads) == 0 {
+		if len(r.Loads) == 0 && len(r.Disputes) == 0 {
 			return nil
 		}
 	}
@@ -340,6 +353,9 @@ func (d *linkDriver) publish() {
 	if status.Equal {
 		d.status.provenAt = now
 	}
+	if status.Settled && status.Greeted && !status.Handover {
+		d.n.links.moved(d.peer, true)
+	}
 }
 
 // snapshot returns the link's state and counters.
@@ -360,7 +376,7 @@ func (r *linkRecord) absorb(s linkStatus) {
 	if s.provenAt.After(r.provenAt) {
 		r.provenAt = s.provenAt
 	}
-	r.rtt, r.equal = s.rtt, s.Equal
+	r.rtt, r.equal, r.disputed = s.rtt, s.Equal, s.Disputed
 	if s.Greeted {
 		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn
 		r.digest, r.peerDigest = s.Digest, s.PeerDigest

@@ -49,6 +49,14 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			continue
 		}
 		o, err := f.apply(tx, l.Data)
+		if errors.Is(err, errAlone) {
+			if tx, err = f.renew(tx, l.Index-1); err == nil {
+				o, err = f.apply(tx, l.Data)
+			}
+		}
+		if err == nil && tx.Evicted() {
+			tx, err = f.renew(tx, l.Index)
+		}
 		if err != nil {
 			f.fatal(fmt.Errorf("apply entry %d: %w", l.Index, err))
 			return out
@@ -65,6 +73,17 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		f.fatal(err)
 	}
 	return out
+}
+
+// errAlone asks for a Tx of its own.
+var errAlone = errors.New("replication: not alone")
+
+// renew commits a Tx as of an entry and begins the next.
+func (f *fsm) renew(tx *store.Tx, index uint64) (*store.Tx, error) {
+	if err := tx.Commit(index); err != nil {
+		return tx, err
+	}
+	return f.store.Begin(), nil
 }
 
 // apply runs one command. A rejection is an outcome; an error is fatal.
@@ -119,6 +138,8 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 			return outcome{}, nil
 		}
 		return outcome{}, tx.SetIncarnation(cmd.Incarnation.From + 1)
+	case cmd.Aside != nil:
+		return f.runAside(tx, cmd.Aside.evict())
 	case cmd.Claim != nil:
 		var c store.Claim
 		var err error
@@ -131,6 +152,27 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 	default:
 		return f.runAppend(tx, cmd.Append)
 	}
+}
+
+// runAside sets records aside. An incarnation that was cloned is not used again:
+// the next one is above every one that is known of the site.
+func (f *fsm) runAside(tx *store.Tx, e store.Evict) (outcome, error) {
+	if !tx.Empty() {
+		return outcome{}, errAlone
+	}
+	n, err := tx.SetAside(e)
+	if err == nil && e.Chain.Author == (crdt.Author{Site: f.site, Incarnation: tx.Incarnation()}) {
+		next := tx.Incarnation()
+		for _, s := range f.store.Streams() {
+			for a := range f.store.Vector(s) {
+				if a.Site == f.site {
+					next = max(next, a.Incarnation)
+				}
+			}
+		}
+		err = tx.SetIncarnation(next + 1)
+	}
+	return outcome{New: n}, err
 }
 
 func (f *fsm) runAppend(tx *store.Tx, in []appendItem) (outcome, error) {

@@ -159,6 +159,9 @@ func (s *Store) View(k DocKey) (crdt.View, error) {
 	}
 	defer s.usage.leave()
 	v, _, err := s.view(k)
+	if err == nil && len(v.JSON) == 0 {
+		err = ErrNotFound // nothing is left of the document
+	}
 	if err != nil {
 		return v, fmt.Errorf("view of %s: %w", k, err)
 	}

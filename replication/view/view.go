@@ -148,6 +148,9 @@ func (m *Materialiser) pass(ctx context.Context) (int, error) {
 		}
 		g.Go(func() error {
 			_, err := m.materialise(k)
+			if errors.As(err, new(errGone)) {
+				return nil
+			}
 			return err
 		})
 	}
@@ -172,6 +175,9 @@ func (m *Materialiser) View(k store.DocKey) (crdt.View, error) {
 
 func (m *Materialiser) materialise(k store.DocKey) (crdt.View, error) {
 	history, err := m.cfg.Store.Changes(k)
+	if errors.Is(err, store.ErrNotFound) {
+		return crdt.View{}, m.drop(k, err)
+	}
 	if err != nil {
 		return crdt.View{}, err
 	}
@@ -191,6 +197,25 @@ func (m *Materialiser) materialise(k store.DocKey) (crdt.View, error) {
 	}
 	return v, m.cfg.Store.PutView(k, v, history.Version)
 }
+
+// drop takes away the view of a document of which nothing is left, and returns
+// the error that says so.
+func (m *Materialiser) drop(k store.DocKey, notFound error) error {
+	version, gone, err := m.cfg.Store.Gone(k)
+	if err != nil || !gone {
+		return errors.Join(err, notFound)
+	}
+	if err := m.cfg.Store.PutView(k, crdt.View{}, version); err != nil {
+		return err
+	}
+	return errGone{notFound}
+}
+
+// errGone is an [store.ErrNotFound] that is nothing to worry about.
+type errGone struct{ error }
+
+// Unwrap returns the error that says what is not found.
+func (e errGone) Unwrap() error { return e.error }
 
 // engineFor returns the engine for a document with changes of these authors.
 func (m *Materialiser) engineFor(authors []crdt.Author) Engine {

@@ -43,7 +43,7 @@ func (s *Session) dispute(chain crdt.ChainID, seq uint64) {
 		s.close(wire.CodeChain, "chain %s differs at record %d", chain, seq)
 		return
 	}
-	s.disputes[chain] = struct{}{}
+	s.disputes[chain] = false
 	s.ready.Refusals = append(s.ready.Refusals, wire.CodeChain)
 	s.forget(chain)
 	delete(s.in.received, chain)
@@ -75,11 +75,17 @@ func (s *Session) stepResend(m *wire.Resend) {
 		return
 	}
 	s.dispute(chain, m.First)
-	if _, loading := s.out.loading[chain]; loading || s.closed {
+	s.show(chain, m.First)
+}
+
+// show sends a batch of a disputed chain from first on.
+func (s *Session) show(chain crdt.ChainID, first uint64) {
+	last := s.local[chain.Stream][chain.Author].Seq
+	if _, loading := s.out.loading[chain]; loading || s.closed || last == 0 {
 		return // one at a time
 	}
 	s.out.loading[chain] = struct{}{}
-	s.ready.Loads = append(s.ready.Loads, Load{Chain: chain, First: m.First, Last: last, Bytes: s.cfg.BatchBytes})
+	s.ready.Loads = append(s.ready.Loads, Load{Chain: chain, First: max(first, 1), Last: last, Bytes: s.cfg.BatchBytes})
 }
 
 // loadedDisputed sends what was loaded of a chain in dispute, outside of the
@@ -104,12 +110,24 @@ func (s *Session) contradicted(chain crdt.ChainID, seq uint64) {
 		return
 	}
 	s.dispute(chain, seq)
+	s.tell(chain, seq)
+}
+
+// tell shows a peer that has to give way, once, that there is a dispute: it sent
+// records as if there were none.
+func (s *Session) tell(chain crdt.ChainID, seq uint64) {
+	if told := s.disputes[chain]; told || s.closed || s.yields(chain) {
+		return
+	}
+	s.disputes[chain] = true
+	s.show(chain, min(seq, s.local[chain.Stream][chain.Author].Seq))
 }
 
 // stepDisputed checks the peer's side of a dispute and hands it to the driver.
 func (s *Session) stepDisputed(chain crdt.ChainID, m *wire.Batch) {
 	if !s.yields(chain) {
-		return // it was on its way
+		s.tell(chain, m.First)
+		return
 	}
 	last := m.First + uint64(len(m.Records)) - 1
 	if len(m.Records) == 0 || m.First == 0 || last != m.Checkpoint.Seq || m.First == 1 && crdt.Hash(m.Prev) != chain.Origin().Hash {

@@ -148,8 +148,9 @@ type Session struct {
 	ready    Ready
 	proof    proofState
 	peer     peerState
-	// disputes are the chains that differ; both ends leave them out.
-	disputes map[crdt.ChainID]struct{}
+	// disputes are the chains that differ, and whether the peer was told so; both
+	// ends leave them out.
+	disputes map[crdt.ChainID]bool
 	idleFor  int // ticks without progress while work is open
 	closed   bool
 }
@@ -201,7 +202,7 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 	s := &Session{
 		cfg: cfg.withDefaults(), local: map[tiers.StreamID]crdt.Vector{},
 		peerHas: map[crdt.ChainID]crdt.Head{}, awaiting: map[tiers.StreamID]struct{}{},
-		disputes: map[crdt.ChainID]struct{}{},
+		disputes: map[crdt.ChainID]bool{},
 		peer: peerState{
 			handover: !cfg.Topology.Linked(cfg.Self, cfg.Peer), declined: map[tiers.StreamID]struct{}{},
 		},

@@ -34,12 +34,15 @@ type Status struct {
 	Disputed []crdt.ChainID
 }
 
+// Compared reports whether both ends know what the other one holds.
+func (s *Session) Compared() bool { return s.greeted && len(s.awaiting) == 0 }
+
 // Status returns the session's present state.
 func (s *Session) Status() Status {
 	st := Status{
 		Greeted: s.greeted, Settled: s.settled(), EqualAtHandshake: s.proof.equalAtHandshake,
 		Digest: s.proof.mine, PeerDigest: s.proof.theirs, Version: s.peer.version, Features: s.peer.features,
-		Compared: s.greeted && len(s.awaiting) == 0, Handover: s.peer.handover,
+		Compared: s.Compared(), Handover: s.peer.handover,
 		Disputed: slices.SortedFunc(maps.Keys(s.disputes), crdt.ChainID.Compare),
 	}
 	st.Equal = st.Settled && s.proof.equal && !s.proof.dirty

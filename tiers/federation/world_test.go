@@ -311,6 +311,9 @@ func (w *world) store(l *link, i int) bool {
 		case r.First > have+1:
 			l.s[i].Ingested(r, fmt.Errorf("gap: %d after %d", r.First, have))
 			continue
+		case !overlaps(site.records[r.Chain], r):
+			l.s[i].Contradicted(r)
+			continue
 		case end > have:
 			site.records[r.Chain] = append(site.records[r.Chain], r.Records[have+1-r.First:]...)
 			site.ends[r.Chain] = append(site.ends[r.Chain], end)
@@ -319,6 +322,16 @@ func (w *world) store(l *link, i int) bool {
 		w.grew(site.id, r.Chain)
 	}
 	return len(work) > 0
+}
+
+// overlaps reports whether a range holds the records that are there already.
+func overlaps(have [][]byte, r federation.Range) bool {
+	for i, rec := range r.Records {
+		if at := int(r.First) - 1 + i; at < len(have) && !bytes.Equal(have[at], rec) {
+			return false
+		}
+	}
+	return true
 }
 
 // deliver hands the next message over to end i, of the most urgent lane.
