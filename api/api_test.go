@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -130,6 +131,30 @@ func (b *backend) Backup(_ context.Context, w io.Writer) error {
 
 func (b *backend) Scrub(context.Context) (api.ScrubReport, error) {
 	return api.ScrubReport{Records: 3, Findings: []api.ScrubFinding{{What: "x"}}}, b.err
+}
+
+func (b *backend) Topology(context.Context) (tiers.TopologyDoc, error) {
+	return tiers.TopologyDoc{Federation: "cq", Version: 3, Sites: []tiers.Site{{ID: "500000", Tier: tiers.TierCity}}}, b.err
+}
+
+func (b *backend) PublishTopology(_ context.Context, r api.TopologyRequest) (api.TopologyResult, error) {
+	return api.TopologyResult{Base: r.Base, Version: r.Topology.Version, Published: !r.DryRun}, b.err
+}
+
+// TestTopology: the client reads and publishes topologies.
+func TestTopology(t *testing.T) {
+	c, path := serve(t, &backend{})
+	top, err := c.Topology(limited(t))
+	if err != nil || top.Version() != 3 || top.City() != "500000" {
+		t.Fatalf("%+v, %v", top, err)
+	}
+	r, err := c.PublishTopology(limited(t), api.TopologyRequest{Key: "k", Base: 3, DryRun: true, Topology: tiers.TopologyDoc{Version: 4}})
+	if err != nil || r.Base != 3 || r.Version != 4 || r.Published {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if status, _ := raw(t, path, "POST", "/v1/topology", `{"topology":{"version":4}}`); status != 400 {
+		t.Errorf("without a key: %d", status)
+	}
 }
 
 func limited(t *testing.T) context.Context {
@@ -428,8 +453,11 @@ func TestOpenAPI(t *testing.T) {
 		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{}, "ReportRequest": api.ReportRequest{}, "EditRequest": api.EditRequest{},
 		"Status": api.Status{}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
-		"MemberChange": api.MemberChange{ID: "x", Node: 1, Addr: "x"},
-		"LinkStatus":   api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
+		"MemberChange":    api.MemberChange{ID: "x", Node: 1, Addr: "x"},
+		"LinkStatus":      api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}},
+		"ForkStatus":      api.ForkStatus{},
+		"TopologyRequest": api.TopologyRequest{}, "TopologyResult": api.TopologyResult{}, "Topology": tiers.TopologyDoc{},
+		"TopologyDiff": tiers.TopologyDiff{},
 	} {
 		b, err := json.Marshal(v)
 		if err != nil {

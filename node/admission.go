@@ -57,14 +57,14 @@ func (a *admission) enter(ctx context.Context) (leave func(), retry time.Duratio
 		return nil, comeBackMin
 	}
 	began, once := time.Now(), sync.Once{}
-	leave = func() {
+	end := func() {
 		once.Do(func() {
 			a.left(time.Since(began))
 			<-a.slots
 		})
 	}
-	late := time.AfterFunc(comparingFor, leave)
-	return func() { late.Stop(); leave() }, 0
+	late := time.AfterFunc(comparingFor, end)
+	return func() { late.Stop(); end() }, 0
 }
 
 func (a *admission) left(took time.Duration) {

@@ -35,8 +35,7 @@ type linkDriver struct {
 	// live is the latest snapshot of the counters; links.mu guards it.
 	live LinkTotals
 
-	compared func()    // told once when both ends have compared; nil for nobody
-	bye      *wire.Bye // the peer's, final when done is closed
+	talk linkTalk
 
 	session *federation.Session // belongs to the loop
 	backlog int                 // ranges handed to ingest and not answered
@@ -47,6 +46,12 @@ type linkDriver struct {
 	dirty  map[crdt.ChainID]crdt.Head
 	status linkStatus
 	totals LinkTotals
+}
+
+// linkTalk is what the driver tells and is told besides. It belongs to the loop.
+type linkTalk struct {
+	compared func()    // told once when both ends have compared; nil for nobody
+	bye      *wire.Bye // the peer's, final when done is closed
 }
 
 // linkStatus is what the loop publishes after each step.
@@ -242,7 +247,7 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 		}
 		d.refused(r)
 		if r.Bye != nil {
-			d.bye = r.Bye
+			d.talk.bye = r.Bye
 		}
 		for _, x := range r.Disputes {
 			if err := d.settle(ctx, x); err != nil {

@@ -30,6 +30,7 @@ type links struct {
 	admission *admission
 	refusals  *refusals
 	farewells chan struct{} // a place for each goodbye under way
+	forked    chan struct{} // capacity 1: records were set aside
 }
 
 // linkRecord outlives the connections to one peer.
@@ -69,7 +70,7 @@ func newLinks(n *Node) *links {
 	return &links{
 		n: n, live: map[tiers.SiteID]*linkDriver{}, known: map[tiers.SiteID]*linkRecord{}, up: upward{movedAt: time.Now()},
 		admission: newAdmission(comparingMax, admissionQueue), refusals: newRefusals(n.log, n.alarms, n.registry),
-		farewells: make(chan struct{}, farewellsMax),
+		farewells: make(chan struct{}, farewellsMax), forked: make(chan struct{}, 1),
 	}
 }
 
@@ -190,7 +191,7 @@ func (l *links) farewell(ctx context.Context, link *transport.Link, bye *wire.By
 func (l *links) serve(ctx context.Context, link *transport.Link, compared func()) (*wire.Bye, error) {
 	peer := link.Peer().Site
 	d := newLinkDriver(l.n, link)
-	d.compared = compared
+	d.talk.compared = compared
 	l.mu.Lock()
 	older := l.live[peer]
 	l.live[peer] = d
@@ -227,7 +228,7 @@ func (l *links) serve(ctx context.Context, link *transport.Link, compared func()
 	if err != nil && ctx.Err() == nil {
 		l.n.log.Info("link ended", "peer", string(peer), "err", err)
 	}
-	return d.bye, err
+	return d.talk.bye, err
 }
 
 // refused reports whether a link ended because one end does not accept the
@@ -313,6 +314,11 @@ type LinkState struct {
 	ProvenAt           time.Time
 	Digest, PeerDigest crdt.Hash
 	LastError          string
+	Findings           LinkFindings
+}
+
+// LinkFindings are what is out of the ordinary on a link.
+type LinkFindings struct {
 	// StandIn says that the link takes the place of that to the parent.
 	StandIn bool
 	// Disputed are the chains that fork: both ends go on without them.
@@ -353,7 +359,7 @@ func (l *links) states() []LinkState {
 			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
 			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Totals: totals, Equal: r.equal,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
-			StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer),
+			Findings: LinkFindings{StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer)},
 		})
 	}
 	return out

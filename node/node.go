@@ -171,6 +171,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
+	loops.Go(func() error { return n.runReissue(loopCtx) })
 	loops.Go(func() error { return n.runMembers(loopCtx) })
 	loops.Go(func() error { return n.api.Run(loopCtx) })
 	err := loops.Wait()

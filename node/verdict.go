@@ -21,9 +21,9 @@ func (d *linkDriver) progress(m wire.Message) {
 	if _, ack := m.(*wire.Ack); ack {
 		d.n.links.moved(d.peer, true)
 	}
-	if d.compared != nil && d.session.Compared() {
-		d.compared()
-		d.compared = nil
+	if d.talk.compared != nil && d.session.Compared() {
+		d.talk.compared()
+		d.talk.compared = nil
 	}
 }
 

@@ -94,7 +94,7 @@ See it:   tiermesh status, tiermesh event list, tiermesh track list`,
 	}
 	root.AddCommand(
 		newDemo(), newBench(), newRaft(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
-		newTopology(), newVersion(), exitCodesHelp(),
+		newTopology(g), newVersion(), exitCodesHelp(),
 	)
 	return root
 }

@@ -93,15 +93,8 @@ func (p *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "status":
 		a, b := ends(d)
 		p.status(p.w.links[[2]tiers.SiteID{a, b}])
-	case "refused":
-		l, i := p.link(t, d)
-		for _, reason := range slices.Sorted(maps.Keys(l.refused[i])) {
-			fmt.Fprintf(&p.out, "%s: %d\n", reason, l.refused[i][reason])
-		}
-	case "negotiated":
-		l, i := p.link(t, d)
-		st := l.s[i].Status()
-		fmt.Fprintf(&p.out, "version %d, features %b\n", st.Version, st.Features)
+	case "refused", "negotiated":
+		p.found(t, d)
 	case "lose", "rewrite":
 		p.damage(t, d)
 	case "restart":
@@ -118,6 +111,20 @@ func (p *script) run(t *testing.T, d *datadriven.TestData) string {
 		return "ok\n"
 	}
 	return p.out.String()
+}
+
+// found shows what an end of a link refused, or what it found of its peer.
+func (p *script) found(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	l, i := p.link(t, d)
+	if d.Cmd == "negotiated" {
+		st := l.s[i].Status()
+		fmt.Fprintf(&p.out, "version %d, features %b\n", st.Version, st.Features)
+		return
+	}
+	for _, reason := range slices.Sorted(maps.Keys(l.refused[i])) {
+		fmt.Fprintf(&p.out, "%s: %d\n", reason, l.refused[i][reason])
+	}
 }
 
 func (p *script) write(t *testing.T, d *datadriven.TestData) {
