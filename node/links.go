@@ -370,7 +370,8 @@ func (n *Node) linkDigest(peer tiers.SiteID) crdt.Hash {
 	t, st := n.Topology(), n.group.Store()
 	shared := map[tiers.StreamID]crdt.Hash{}
 	for _, s := range st.Streams() {
-		if t.InAudience(s, peer) {
+		// A former parent still holds what it had, and shares it with nobody.
+		if t.InAudience(s, peer) && t.InAudience(s, n.creds.ID.Site) {
 			shared[s] = st.Vector(s).Digest(s)
 		}
 	}

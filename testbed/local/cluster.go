@@ -37,6 +37,11 @@ type Config struct {
 	RedialMax time.Duration
 	// LinkIdle is how long a silent link lives; zero means the node's default.
 	LinkIdle time.Duration
+	// StandInAfter is for how long a parent must be silent; zero means the node's
+	// default.
+	StandInAfter time.Duration
+	// Down are sites that do not start with the others.
+	Down []tiers.SiteID
 	// Engine starts a node's worker process; nil for an engine in this process.
 	Engine []string
 }
@@ -92,6 +97,9 @@ func Open(ctx context.Context, cfg Config, progress func(up, of int)) (*Cluster,
 	}
 	up := 0
 	for _, row := range cfg.Sites {
+		if slices.Contains(cfg.Down, row.ID) {
+			continue
+		}
 		if err := c.Start(ctx, row.ID); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
@@ -151,6 +159,9 @@ func (c *Cluster) open(at place) error {
 	cfg := node.Config{
 		Dir: c.Data(at.site, at.node), Credentials: filepath.Join(c.dir(at), "credentials"),
 		Topology: c.topologyFile(), Listen: m.gate.LocalAddr().String(),
+	}
+	if c.cfg.StandInAfter > 0 {
+		cfg.StandInAfter = c.cfg.StandInAfter.String()
 	}
 	if c.cfg.API {
 		cfg.API = c.APIOf(at.site, at.node)
