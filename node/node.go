@@ -251,5 +251,8 @@ func (n *Node) Topology() *tiers.Topology { return n.topology.Load() }
 // Group returns the site's Raft group, for the testbed's oracles.
 func (n *Node) Group() *replication.Group { return n.group }
 
+// Alarms lists the findings that an operator should see, the latest last.
+func (n *Node) Alarms() []string { return n.alarms.all() }
+
 // Views returns the materialiser, for the testbed's oracles.
 func (n *Node) Views() *view.Materialiser { return n.views }
