@@ -10,9 +10,9 @@ import (
 const (
 	// comparingMax is how many accepted sessions compare what they hold at once.
 	comparingMax = 32
-	// admissionQueue is how many wait for that; further ones are sent away with a
-	// hint when to come back.
-	admissionQueue = 128
+	// admissionQueue is how many wait for each place; further ones are sent away
+	// with a hint when to come back.
+	admissionQueue = 4
 	// comparingFor is how long a session may hold its place, and how long one may
 	// wait for it: a peer that does nothing holds up nobody for longer.
 	comparingFor = 10 * time.Second
@@ -32,6 +32,8 @@ type admission struct {
 	// known: each is given a later time than the one before.
 	away int
 	took time.Duration // how long a session compares, smoothed
+	// turned is how many were sent away.
+	turned uint64
 }
 
 func newAdmission(slots, queue int) *admission {
@@ -80,6 +82,14 @@ func (a *admission) turnAway() time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.away++
+	a.turned++
 	ahead := time.Duration(len(a.queue) + a.away)
 	return max(comeBackMin, a.took*ahead/time.Duration(cap(a.slots)))
+}
+
+// turnedAway returns how many peers were told to come back later.
+func (a *admission) turnedAway() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.turned
 }

@@ -82,6 +82,9 @@ type Options struct {
 	// ReserveBytes is the size of a file in the data directory that is given up to
 	// start on a full disk; zero means none.
 	ReserveBytes int64
+	// Comparing is how many accepted links compare what they hold at once; four
+	// times as many wait, further ones are told when to come back. Zero means 32.
+	Comparing int
 	// LinkIdle is how long a silent link lives; zero means 15 s.
 	LinkIdle time.Duration
 	// ScrubEvery is the time between background scrubs; zero means a day.
@@ -111,6 +114,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RedialMin == 0 {
 		o.RedialMin = 200 * time.Millisecond
+	}
+	if o.Comparing == 0 {
+		o.Comparing = comparingMax
 	}
 	if o.ScrubEvery == 0 {
 		o.ScrubEvery = 24 * time.Hour

@@ -69,7 +69,7 @@ const (
 func newLinks(n *Node) *links {
 	return &links{
 		n: n, live: map[tiers.SiteID]*linkDriver{}, known: map[tiers.SiteID]*linkRecord{}, up: upward{movedAt: time.Now()},
-		admission: newAdmission(comparingMax, admissionQueue), refusals: newRefusals(n.log, n.alarms, n.registry),
+		admission: newAdmission(n.opts.Comparing, admissionQueue*n.opts.Comparing), refusals: newRefusals(n.log, n.alarms, n.registry),
 		farewells: make(chan struct{}, farewellsMax), forked: make(chan struct{}, 1),
 	}
 }

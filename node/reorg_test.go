@@ -353,3 +353,47 @@ func TestRetiredSite(t *testing.T) {
 		t.Error("records of the township are missing")
 	}
 }
+
+// TestHerd: a city that comes back is dialled by all of its children at once and
+// has one place: each is served, those that are sent away come back.
+func TestHerd(t *testing.T) {
+	dir := t.TempDir()
+	sites := []tiers.Site{{ID: city, Tier: tiers.TierCity, Name: "重庆市"}}
+	for i := range 12 {
+		sites = append(sites, tiers.Site{ID: tiers.SiteID(fmt.Sprintf("5001%02d", i+1)), Tier: tiers.TierDistrict, Name: "区", Parent: city})
+	}
+	c, err := local.Open(limited(t), local.Config{Dir: dir, Federation: "cq", RedialMax: 50 * time.Millisecond, LinkIdle: 2 * time.Second, Comparing: 1, Sites: sites}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mesh{Cluster: c, t: t, dir: dir}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	all := func() bool {
+		for _, s := range sites[1:] {
+			if !m.linkedEqual(s.ID, city) {
+				return false
+			}
+		}
+		return true
+	}
+	m.wait("every child", all)
+	if err := c.Crash(city); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sites[1:] {
+		m.at(s.ID)
+	}
+	if err := c.Start(limited(t), city); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("every child again", all)
+	for _, s := range sites[1:] {
+		if records(m.Node(city), s.ID) != 1 {
+			t.Errorf("the city lacks the record of %s", s.ID)
+		}
+	}
+}

@@ -40,6 +40,9 @@ type Config struct {
 	// StandInAfter is for how long a parent must be silent; zero means the node's
 	// default.
 	StandInAfter time.Duration
+	// Comparing bounds the accepted links that compare at once; zero means the
+	// node's default.
+	Comparing int
 	// Down are sites that do not start with the others.
 	Down []tiers.SiteID
 	// Engine starts a node's worker process; nil for an engine in this process.
@@ -167,7 +170,7 @@ func (c *Cluster) open(at place) error {
 		cfg.API = c.APIOf(at.site, at.node)
 	}
 	n, err := node.Open(cfg, node.Options{
-		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1,
+		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, Comparing: c.cfg.Comparing, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1,
 	})
 	if err != nil {
 		m.gate = nil // the node closed it
