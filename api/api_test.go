@@ -100,7 +100,7 @@ func (b *backend) ChangeMember(_ context.Context, c api.MemberChange) (api.Membe
 }
 
 func (b *backend) Status(context.Context) (api.Status, error) {
-	return api.Status{Site: "500101", Links: []api.LinkStatus{{Peer: "500000"}}, Alarms: []string{}}, b.err
+	return api.Status{Site: "500101", Links: []api.LinkStatus{{Peer: "500000"}}, Findings: api.Findings{Alarms: []string{}}}, b.err
 }
 
 func (b *backend) Report(_ context.Context, r api.ReportRequest) (api.WriteResult, error) {
@@ -454,7 +454,7 @@ func TestOpenAPI(t *testing.T) {
 		"Status": api.Status{}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
 		"MemberChange":    api.MemberChange{ID: "x", Node: 1, Addr: "x"},
-		"LinkStatus":      api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}},
+		"LinkStatus":      api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", LinkFindings: api.LinkFindings{Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}}},
 		"ForkStatus":      api.ForkStatus{},
 		"TopologyRequest": api.TopologyRequest{}, "TopologyResult": api.TopologyResult{}, "Topology": tiers.TopologyDoc{},
 		"TopologyDiff": tiers.TopologyDiff{},

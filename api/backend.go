@@ -116,7 +116,12 @@ type Status struct {
 	Refused         uint64       `json:"refused_records"`
 	UptimeS         float64      `json:"uptime_s"`
 	Links           []LinkStatus `json:"links"`
-	Alarms          []string     `json:"alarms"`
+	Findings
+}
+
+// Findings are what an operator should see.
+type Findings struct {
+	Alarms []string `json:"alarms"`
 	// Forks are the chains of which records were set aside here.
 	Forks []ForkStatus `json:"forks"`
 }
@@ -151,6 +156,11 @@ type LinkStatus struct {
 	ProvenEqualAt *time.Time `json:"proven_equal_at,omitempty"`
 	Digest        string     `json:"digest,omitempty"`
 	LastError     string     `json:"last_error,omitempty"`
+	LinkFindings
+}
+
+// LinkFindings are what is out of the ordinary on a link.
+type LinkFindings struct {
 	// StandIn says that the link takes the place of that to the silent parent.
 	StandIn bool `json:"stand_in"`
 	// Disputed are chains that fork: both ends go on without them.

@@ -83,8 +83,8 @@ func (a *admission) turnAway() time.Duration {
 	defer a.mu.Unlock()
 	a.away++
 	a.turned++
-	ahead := time.Duration(len(a.queue) + a.away)
-	return max(comeBackMin, a.took*ahead/time.Duration(cap(a.slots)))
+	ahead := float64(len(a.queue)+a.away) / float64(cap(a.slots))
+	return max(comeBackMin, time.Duration(ahead*float64(a.took)))
 }
 
 // turnedAway returns how many peers were told to come back later.

@@ -1,4 +1,4 @@
-package node
+package node_test
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tiermesh/tiermesh/node"
 )
 
 // TestAdmission: a thousand children dial in the same moment. No more than the
@@ -16,7 +18,7 @@ import (
 func TestAdmission(t *testing.T) {
 	const children, slots, queue = 1000, 16, 32
 	synctest.Test(t, func(t *testing.T) {
-		a := newAdmission(slots, queue)
+		a := node.NewAdmission(slots, queue)
 		var comparing, served, attempts atomic.Int64
 		var mu sync.Mutex
 		returns := map[time.Duration]int{} // by second
@@ -27,9 +29,9 @@ func TestAdmission(t *testing.T) {
 			all.Go(func() { // ends when it was served
 				for {
 					attempts.Add(1)
-					leave, retry := a.enter(context.Background())
+					leave, retry := a.Enter(context.Background())
 					if leave == nil {
-						time.Sleep(comeBack(retry, r.Float64()))
+						time.Sleep(node.ComeBack(retry, r.Float64()))
 						mu.Lock()
 						returns[time.Since(began).Truncate(time.Second)]++
 						mu.Unlock()
@@ -38,7 +40,7 @@ func TestAdmission(t *testing.T) {
 					if n := comparing.Add(1); n > slots {
 						t.Errorf("%d compare at once", n)
 					}
-					if n := len(a.queue); n > queue {
+					if _, n := a.Taken(); n > queue {
 						t.Errorf("%d wait", n)
 					}
 					time.Sleep(100 * time.Millisecond)
@@ -51,8 +53,8 @@ func TestAdmission(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if served.Load() != children || len(a.slots) != 0 || len(a.queue) != 0 {
-			t.Errorf("%d served, %d places and %d in the queue left over", served.Load(), len(a.slots), len(a.queue))
+		if s, q := a.Taken(); served.Load() != children || s != 0 || q != 0 {
+			t.Errorf("%d served, %d places and %d in the queue left over", served.Load(), s, q)
 		}
 		// 1,000 at 160/s take 6.25 s; a herd that comes back together would need
 		// an attempt each time.
@@ -71,18 +73,18 @@ func TestAdmission(t *testing.T) {
 // and those that wait behind them for too long are sent away, not forgotten.
 func TestAdmissionOfTheSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := newAdmission(1, 1)
-		if leave, _ := a.enter(context.Background()); leave == nil {
+		a := node.NewAdmission(1, 1)
+		if leave, _ := a.Enter(context.Background()); leave == nil {
 			t.Fatal("an empty house is full")
 		}
-		time.Sleep(comparingFor / 2)
-		leave, retry := a.enter(context.Background())
+		time.Sleep(node.ComparingFor / 2)
+		leave, retry := a.Enter(context.Background())
 		if leave == nil || retry != 0 {
 			t.Fatalf("sent away for %v although the place became free", retry)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		if next, retry := a.enter(ctx); next != nil || retry <= 0 {
+		if next, retry := a.Enter(ctx); next != nil || retry <= 0 {
 			t.Error("let in after the end")
 		}
 		leave()

@@ -56,8 +56,9 @@ func (b backend) Status(context.Context) (api.Status, error) {
 		Site: n.creds.ID.Site, Name: self.Name, Tier: self.Tier.String(), Node: n.creds.ID.Node, Federation: n.creds.ID.Federation,
 		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(),
 		AppliedIndex: n.group.Store().AppliedIndex(), Records: counts.Records, ViewsDirty: counts.Dirty,
-		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(), Alarms: n.alarms.all(),
-		Links: []api.LinkStatus{}, Forks: []api.ForkStatus{},
+		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(),
+		Findings: api.Findings{Alarms: n.alarms.all(), Forks: []api.ForkStatus{}},
+		Links:    []api.LinkStatus{},
 	}
 	s.Role = n.role()
 	for _, l := range n.Links() {
@@ -79,7 +80,7 @@ func linkStatusOf(t *tiers.Topology, l LinkState) api.LinkStatus {
 		OwedOut: l.OwedOut, OwedIn: l.OwedIn, SentBytes: l.Totals.SentBytes, ReceivedBytes: l.Totals.ReceivedBytes,
 		RTTMS: float64(l.RTT) / float64(time.Millisecond), Equal: l.Equal, ProvenEqualAt: stamp(l.ProvenAt),
 		Digest: hex.EncodeToString(l.Digest[:]), LastError: l.LastError,
-		StandIn: l.Findings.StandIn, Refused: l.Findings.Refused,
+		LinkFindings: api.LinkFindings{StandIn: l.Findings.StandIn, Refused: l.Findings.Refused},
 	}
 	for _, c := range l.Findings.Disputed {
 		out.Disputed = append(out.Disputed, c.String())

@@ -94,7 +94,7 @@ func (n *Node) runReissue(ctx context.Context) error {
 			}
 		}
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // what the last round came to is tried again after a restart
 		}
 	}
 }

@@ -189,7 +189,7 @@ func (s *Store) Asides() ([]Aside, error) {
 		return nil, fmt.Errorf("read evidence: %w", err)
 	}
 	var out []Aside
-	for ok := it.First(); ok && err == nil; {
+	for ok := it.First(); ok; {
 		k, v := decoder{b: it.Key()[1:]}, decoder{b: append([]byte(nil), it.Value()...)}
 		a := Aside{Chain: crdt.ChainID{Stream: k.stream(), Author: k.author()}, No: k.u32()}
 		first := k.u64()

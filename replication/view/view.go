@@ -148,7 +148,7 @@ func (m *Materialiser) pass(ctx context.Context) (int, error) {
 		}
 		g.Go(func() error {
 			_, err := m.materialise(k)
-			if errors.As(err, new(errGone)) {
+			if errors.As(err, new(goneError)) {
 				return nil
 			}
 			return err
@@ -208,14 +208,14 @@ func (m *Materialiser) drop(k store.DocKey, notFound error) error {
 	if err := m.cfg.Store.PutView(k, crdt.View{}, version); err != nil {
 		return err
 	}
-	return errGone{notFound}
+	return goneError{notFound}
 }
 
-// errGone is an [store.ErrNotFound] that is nothing to worry about.
-type errGone struct{ error }
+// goneError is an [store.ErrNotFound] that is nothing to worry about.
+type goneError struct{ error }
 
 // Unwrap returns the error that says what is not found.
-func (e errGone) Unwrap() error { return e.error }
+func (e goneError) Unwrap() error { return e.error }
 
 // engineFor returns the engine for a document with changes of these authors.
 func (m *Materialiser) engineFor(authors []crdt.Author) Engine {
