@@ -115,7 +115,7 @@ func (o Options) withDefaults() Options {
 	if o.RedialMin == 0 {
 		o.RedialMin = 200 * time.Millisecond
 	}
-	if o.Comparing == 0 {
+	if o.Comparing <= 0 {
 		o.Comparing = comparingMax
 	}
 	if o.ScrubEvery == 0 {

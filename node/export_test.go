@@ -12,7 +12,9 @@ type Admission struct{ *admission }
 func NewAdmission(slots, queue int) Admission { return Admission{newAdmission(slots, queue)} }
 
 // Enter waits for a place.
-func (a Admission) Enter(ctx context.Context) (leave func(), retry time.Duration) { return a.enter(ctx) }
+func (a Admission) Enter(ctx context.Context) (leave func(), retry time.Duration) {
+	return a.enter(ctx)
+}
 
 // Taken returns how many places are taken and how many wait.
 func (a Admission) Taken() (slots, queue int) { return len(a.slots), len(a.queue) }

@@ -359,7 +359,7 @@ func (d *linkDriver) publish() {
 		d.status.provenAt = now
 	}
 	if status.Settled && status.Greeted && !status.Handover {
-		d.n.links.moved(d.peer, true)
+		d.n.links.moved(d.peer)
 	}
 }
 

@@ -201,8 +201,9 @@ func (l *links) resetUp() {
 	l.up.movedAt, l.up.gone, l.up.redirect, l.up.retired = time.Now(), false, nil, false
 }
 
-// moved notes that a link moved on, or that it has nothing to move.
-func (l *links) moved(peer tiers.SiteID, compared bool) {
+// moved notes that a link moved on, or that it has nothing to move. When it is
+// the parent's, nobody has to stand in for it any more.
+func (l *links) moved(peer tiers.SiteID) {
 	up := l.above()
 	if len(up) == 0 || up[0] != peer {
 		return
@@ -210,8 +211,9 @@ func (l *links) moved(peer tiers.SiteID, compared bool) {
 	l.mu.Lock()
 	l.up.movedAt, l.up.gone = time.Now(), false
 	back := l.up.back
+	l.up.back = nil
 	l.mu.Unlock()
-	if back != nil && compared {
+	if back != nil {
 		back()
 	}
 }
@@ -220,7 +222,7 @@ func (l *links) moved(peer tiers.SiteID, compared bool) {
 // enough, and goes back when the parent is there again. Every ancestor is in the
 // audience of this site's streams already; the parent is dialled all along.
 func (l *links) runStandIn(ctx context.Context) error {
-	poll := min(l.n.cfg.standInAfter()/4, time.Second)
+	poll := max(min(l.n.cfg.standInAfter()/4, time.Second), 10*time.Millisecond)
 	wait := l.n.opts.RedialMin
 	for {
 		select {

@@ -129,8 +129,9 @@ func (n *Node) publishTopology(ctx context.Context) error {
 	if published != nil {
 		next, err := published.Succeed(copyDoc(mine.Doc()))
 		if err != nil {
-			n.alarms.raise("the bootstrap topology cannot follow the published one: " + err.Error())
-			return nil //nolint:nilerr // the published one stays in force; the operator was told
+			n.alarms.raise("the bootstrap topology cannot follow the published one, which stays in force: " + err.Error())
+			n.enforce(published)
+			return nil //nolint:nilerr // the operator was told
 		}
 		mine = next
 		n.enforce(mine) // with what was carried over

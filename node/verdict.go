@@ -19,7 +19,7 @@ func stallTicks() int { return 300 + rand.IntN(150) } //nolint:gosec // spreadin
 // both ends have compared.
 func (d *linkDriver) progress(m wire.Message) {
 	if _, ack := m.(*wire.Ack); ack {
-		d.n.links.moved(d.peer, true)
+		d.n.links.moved(d.peer)
 	}
 	if d.talk.compared != nil && d.session.Compared() {
 		d.talk.compared()
@@ -36,7 +36,7 @@ func (d *linkDriver) stored(r ingested) {
 	}
 	d.session.Ingested(r.r, r.err)
 	if r.err == nil {
-		d.n.links.moved(d.peer, true)
+		d.n.links.moved(d.peer)
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -190,5 +192,40 @@ func TestSetAsideOnce(t *testing.T) {
 	}
 	if v, gone, err := s.Gone(doc); gone || v <= version || err != nil {
 		t.Errorf("version %d after %d, gone %v, %v", v, version, gone, err)
+	}
+}
+
+// TestGoldenAside holds the version-1 bytes of evidence, and of a document that
+// lost a record, for good.
+func TestGoldenAside(t *testing.T) {
+	s := open(t, vfs.NewMem())
+	defer func() { _ = s.Close() }()
+	theirs := newWriter(district)
+	all := [][]byte{record("event:a", 1, theirs.put(t, "k", "1")), record("event:a", 2, theirs.put(t, "k", "2"))}
+	tx := s.Begin()
+	if _, err := tx.Ingest(span(t, district, all, 1, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(1); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := evict(t, s, district, 1, span(t, district, all, 1, 1).Checkpoint); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	var b strings.Builder
+	for line := range strings.Lines(dump(t, s)) {
+		if line[0] == 'f' || line[0] == 'd' {
+			b.WriteString(line)
+		}
+	}
+	const file = "testdata/v1/aside.txt"
+	if *update {
+		if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || b.String() != string(want) {
+		t.Errorf("version 1 changed, %v:\n%s\nwant:\n%s", err, b.String(), want)
 	}
 }

@@ -72,17 +72,24 @@ func (s *Session) declineAll(theirs map[tiers.StreamID]crdt.Hash) {
 // stepDecline leaves streams out that the peer takes no part in.
 func (s *Session) stepDecline(m *wire.Decline) {
 	for _, d := range m.Streams {
-		stream := tiers.StreamID{Site: d.Site, Class: d.Class}
-		s.peer.declined[stream] = struct{}{}
-		delete(s.awaiting, stream)
-		for author := range s.local[stream] {
-			s.forget(crdt.ChainID{Stream: stream, Author: author})
+		// Others are left out already, and are not noted: a peer could name any.
+		if stream := (tiers.StreamID{Site: d.Site, Class: d.Class}); s.shared(stream) {
+			s.leaveOut(stream)
 		}
-		delete(s.local, stream)
-		for chain := range s.in.wanted {
-			if chain.Stream == stream {
-				delete(s.in.wanted, chain)
-			}
+	}
+}
+
+// leaveOut takes a stream out of the session.
+func (s *Session) leaveOut(stream tiers.StreamID) {
+	s.peer.declined[stream] = struct{}{}
+	delete(s.awaiting, stream)
+	for author := range s.local[stream] {
+		s.forget(crdt.ChainID{Stream: stream, Author: author})
+	}
+	delete(s.local, stream)
+	for chain := range s.in.wanted {
+		if chain.Stream == stream {
+			delete(s.in.wanted, chain)
 		}
 	}
 	s.proof.dirty = true
@@ -132,9 +139,8 @@ func (s *Session) outside(stream tiers.StreamID, code wire.Code, format string, 
 	if _, told := s.peer.declined[stream]; told {
 		return // it was on its way
 	}
-	d := &wire.Decline{Streams: []wire.Stream{{Site: stream.Site, Class: stream.Class}}}
-	s.stepDecline(d)
-	s.send(0, d)
+	s.leaveOut(stream)
+	s.send(0, &wire.Decline{Streams: []wire.Stream{{Site: stream.Site, Class: stream.Class}}})
 }
 
 // tickHandover ends a handover that has nothing left to do: the end with the
