@@ -15,6 +15,10 @@ import (
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
+// errAgree ends a link over whose dispute something else has decided meanwhile,
+// such as another link.
+var errAgree = &transport.ClosedError{Code: wire.CodeOK, Reason: "the two histories agree by now"}
+
 // settle compares the peer's side of a fork with the store. When the two part
 // within it, this site's records from there on are set aside, and every link
 // starts over with what is left.
@@ -34,13 +38,16 @@ func (d *linkDriver) settle(ctx context.Context, x federation.Dispute) error {
 		mine, err := st.HashAt(x.Chain, next.Seq)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
-			return &transport.ClosedError{Code: wire.CodeOK, Reason: "the two histories agree by now"}
+			return errAgree
 		case err != nil:
 			return err
 		case mine != next.Hash:
 			return d.giveWay(ctx, store.Evict{Chain: x.Chain, Keep: at.Seq, Hash: mine, Proof: x.Checkpoint})
 		}
 		at = next
+	}
+	if at.Seq >= x.Last {
+		return errAgree
 	}
 	d.session.Ask(x.Chain, at.Seq+1)
 	return nil

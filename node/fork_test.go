@@ -112,6 +112,12 @@ func TestClone(t *testing.T) {
 			}
 		}
 	}
+	if all := strings.Join(m.Node(district).Alarms(), "\n"); !strings.Contains(all, "forks at or before") {
+		t.Errorf("the district raises no alarm: %s", all)
+	}
+	if all := strings.Join(original.Alarms(), "\n"); !strings.Contains(all, "a disk of it was cloned") {
+		t.Errorf("the original raises no alarm: %s", all)
+	}
 	if r, err := original.Group().Store().Scrub(limited(t)); err != nil || len(r.Findings) > 0 {
 		t.Errorf("after the fork: %+v, %v", r.Findings, err)
 	}

@@ -17,6 +17,8 @@ type Dispute struct {
 	Range
 	// Prev is the chain hash before Range's first record at the peer.
 	Prev crdt.Hash
+	// Last is how far the peer is known to hold the chain.
+	Last uint64
 }
 
 // yields reports whether this end gives way in a dispute: who still writes the
@@ -146,6 +148,8 @@ func (s *Session) stepDisputed(chain crdt.ChainID, m *wire.Batch) {
 		s.close(wire.CodeCheckpoint, "%s: records do not hash to a signed checkpoint at %d", chain, last)
 		return
 	}
+	s.learn(chain, at)
+	d.Last = s.peerHas[chain].Seq
 	s.ready.Disputes = append(s.ready.Disputes, d)
 }
 

@@ -241,6 +241,10 @@ func (w *world) settleDispute(l *link, i int, d federation.Dispute) bool {
 		}
 		at = next
 	}
+	if at.Seq == d.Last { // another link decided meanwhile
+		w.cut(l)
+		return false
+	}
 	if at.Seq == d.Checkpoint.Head.Seq {
 		l.s[i].Ask(c, at.Seq+1)
 		return true
@@ -274,7 +278,7 @@ func (w *world) load(s *federation.Session, site *naiveSite, load federation.Loa
 		head = head.Next(all[i])
 	}
 	prev := head.Hash
-	own := load.Chain.Author.Site == site.id && load.Chain.Author.Incarnation == site.incarnation
+	own := load.Chain.Author.Site == site.id // whichever incarnation: it has the key
 	best, bestHead := uint64(0), crdt.Head{}
 	for last < load.Last && (size < load.Bytes || best == 0) {
 		last++
