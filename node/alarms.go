@@ -45,6 +45,16 @@ func (a *alarms) raise(text string) {
 	}
 }
 
+// once notes a finding that stands, unless it is in the list.
+func (a *alarms) once(text string) {
+	a.mu.Lock()
+	known := slices.ContainsFunc(a.list, func(o alarm) bool { return o.text == text })
+	a.mu.Unlock()
+	if !known {
+		a.raise(text)
+	}
+}
+
 func (a *alarms) all() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

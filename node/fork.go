@@ -53,16 +53,16 @@ func (d *linkDriver) settle(ctx context.Context, x federation.Dispute) error {
 	return nil
 }
 
-// giveWay sets this site's side of a fork aside.
+// giveWay sets this site's side of a fork aside. It waits for the outcome also
+// when the link ends meanwhile, as it does when the other copy of a cloned site
+// dials: what follows must not depend on who listens.
 func (d *linkDriver) giveWay(ctx context.Context, e store.Evict) error {
-	n, err := d.n.group.SetAside(ctx, e)
+	n, err := d.n.group.SetAside(context.WithoutCancel(ctx), e)
+	signalOne(d.n.links.forked)
 	if err != nil && !errors.Is(err, store.ErrMoved) {
 		return fmt.Errorf("set aside %s: %w", e.Chain, err)
 	}
 	if n > 0 {
-		d.n.alarms.raise(fmt.Sprintf("chain %s forked: %d records from %d on are set aside as evidence, %s held others signed by the same site: a disk of it was cloned",
-			e.Chain, n, e.Keep+1, d.peer))
-		signalOne(d.n.links.forked)
 		d.n.links.closeAll("a chain was set aside")
 	}
 	return &transport.ClosedError{Code: wire.CodeOK, Reason: "a chain was set aside"}
@@ -75,7 +75,7 @@ func signalOne(c chan struct{}) {
 	}
 }
 
-// runReissue writes what this site lost in a fork once more, in its new
+// runReissue tells of what was set aside, and writes what this site lost in a fork once more, in its new
 // incarnation, in each of this node's leaderships and after each fork.
 func (n *Node) runReissue(ctx context.Context) error {
 	for {
@@ -112,6 +112,8 @@ func (n *Node) reissueAll(ctx context.Context) error {
 		return err
 	}
 	for _, a := range all {
+		n.alarms.once(fmt.Sprintf("chain %s forked: %d records from %d on are set aside as evidence, a peer held others signed by the same site: a disk of it was cloned",
+			a.Chain, a.Records, a.Kept+1))
 		if a.Chain.Author.Site != n.creds.ID.Site {
 			continue
 		}
@@ -120,7 +122,7 @@ func (n *Node) reissueAll(ctx context.Context) error {
 			return err
 		}
 		if done < a.Records {
-			n.alarms.raise(fmt.Sprintf("of %d records of %s that were set aside, %d were written once more; the others edit documents that both sides of the fork hold, and stay as evidence",
+			n.alarms.once(fmt.Sprintf("of %d records of %s that were set aside, %d were written once more; the others edit documents that both sides of the fork hold, and stay as evidence",
 				a.Records, a.Chain, done))
 		}
 	}
