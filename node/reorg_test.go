@@ -1,7 +1,10 @@
 package node_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -228,6 +231,43 @@ func TestRedirect(t *testing.T) {
 			t.Errorf("the former parent held %v and holds %v", was, now)
 		}
 	}
+}
+
+// TestRedirectIsFollowed: a former parent that knows better before the city has
+// published it can hand nothing over; the township follows its redirect all the
+// same, comes back when that leads nowhere yet, and ends up there in the end.
+func TestRedirectIsFollowed(t *testing.T) {
+	m := newMove(t, time.Minute)
+	m.at(township)
+	m.wait("the sites to agree", m.agreed)
+	doc := m.Topology().Doc()
+	doc.Version, doc.Sites = 2, slices.Clone(doc.Sites)
+	for i := range doc.Sites {
+		if doc.Sites[i].ID == township {
+			doc.Sites[i].Parent, doc.Sites[i].Former = other, []tiers.SiteID{district}
+		}
+	}
+	next, err := tiers.NewTopology(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := next.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(filepath.Join(m.dir, "topology.json"), b, 0o600), m.Crash(district), m.Start(limited(t), district)); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("the township to try the other district", func() bool {
+		return strings.Contains(m.link(township, other).LastError, "neither above nor below")
+	})
+	if v := m.Node(township).Topology().Version(); v != 1 {
+		t.Errorf("the township believes in version %d, which the city did not sign", v)
+	}
+	if err := errors.Join(m.Crash(city), m.Start(limited(t), city)); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("it to be under its new parent", func() bool { return m.linkedEqual(township, other) && m.linkedEqual(other, city) })
 }
 
 const other = tiers.SiteID("500102")

@@ -43,8 +43,6 @@ type Config struct {
 	// Comparing bounds the accepted links that compare at once; zero means the
 	// node's default.
 	Comparing int
-	// Down are sites that do not start with the others.
-	Down []tiers.SiteID
 	// Engine starts a node's worker process; nil for an engine in this process.
 	Engine []string
 }
@@ -100,9 +98,6 @@ func Open(ctx context.Context, cfg Config, progress func(up, of int)) (*Cluster,
 	}
 	up := 0
 	for _, row := range cfg.Sites {
-		if slices.Contains(cfg.Down, row.ID) {
-			continue
-		}
 		if err := c.Start(ctx, row.ID); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
