@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -101,7 +102,7 @@ func (b *backend) ChangeMember(_ context.Context, c api.MemberChange) (api.Membe
 }
 
 func (b *backend) Status(context.Context) (api.Status, error) {
-	return api.Status{Site: "500101", Links: []api.LinkStatus{{Peer: "500000"}}, Alarms: []string{}}, b.err
+	return api.Status{Site: "500101", Links: []api.LinkStatus{{Peer: "500000"}}, Findings: api.Findings{Alarms: []string{}}}, b.err
 }
 
 func (b *backend) Report(_ context.Context, r api.ReportRequest) (api.WriteResult, error) {
@@ -135,6 +136,30 @@ func (b *backend) Repair(_ context.Context, r api.RepairRequest) (api.RepairRepo
 }
 func (b *backend) Scrub(context.Context) (api.ScrubReport, error) {
 	return api.ScrubReport{Records: 3, Findings: []api.ScrubFinding{{What: "x"}}}, b.err
+}
+
+func (b *backend) Topology(context.Context) (tiers.TopologyDoc, error) {
+	return tiers.TopologyDoc{Federation: "cq", Version: 3, Sites: []tiers.Site{{ID: "500000", Tier: tiers.TierCity}}}, b.err
+}
+
+func (b *backend) PublishTopology(_ context.Context, r api.TopologyRequest) (api.TopologyResult, error) {
+	return api.TopologyResult{Base: r.Base, Version: r.Topology.Version, Published: !r.DryRun}, b.err
+}
+
+// TestTopology: the client reads and publishes topologies.
+func TestTopology(t *testing.T) {
+	c, path := serve(t, &backend{})
+	top, err := c.Topology(limited(t))
+	if err != nil || top.Version() != 3 || top.City() != "500000" {
+		t.Fatalf("%+v, %v", top, err)
+	}
+	r, err := c.PublishTopology(limited(t), api.TopologyRequest{Key: "k", Base: 3, DryRun: true, Topology: tiers.TopologyDoc{Version: 4}})
+	if err != nil || r.Base != 3 || r.Version != 4 || r.Published {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if status, _ := raw(t, path, "POST", "/v1/topology", `{"topology":{"version":4}}`); status != 400 {
+		t.Errorf("without a key: %d", status)
+	}
 }
 
 func limited(t *testing.T) context.Context {
@@ -439,7 +464,10 @@ func TestOpenAPI(t *testing.T) {
 		"Forecast": api.Forecast{}, "LaneForecast": api.LaneForecast{}, "Move": api.Move{Owed: api.Owed{Oldest: &now}, DoneS: new(float64)},
 		"ProveResult":     api.ProveResult{Certificate: []byte("{}"), Reason: "x", Differences: []api.ChainDifference{{}}, More: true},
 		"ChainDifference": api.ChainDifference{}, "ImportReport": api.ImportReport{}, "ImportGap": api.ImportGap{}, "ImportRefusal": api.ImportRefusal{},
-		"LinkStatus": api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x"},
+		"LinkStatus":      api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", LinkFindings: api.LinkFindings{Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}}},
+		"ForkStatus":      api.ForkStatus{},
+		"TopologyRequest": api.TopologyRequest{}, "TopologyResult": api.TopologyResult{}, "Topology": tiers.TopologyDoc{},
+		"TopologyDiff": tiers.TopologyDiff{},
 	} {
 		b, err := json.Marshal(v)
 		if err != nil {

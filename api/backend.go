@@ -33,6 +33,11 @@ type Backend interface {
 	Scrub(ctx context.Context) (ScrubReport, error)
 	// Repair mends this node's damaged store from another node of its site.
 	Repair(ctx context.Context, r RepairRequest) (RepairReport, error)
+	// Topology returns the topology in force.
+	Topology(ctx context.Context) (tiers.TopologyDoc, error)
+	// PublishTopology publishes a topology, at the city, or says what it would
+	// change.
+	PublishTopology(ctx context.Context, r TopologyRequest) (TopologyResult, error)
 }
 
 // RepairRequest asks a node to mend its store.
@@ -135,7 +140,24 @@ type Status struct {
 	Refused         uint64       `json:"refused_records"`
 	UptimeS         float64      `json:"uptime_s"`
 	Links           []LinkStatus `json:"links"`
-	Alarms          []string     `json:"alarms"`
+	Findings
+}
+
+// Findings are what an operator should see.
+type Findings struct {
+	Alarms []string `json:"alarms"`
+	// Forks are the chains of which records were set aside here.
+	Forks []ForkStatus `json:"forks"`
+}
+
+// ForkStatus is a chain that its site wrote twice, and of which this site gave
+// one side up.
+type ForkStatus struct {
+	Stream string `json:"stream"`
+	Author string `json:"author"`
+	// Kept is how many records of the chain stayed, Aside how many were set aside.
+	Kept  uint64 `json:"kept"`
+	Aside uint64 `json:"aside"`
 }
 
 // LinkStatus is the state of one link.
@@ -158,4 +180,15 @@ type LinkStatus struct {
 	ProvenEqualAt *time.Time `json:"proven_equal_at,omitempty"`
 	Digest        string     `json:"digest,omitempty"`
 	LastError     string     `json:"last_error,omitempty"`
+	LinkFindings
+}
+
+// LinkFindings are what is out of the ordinary on a link.
+type LinkFindings struct {
+	// StandIn says that the link takes the place of that to the silent parent.
+	StandIn bool `json:"stand_in"`
+	// Disputed are chains that fork: both ends go on without them.
+	Disputed []string `json:"disputed,omitempty"`
+	// Refused counts what the peer sent and this site did not take, by reason.
+	Refused map[string]uint64 `json:"refused,omitempty"`
 }

@@ -191,6 +191,8 @@ func (s *Server) routes() http.Handler {
 	s.syncRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
+	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))
+	mux.Handle("POST /v1/topology", s.handle(s.publishTopology))
 	mux.Handle("GET /v1/{collection}", s.handle(s.list))
 	mux.Handle("GET /v1/{collection}/{name}", s.handle(s.view))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })

@@ -34,6 +34,7 @@ func translate(err error) error {
 		from, to error
 	}{
 		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
+		{tiers.ErrInvalidTopology, api.ErrInvalid}, {tiers.ErrStaleTopology, api.ErrRejected}, {ErrNotCity, api.ErrRejected},
 		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
 		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
@@ -57,20 +58,36 @@ func (b backend) Status(context.Context) (api.Status, error) {
 		Site: n.creds.ID.Site, Name: self.Name, Tier: self.Tier.String(), Node: n.creds.ID.Node, Federation: n.creds.ID.Federation,
 		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(),
 		AppliedIndex: n.group.Store().AppliedIndex(), Records: counts.Records, ViewsDirty: counts.Dirty,
-		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(), Alarms: n.alarms.all(),
-		Links: []api.LinkStatus{},
+		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(),
+		Findings: api.Findings{Alarms: n.alarms.all(), Forks: []api.ForkStatus{}},
+		Links:    []api.LinkStatus{},
 	}
 	s.Role = n.role()
 	for _, l := range n.Links() {
-		peer, _ := t.Site(l.Peer)
-		s.Links = append(s.Links, api.LinkStatus{
-			Peer: l.Peer, PeerName: peer.Name, State: l.State, Since: l.Since, LastContact: stamp(l.LastContact),
-			OwedOut: l.OwedOut, OwedIn: l.OwedIn, SentBytes: l.Totals.SentBytes, ReceivedBytes: l.Totals.ReceivedBytes,
-			RTTMS: float64(l.RTT) / float64(time.Millisecond), Equal: l.Equal, ProvenEqualAt: stamp(l.ProvenAt),
-			Digest: hex.EncodeToString(l.Digest[:]), LastError: l.LastError,
+		s.Links = append(s.Links, linkStatusOf(t, l))
+	}
+	asides, err := n.group.Store().Asides()
+	for _, a := range asides {
+		s.Forks = append(s.Forks, api.ForkStatus{
+			Stream: a.Chain.Stream.String(), Author: a.Chain.Author.String(), Kept: a.Kept, Aside: a.Records,
 		})
 	}
-	return s, nil
+	return s, translate(err)
+}
+
+func linkStatusOf(t *tiers.Topology, l LinkState) api.LinkStatus {
+	peer, _ := t.Site(l.Peer)
+	out := api.LinkStatus{
+		Peer: l.Peer, PeerName: peer.Name, State: l.State, Since: l.Since, LastContact: stamp(l.LastContact),
+		OwedOut: l.OwedOut, OwedIn: l.OwedIn, SentBytes: l.Totals.SentBytes, ReceivedBytes: l.Totals.ReceivedBytes,
+		RTTMS: float64(l.RTT) / float64(time.Millisecond), Equal: l.Equal, ProvenEqualAt: stamp(l.ProvenAt),
+		Digest: hex.EncodeToString(l.Digest[:]), LastError: l.LastError,
+		LinkFindings: api.LinkFindings{StandIn: l.Findings.StandIn, Refused: l.Findings.Refused},
+	}
+	for _, c := range l.Findings.Disputed {
+		out.Disputed = append(out.Disputed, c.String())
+	}
+	return out
 }
 
 // role is leader, follower, non-voter, or joining while the node belongs to no
@@ -114,6 +131,24 @@ func (b backend) EditTrack(ctx context.Context, r api.EditRequest) (api.WriteRes
 	doc := tiers.NewDocID(track.Kind, r.Code)
 	w, err := b.n.Edit(ctx, "api:"+r.Key, stream, doc, ops)
 	return api.WriteResult{ID: doc, Stream: stream.String(), Seq: w.Seq}, translate(err)
+}
+
+// Topology implements [api.Backend].
+func (b backend) Topology(context.Context) (tiers.TopologyDoc, error) {
+	return b.n.Topology().Doc(), nil
+}
+
+// PublishTopology implements [api.Backend].
+func (b backend) PublishTopology(ctx context.Context, r api.TopologyRequest) (api.TopologyResult, error) {
+	base := b.n.Topology().Version()
+	if r.Base != 0 && r.Base != base {
+		return api.TopologyResult{}, fmt.Errorf("%w: version %d is in force, not %d: look at it and try again", api.ErrRejected, base, r.Base)
+	}
+	next, diff, err := b.n.PublishTopology(ctx, "api:"+r.Key, r.Topology, r.DryRun)
+	if err != nil {
+		return api.TopologyResult{}, translate(err)
+	}
+	return api.TopologyResult{Base: base, Version: next.Version(), Published: !r.DryRun, Diff: diff}, nil
 }
 
 // Backup implements [api.Backend].

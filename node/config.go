@@ -28,6 +28,17 @@ type Config struct {
 	// API is where the HTTP API listens: "unix:/path" or a loopback host:port;
 	// empty for no API.
 	API string `json:"api"`
+	// StandInAfter is for how long the parent must be silent until this site
+	// links straight to the next ancestor, such as "90s"; empty means 60s.
+	StandInAfter string `json:"stand_in_after,omitempty"`
+}
+
+// standInAfter returns the time of StandInAfter, which was checked.
+func (c Config) standInAfter() time.Duration {
+	if d, err := time.ParseDuration(c.StandInAfter); err == nil {
+		return d
+	}
+	return time.Minute
 }
 
 // Validate reports the first missing field. The error wraps [ErrConfig].
@@ -38,6 +49,9 @@ func (c Config) Validate() error {
 		if f.value == "" {
 			return fmt.Errorf("%w: %q is missing", ErrConfig, f.name)
 		}
+	}
+	if d, err := time.ParseDuration(c.StandInAfter); c.StandInAfter != "" && (err != nil || d <= 0) {
+		return fmt.Errorf("%w: \"stand_in_after\" %q: want a positive duration such as 90s", ErrConfig, c.StandInAfter)
 	}
 	return nil
 }
@@ -68,6 +82,9 @@ type Options struct {
 	// ReserveBytes is the size of a file in the data directory that is given up to
 	// start on a full disk; zero means none.
 	ReserveBytes int64
+	// Comparing is how many accepted links compare what they hold at once; four
+	// times as many wait, further ones are told when to come back. Zero means 32.
+	Comparing int
 	// LinkIdle is how long a silent link lives; zero means 15 s.
 	LinkIdle time.Duration
 	// ScrubEvery is the time between background scrubs; zero means a day.
@@ -97,6 +114,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.RedialMin == 0 {
 		o.RedialMin = 200 * time.Millisecond
+	}
+	if o.Comparing <= 0 {
+		o.Comparing = comparingMax
 	}
 	if o.ScrubEvery == 0 {
 		o.ScrubEvery = 24 * time.Hour

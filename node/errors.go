@@ -12,4 +12,6 @@ var (
 	ErrNotWriter = errors.New("node: site may not write to this stream")
 	// ErrBusy reports a document that other writers kept changing.
 	ErrBusy = errors.New("node: document is being written by others")
+	// ErrNotCity rejects a topology at a site that is not the city.
+	ErrNotCity = errors.New("node: only the city publishes the topology")
 )

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
@@ -20,3 +21,23 @@ type Meter struct{ m rateMeter }
 
 // Tick shows the meter what a link sent and how many records wait.
 func (m *Meter) Tick(now time.Time, sent, wait uint64) Rates { return m.m.tick(now, sent, 0, wait, 0) }
+
+// Admission shows [admission] to this package's tests.
+type Admission struct{ *admission }
+
+// NewAdmission returns one with so many places, and so many that wait.
+func NewAdmission(slots, queue int) Admission { return Admission{newAdmission(slots, queue)} }
+
+// Enter waits for a place.
+func (a Admission) Enter(ctx context.Context) (leave func(), retry time.Duration) {
+	return a.enter(ctx)
+}
+
+// Taken returns how many places are taken and how many wait.
+func (a Admission) Taken() (slots, queue int) { return len(a.slots), len(a.queue) }
+
+// ComeBack is comeBack.
+var ComeBack = comeBack
+
+// ComparingFor is comparingFor.
+const ComparingFor = comparingFor

@@ -37,6 +37,8 @@ type linkDriver struct {
 	// live is the latest snapshot of the counters; links.mu guards it.
 	live LinkTotals
 
+	talk linkTalk
+
 	session *federation.Session // belongs to the loop
 	began   time.Time
 	intake  intake
@@ -52,6 +54,12 @@ type linkDriver struct {
 type intake struct {
 	ranges, bytes int // proposed and not settled
 	frame         int // size of the message that was stepped last
+}
+
+// linkTalk is what the driver tells and is told besides. It belongs to the loop.
+type linkTalk struct {
+	compared func()    // told once when both ends have compared; nil for nobody
+	bye      *wire.Bye // the peer's, final when done is closed
 }
 
 // linkStatus is what the loop publishes after each step.
@@ -114,7 +122,7 @@ func (d *linkDriver) run(ctx context.Context) error {
 	}
 	d.session = federation.New(federation.Config{
 		Self: d.n.creds.ID.Site, Peer: d.peer, Node: d.n.creds.ID.Node,
-		Incarnation: st.Incarnation(), Topology: d.n.Topology(),
+		Incarnation: st.Incarnation(), Topology: d.n.Topology(), StallTicks: stallTicks(),
 	}, local)
 
 	d.began = time.Now()
@@ -125,7 +133,7 @@ func (d *linkDriver) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx) // all end when one of them does
 	g.Go(func() error { return d.receive(ctx, messages) })
 	g.Go(func() error { return d.propose(ctx, ingests, proposed) })
-	g.Go(func() error { return d.settle(ctx, proposed, results) })
+	g.Go(func() error { return d.commit(ctx, proposed, results) })
 	for lane := range d.lanes {
 		g.Go(func() error { return d.transmit(ctx, tiers.Lane(lane)) })
 	}
@@ -200,8 +208,8 @@ func (d *linkDriver) propose(ctx context.Context, in <-chan ingestJob, out chan<
 	}
 }
 
-// settle tells the loop what became of each range, in order.
-func (d *linkDriver) settle(ctx context.Context, in <-chan proposed, out chan<- ingested) error {
+// commit tells the loop what became of each range, in order.
+func (d *linkDriver) commit(ctx context.Context, in <-chan proposed, out chan<- ingested) error {
 	for {
 		select {
 		case r := <-in:
@@ -248,10 +256,11 @@ func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests
 			d.intake.frame = r.size
 			d.session.Now(time.Since(d.began))
 			d.session.Step(r.m)
+			d.progress(r.m)
 		case r := <-results:
 			d.intake.ranges--
 			d.intake.bytes -= r.r.Bytes
-			d.session.Ingested(r.r, r.err)
+			d.stored(r)
 		case <-d.wake:
 			for chain, head := range d.takeDirty() {
 				d.session.Local(chain, head)
@@ -283,6 +292,15 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 			d.n.log.Warn("link alarm", "peer", string(d.peer), "err", a)
 			d.n.alarms.raise(a)
 		}
+		d.refused(r)
+		if r.Bye != nil {
+			d.talk.bye = r.Bye
+		}
+		for _, x := range r.Disputes {
+			if err := d.settle(ctx, x); err != nil {
+				return err
+			}
+		}
 		if r.RolledBack != nil {
 			d.n.rolledBack(ctx, string(d.peer), *r.RolledBack)
 		}
@@ -312,10 +330,10 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 		}
 		if r.Close != nil {
 			d.publish()
-			d.close(r.Close.Code, r.Close.Reason)
+			d.goodbye(ctx, r.Close)
 			return &transport.ClosedError{Code: r.Close.Code, Reason: r.Close.Reason}
 		}
-		if len(r.Loads) == 0 {
+		if len(r.Loads) == 0 && len(r.Disputes) == 0 {
 			return nil
 		}
 	}
@@ -373,6 +391,9 @@ func (d *linkDriver) publish() {
 	if status.Equal {
 		d.status.provenAt = now
 	}
+	if status.Settled && status.Greeted && !status.Handover {
+		d.n.links.moved(d.peer)
+	}
 }
 
 // snapshot returns the link's state and counters.
@@ -393,7 +414,7 @@ func (r *linkRecord) absorb(s linkStatus) {
 	if s.provenAt.After(r.provenAt) {
 		r.provenAt = s.provenAt
 	}
-	r.rtt, r.equal = s.rtt, s.Equal
+	r.rtt, r.equal, r.disputed = s.rtt, s.Equal, s.Disputed
 	r.last.rates.follow(s.rates)
 	if s.Greeted {
 		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn

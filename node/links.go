@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -23,9 +22,15 @@ import (
 type links struct {
 	n *Node
 
-	mu    sync.Mutex // guards the fields below
+	mu    sync.Mutex // guards live, known and up
 	live  map[tiers.SiteID]*linkDriver
 	known map[tiers.SiteID]*linkRecord
+	up    upward
+
+	admission *admission
+	refusals  *refusals
+	farewells chan struct{} // a place for each goodbye under way
+	forked    chan struct{} // capacity 1: records were set aside
 }
 
 // linkRecord outlives the connections to one peer.
@@ -42,6 +47,7 @@ type linkRecord struct {
 	peerDigest      crdt.Hash
 	equal           bool
 	last            lastSession
+	disputed        []crdt.ChainID
 }
 
 // LinkTotals are a link's counters over all its connections. The receiving
@@ -64,7 +70,11 @@ const (
 )
 
 func newLinks(n *Node) *links {
-	return &links{n: n, live: map[tiers.SiteID]*linkDriver{}, known: map[tiers.SiteID]*linkRecord{}}
+	return &links{
+		n: n, live: map[tiers.SiteID]*linkDriver{}, known: map[tiers.SiteID]*linkRecord{}, up: upward{movedAt: time.Now()},
+		admission: newAdmission(n.opts.Comparing, admissionQueue*n.opts.Comparing), refusals: newRefusals(n.log, n.alarms, n.registry),
+		farewells: make(chan struct{}, farewellsMax), forked: make(chan struct{}, 1),
+	}
 }
 
 // run holds the node's links until ctx ends. Links live only while this node
@@ -93,7 +103,9 @@ func (l *links) lead(ctx, lead context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(lead, cancel)()
 	g, ctx := errgroup.WithContext(ctx) // all end with ctx
+	l.resetUp()
 	g.Go(func() error { return l.dialParent(ctx) })
+	g.Go(func() error { return l.runStandIn(ctx) })
 	g.Go(func() error { return l.broadcast(ctx) })
 	err := g.Wait()
 	l.closeAll("leadership moved")
@@ -109,8 +121,8 @@ func (l *links) accept(ctx context.Context, g *errgroup.Group) error {
 			if ctx.Err() != nil || errors.Is(err, transport.ErrClosed) {
 				return nil //nolint:nilerr // the end that was asked for
 			}
-			l.n.log.Warn("peer refused", "err", err)
-			l.n.alarms.raise("a peer was refused: " + err.Error())
+			// Its certificate does not say who it is; there is no peer to count.
+			l.refusals.note("", wire.CodeFederation, err.Error())
 			continue
 		}
 		g.Go(func() error { // ends with the link
@@ -121,73 +133,68 @@ func (l *links) accept(ctx context.Context, g *errgroup.Group) error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel()
 			defer context.AfterFunc(lead, cancel)()
-			_ = l.serve(ctx, link) // noted in the peer's record
+			l.admit(ctx, link)
 			return nil
 		})
 	}
 }
 
-// dialParent keeps a link to the parent, with exponential backoff and jitter
-// between attempts.
-func (l *links) dialParent(ctx context.Context) error {
-	wait := l.n.opts.RedialMin
-	for ctx.Err() == nil {
-		began := time.Now()
-		l.dialNodes(ctx)
-		if time.Since(began) > l.n.opts.RedialMax {
-			wait = l.n.opts.RedialMin // it held: start over
-		}
-		jitter := time.Duration(rand.Int64N(int64(wait)/2 + 1)) //nolint:gosec // spreading load, not a secret
-		select {
-		case <-time.After(wait/2 + jitter):
-		case <-ctx.Done():
-		}
-		wait = min(wait*2, l.n.opts.RedialMax)
-	}
-	return nil
-}
-
-// dialNodes tries the parent's nodes, from a random one on, until one of them
-// was linked to: the one that leads.
-func (l *links) dialNodes(ctx context.Context) {
-	t := l.n.Topology()
-	self, _ := t.Site(l.n.creds.ID.Site)
-	parent, _ := t.Site(self.Parent)
-	if len(parent.Nodes) == 0 {
+// admit serves a link that a peer opened, when it may have one, as soon as not
+// too many others compare what they hold.
+func (l *links) admit(ctx context.Context, link *transport.Link) {
+	peer, t := link.Peer().Site, l.n.Topology()
+	row, listed := t.Site(peer)
+	switch {
+	case l.isRetired():
+		_ = link.Close(wire.CodeRetired, "this site is retired")
+		return
+	case row.Retired:
+		l.refuse(link, wire.CodeRetired, fmt.Sprintf("site %s is retired in topology version %d", peer, t.Version()))
+		return
+	case !listed:
+		l.refuse(link, wire.CodeUnlinked, fmt.Sprintf("site %s is not listed in topology version %d", peer, t.Version()))
 		return
 	}
-	first := rand.IntN(len(parent.Nodes)) //nolint:gosec // any node will do
-	for i := range parent.Nodes {
-		if ctx.Err() != nil || l.dialOnce(ctx, parent.ID, parent.Nodes[(first+i)%len(parent.Nodes)].Addr) {
-			return
-		}
+	leave, retry := l.admission.enter(ctx)
+	if leave == nil {
+		l.farewell(ctx, link, &wire.Bye{
+			Code: wire.CodeBusy, RetryAfterMS: uint32(retry.Milliseconds()), Reason: fmt.Sprintf("too many dial at once: come back in %v", retry),
+		})
+		return
 	}
+	defer leave()
+	_, _ = l.serve(ctx, link, leave) // noted in the peer's record
 }
 
-// dialOnce dials one node and runs the link to its end. It returns false when
-// there was none.
-func (l *links) dialOnce(ctx context.Context, parent tiers.SiteID, addr string) bool {
-	l.note(parent, func(r *linkRecord) {
-		if r.state != linkConnecting && r.state != linkRefused {
-			r.state, r.since = linkConnecting, l.n.opts.Now()
-		}
-	})
-	link, err := l.n.endpoint.Dial(ctx, addr, parent)
-	if err != nil {
-		l.n.log.Debug("dial failed", "peer", string(parent), "err", err)
-		l.note(parent, func(r *linkRecord) { r.lastError = err.Error() })
-		return false
+// refuse closes a link that may not be, and counts that.
+func (l *links) refuse(link *transport.Link, code wire.Code, why string) {
+	l.refusals.note(link.Peer().Site, code, why)
+	_ = link.Close(code, why)
+}
+
+// farewellsMax bounds the goodbyes that wait for their peer to have read them.
+const farewellsMax = 64
+
+// farewell closes a link with a goodbye that says more than a code. When too
+// many are under way, the code must do.
+func (l *links) farewell(ctx context.Context, link *transport.Link, bye *wire.Bye) {
+	select {
+	case l.farewells <- struct{}{}:
+		defer func() { <-l.farewells }()
+		_ = link.Farewell(ctx, bye) // what cannot be said is closed all the same
+	default:
+		_ = link.Close(bye.Code, bye.Reason)
 	}
-	var closed *transport.ClosedError
-	err = l.serve(ctx, link)
-	return !errors.As(err, &closed) || closed.Code != wire.CodeNotLeader
 }
 
 // serve runs the session of one link to its end. A newer link to the same peer
 // replaces an older one, whose end may not have noticed that it is dead.
-func (l *links) serve(ctx context.Context, link *transport.Link) error {
+// Compared, when not nil, is called once both ends know what the other one holds.
+// It returns the peer's goodbye, if it said one, and why the link ended.
+func (l *links) serve(ctx context.Context, link *transport.Link, compared func()) (*wire.Bye, error) {
 	peer := link.Peer().Site
 	d := newLinkDriver(l.n, link)
+	d.talk.compared = compared
 	l.mu.Lock()
 	older := l.live[peer]
 	l.live[peer] = d
@@ -225,7 +232,7 @@ func (l *links) serve(ctx context.Context, link *transport.Link) error {
 	if err != nil && ctx.Err() == nil {
 		l.n.log.Info("link ended", "peer", string(peer), "err", err)
 	}
-	return err
+	return d.talk.bye, err
 }
 
 // refused reports whether a link ended because one end does not accept the
@@ -237,7 +244,7 @@ func refused(err error) bool {
 	}
 	switch closed.Code {
 	case wire.CodeFederation, wire.CodeAudience, wire.CodeAuthorship, wire.CodeChain,
-		wire.CodeCheckpoint, wire.CodeVersion, wire.CodeUnlinked:
+		wire.CodeCheckpoint, wire.CodeVersion, wire.CodeUnlinked, wire.CodeRetired:
 		return true
 	default:
 		return false
@@ -314,6 +321,18 @@ type LinkState struct {
 	ProvenAt           time.Time
 	Digest, PeerDigest crdt.Hash
 	LastError          string
+	Findings           LinkFindings
+}
+
+// LinkFindings are what is out of the ordinary on a link.
+type LinkFindings struct {
+	// StandIn says that the link takes the place of that to the parent.
+	StandIn bool
+	// Disputed are the chains that fork: both ends go on without them.
+	Disputed []crdt.ChainID
+	// Refused counts what the peer sent and this site did not take, by reason;
+	// nil for nothing.
+	Refused map[string]uint64
 }
 
 // Links returns the state of each link that the node has or had, by peer.
@@ -347,6 +366,7 @@ func (l *links) states() []LinkState {
 			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
 			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Rates: r.last.rates, Totals: totals, Equal: r.equal,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
+			Findings: LinkFindings{StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer)},
 		})
 	}
 	return out
@@ -357,7 +377,8 @@ func (n *Node) linkDigest(peer tiers.SiteID) crdt.Hash {
 	t, st := n.Topology(), n.group.Store()
 	shared := map[tiers.StreamID]crdt.Hash{}
 	for _, s := range st.Streams() {
-		if t.InAudience(s, peer) {
+		// A former parent still holds what it had, and shares it with nobody.
+		if t.InAudience(s, peer) && t.InAudience(s, n.creds.ID.Site) {
 			shared[s] = st.Vector(s).Digest(s)
 		}
 	}

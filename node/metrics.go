@@ -22,6 +22,8 @@ func (n *Node) registerMetrics() {
 			}
 			return float64(owed)
 		}},
+		{"tiermesh_node_links_comparing", "accepted links that compare what they hold", func() float64 { return float64(len(n.links.admission.slots)) }},
+		{"tiermesh_node_links_turned_away", "accepted links that were told to come back later", func() float64 { return float64(n.links.admission.turnedAway()) }},
 	} {
 		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.name, Help: m.help}, m.value))
 	}

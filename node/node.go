@@ -171,6 +171,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
+	loops.Go(func() error { return n.runReissue(loopCtx) })
 	loops.Go(func() error { return n.runMembers(loopCtx) })
 	loops.Go(func() error { return n.api.Run(loopCtx) })
 	err := loops.Wait()
@@ -249,6 +250,9 @@ func (n *Node) Topology() *tiers.Topology { return n.topology.Load() }
 
 // Group returns the site's Raft group, for the testbed's oracles.
 func (n *Node) Group() *replication.Group { return n.group }
+
+// Alarms lists the findings that an operator should see, the latest last.
+func (n *Node) Alarms() []string { return n.alarms.all() }
 
 // Views returns the materialiser, for the testbed's oracles.
 func (n *Node) Views() *view.Materialiser { return n.views }

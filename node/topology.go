@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,10 +56,19 @@ func (n *Node) adoptTopology() error {
 	if err != nil || t == nil || t.Version() <= n.Topology().Version() || t.Federation() != n.creds.ID.Federation {
 		return err
 	}
+	n.enforce(t)
+	return nil
+}
+
+// enforce puts a topology in force: every link starts over by it.
+func (n *Node) enforce(t *tiers.Topology) {
 	n.topology.Store(t)
 	n.log.Info("topology adopted", "topology_version", t.Version())
+	if self, ok := t.Site(n.creds.ID.Site); !ok || self.Retired {
+		n.alarms.raise(fmt.Sprintf("this site is retired in topology version %d: it has no links any more; its data stays readable", t.Version()))
+	}
+	n.links.resetUp()
 	n.links.closeAll("topology changed")
-	return nil
 }
 
 // runTopology publishes the bootstrap topology at the city when it is newer
@@ -116,13 +126,63 @@ func (n *Node) publishTopology(ctx context.Context) error {
 	if err != nil || published != nil && published.Version() >= mine.Version() {
 		return err
 	}
-	body, err := mine.Marshal()
+	if published != nil {
+		next, err := published.Succeed(copyDoc(mine.Doc()))
+		if err != nil {
+			n.alarms.raise("the bootstrap topology cannot follow the published one, which stays in force: " + err.Error())
+			n.enforce(published)
+			return nil //nolint:nilerr // the operator was told
+		}
+		mine = next
+		n.enforce(mine) // with what was carried over
+	}
+	return n.writeTopology(ctx, "", mine)
+}
+
+// writeTopology makes a topology the published one.
+func (n *Node) writeTopology(ctx context.Context, key string, t *tiers.Topology) error {
+	body, err := t.Marshal()
 	if err != nil {
 		return err
 	}
-	_, err = n.docs.write(ctx, "", Edit{Key: n.topologyKey(), Ops: []crdt.Op{
-		{Kind: crdt.OpPut, Key: "version", Value: int64(mine.Version())},
+	_, err = n.docs.write(ctx, key, Edit{Key: n.topologyKey(), Ops: []crdt.Op{
+		{Kind: crdt.OpPut, Key: "version", Value: int64(t.Version())},
 		{Kind: crdt.OpPut, Key: "body", Value: string(body)},
 	}})
 	return err
+}
+
+// copyDoc returns a document that shares no rows with doc.
+func copyDoc(doc tiers.TopologyDoc) tiers.TopologyDoc {
+	doc.Sites = slices.Clone(doc.Sites)
+	return doc
+}
+
+// PublishTopology makes doc the topology of the federation, at the city, and
+// returns it with what was carried over (see [tiers.Topology.Succeed]) and what
+// changes. With dry nothing is written. The error wraps [ErrNotCity],
+// [tiers.ErrStaleTopology], [tiers.ErrInvalidTopology], or the write outcomes of
+// package replication.
+func (n *Node) PublishTopology(ctx context.Context, key string, doc tiers.TopologyDoc, dry bool) (*tiers.Topology, tiers.TopologyDiff, error) {
+	now := n.Topology()
+	if n.creds.ID.Site != now.City() {
+		return nil, tiers.TopologyDiff{}, fmt.Errorf("%w: %s is not %s", ErrNotCity, n.creds.ID.Site, now.City())
+	}
+	next, err := now.Succeed(copyDoc(doc))
+	if err != nil {
+		return nil, tiers.TopologyDiff{}, err
+	}
+	for _, s := range next.Sites() {
+		if len(s.Key) == 0 && !s.Retired {
+			return nil, tiers.TopologyDiff{}, fmt.Errorf("%w: site %s has no key: tiermesh ca issue --site %s", tiers.ErrInvalidTopology, s.ID, s.ID)
+		}
+	}
+	diff := now.Diff(next)
+	if dry {
+		return next, diff, nil
+	}
+	if err := n.writeTopology(ctx, key, next); err != nil {
+		return nil, diff, err
+	}
+	return next, diff, n.adoptTopology()
 }

@@ -25,7 +25,9 @@ const (
 // proposal is one command on its way into the log.
 type proposal struct {
 	data []byte // its encoding
-	done chan settled
+	// alone keeps it out of other commands' entries.
+	alone bool
+	done  chan settled
 }
 
 // settled is a proposal's end: what applying it came to, or Raft's error.
@@ -65,13 +67,13 @@ func (c *combiner) run() {
 // that did not fit, or nil.
 func (c *combiner) gather(first *proposal) (batch []*proposal, over *proposal) {
 	batch, size := []*proposal{first}, len(first.data)
-	for len(batch) < combinedMax {
+	for len(batch) < combinedMax && !first.alone {
 		select {
 		case p, ok := <-c.waiting:
 			if !ok {
 				return batch, nil
 			}
-			if size += len(p.data); size > combinedBytesMax {
+			if size += len(p.data); size > combinedBytesMax || p.alone {
 				return batch, p
 			}
 			batch = append(batch, p)
@@ -119,7 +121,9 @@ func (g *Group) start(ctx context.Context, cmd command) (*proposal, error) {
 	if len(data) > entryBytesMax {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), entryBytesMax)
 	}
-	p := &proposal{data: data, done: make(chan settled, 1)}
+	// What is set aside changes what the store holds already: it has a Tx of its
+	// own, which begins and ends with an entry.
+	p := &proposal{data: data, alone: cmd.Aside != nil, done: make(chan settled, 1)}
 	return p, g.enter(ctx, p)
 }
 

@@ -19,6 +19,32 @@ type command struct {
 	Ingest      *ingestCommand      `cbor:"3,keyasint,omitempty"`
 	Incarnation *incarnationCommand `cbor:"4,keyasint,omitempty"`
 	Claim       *claimCommand       `cbor:"5,keyasint,omitempty"`
+	Aside       *asideCommand       `cbor:"6,keyasint,omitempty"`
+}
+
+// asideCommand sets the records of a chain behind Keep aside: the side of a fork
+// that gives way. When the site still writes the chain, a new incarnation begins.
+type asideCommand struct {
+	Site        tiers.SiteID `cbor:"1,keyasint"`
+	Class       tiers.Class  `cbor:"2,keyasint"`
+	Author      tiers.SiteID `cbor:"3,keyasint"`
+	Incarnation uint32       `cbor:"4,keyasint"`
+	Keep        uint64       `cbor:"5,keyasint"`
+	Hash        crdt.Hash    `cbor:"6,keyasint"`
+	ProofSeq    uint64       `cbor:"7,keyasint"`
+	ProofHash   crdt.Hash    `cbor:"8,keyasint"`
+	ProofTimeMS int64        `cbor:"9,keyasint"`
+	Signature   []byte       `cbor:"10,keyasint"`
+}
+
+func (c *asideCommand) evict() store.Evict {
+	chain := crdt.ChainID{
+		Stream: tiers.StreamID{Site: c.Site, Class: c.Class}, Author: crdt.Author{Site: c.Author, Incarnation: c.Incarnation},
+	}
+	return store.Evict{
+		Chain: chain, Keep: c.Keep, Hash: c.Hash,
+		Proof: crdt.Checkpoint{Chain: chain, Head: crdt.Head{Seq: c.ProofSeq, Hash: c.ProofHash}, TimeMS: c.ProofTimeMS, Signature: c.Signature},
+	}
 }
 
 // claimCommand claims a resource for a holder, or releases it when Holder is
@@ -107,7 +133,7 @@ func newCodec() (codec, error) {
 }
 
 func (c command) kinds() (n int) {
-	for _, set := range []bool{len(c.Append) > 0, c.Ingest != nil, c.Incarnation != nil, c.Claim != nil} {
+	for _, set := range []bool{len(c.Append) > 0, c.Ingest != nil, c.Incarnation != nil, c.Claim != nil, c.Aside != nil} {
 		if set {
 			n++
 		}

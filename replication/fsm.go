@@ -59,6 +59,14 @@ func (f *fsm) applyHeld(logs []*raft.Log) []any {
 			continue
 		}
 		done, err := f.entry(tx, l.Data)
+		if errors.Is(err, errAlone) {
+			if tx, err = f.renew(tx, l.Index-1); err == nil {
+				done, err = f.entry(tx, l.Data)
+			}
+		}
+		if err == nil && tx.Evicted() {
+			tx, err = f.renew(tx, l.Index)
+		}
 		if err != nil {
 			f.fatal(fmt.Errorf("apply entry %d: %w", l.Index, err))
 			return out
@@ -89,11 +97,26 @@ func (f *fsm) entry(tx *store.Tx, data []byte) ([]outcome, error) {
 	done := make([]outcome, len(commands))
 	for i, c := range commands {
 		var err error
-		if done[i], err = f.apply(tx, c); err != nil {
+		done[i], err = f.apply(tx, c)
+		if errors.Is(err, errAlone) && i > 0 {
+			done[i], err = outcome{Code: rejectionCode(ErrBadCommand), Reason: "a command that must be alone shares its entry"}, nil
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 	return done, nil
+}
+
+// errAlone asks for a Tx of its own.
+var errAlone = errors.New("replication: not alone")
+
+// renew commits a Tx as of an entry and begins the next.
+func (f *fsm) renew(tx *store.Tx, index uint64) (*store.Tx, error) {
+	if err := tx.Commit(index); err != nil {
+		return tx, err
+	}
+	return f.store.Begin(), nil
 }
 
 // apply runs one command. A rejection is an outcome; an error is fatal.
@@ -148,6 +171,8 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 			return outcome{}, nil
 		}
 		return outcome{}, tx.SetIncarnation(cmd.Incarnation.From + 1)
+	case cmd.Aside != nil:
+		return f.runAside(tx, cmd.Aside.evict())
 	case cmd.Claim != nil:
 		var c store.Claim
 		var err error
@@ -160,6 +185,27 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 	default:
 		return f.runAppend(tx, cmd.Append)
 	}
+}
+
+// runAside sets records aside. An incarnation that was cloned is not used again:
+// the next one is above every one that is known of the site.
+func (f *fsm) runAside(tx *store.Tx, e store.Evict) (outcome, error) {
+	if !tx.Empty() {
+		return outcome{}, errAlone
+	}
+	n, err := tx.SetAside(e)
+	if err == nil && e.Chain.Author == (crdt.Author{Site: f.site, Incarnation: tx.Incarnation()}) {
+		next := tx.Incarnation()
+		for _, s := range f.store.Streams() {
+			for a := range f.store.Vector(s) {
+				if a.Site == f.site {
+					next = max(next, a.Incarnation)
+				}
+			}
+		}
+		err = tx.SetIncarnation(next + 1)
+	}
+	return outcome{New: n}, err
 }
 
 func (f *fsm) runAppend(tx *store.Tx, in []appendItem) (outcome, error) {

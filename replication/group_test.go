@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -262,6 +263,62 @@ func TestNewIncarnationOnce(t *testing.T) {
 	author, actor, err := g.Actor()
 	if err != nil || author.Incarnation != 2 || !author.Owns(actor) {
 		t.Errorf("%s, %s, %v", author, actor, err)
+	}
+}
+
+// TestSetAside: the losing side of a fork leaves the chain in one entry, also
+// between others of one batch; a site that still writes the chain starts an
+// incarnation above every one that is known of it; and a restart changes nothing.
+func TestSetAside(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	write := func(doc tiers.DocID) error {
+		_, err := g.Append(limited(t), "", []store.Item{item(t, g, doc, &store.Changes{}, "1")})
+		return err
+	}
+	for i := range 5 {
+		if err := write(tiers.DocID(fmt.Sprintf("event:%d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chain := crdt.ChainID{Stream: stream, Author: crdt.Author{Site: "500101001", Incarnation: 1}}
+	h, err := g.Store().HashAt(chain, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	evict := store.Evict{Chain: chain, Keep: 2, Hash: h, Proof: crdt.Checkpoint{Chain: chain, Head: crdt.Head{Seq: 3}, Signature: []byte("s")}}
+	var others sync.WaitGroup
+	for i := range 8 { // other documents, before and behind it
+		others.Go(func() { // ends with its write, which may be of the incarnation that ended
+			if err := write(tiers.DocID(fmt.Sprintf("task:%d", i))); err != nil && !errors.Is(err, store.ErrBadChange) {
+				t.Error(err)
+			}
+		})
+	}
+	if n, err := g.SetAside(limited(t), evict); err != nil || n < 3 {
+		t.Fatalf("%d set aside, %v", n, err)
+	}
+	others.Wait()
+	if n, err := g.SetAside(limited(t), evict); !errors.Is(err, store.ErrMoved) || n != 0 {
+		t.Errorf("again: %d, %v", n, err)
+	}
+	if err := write("event:new"); err != nil {
+		t.Fatal(err)
+	}
+	vector, incarnation := g.Store().Vector(stream), g.Store().Incarnation()
+	if vector[chain.Author].Seq != 2 || incarnation != 2 || vector[crdt.Author{Site: "500101001", Incarnation: 2}].Seq == 0 {
+		t.Errorf("incarnation %d, %v", incarnation, vector)
+	}
+	if err := g.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	g = open(t, dir)
+	defer func() { _ = g.Close() }()
+	if got := g.Store().Vector(stream); !maps.Equal(got, vector) || g.Store().Incarnation() != incarnation {
+		t.Errorf("after a crash: incarnation %d, %v; want %v", g.Store().Incarnation(), got, vector)
+	}
+	if r, err := g.Store().Scrub(limited(t)); err != nil || len(r.Findings) > 0 {
+		t.Errorf("%+v, %v", r.Findings, err)
 	}
 }
 

@@ -103,6 +103,18 @@ func (g *Group) NewIncarnation(ctx context.Context, from uint32) error {
 	return err
 }
 
+// SetAside moves the records of a chain that lost a fork to the evidence and
+// returns how many; see [store.Tx.SetAside]. When the site still writes that
+// chain, a new incarnation begins with it. The error wraps [ErrNotLeader],
+// [ErrUnknown] or [store.ErrMoved].
+func (g *Group) SetAside(ctx context.Context, e store.Evict) (int, error) {
+	o, err := g.propose(ctx, command{Aside: &asideCommand{
+		Site: e.Chain.Stream.Site, Class: e.Chain.Stream.Class, Author: e.Chain.Author.Site, Incarnation: e.Chain.Author.Incarnation,
+		Keep: e.Keep, Hash: e.Hash, ProofSeq: e.Proof.Head.Seq, ProofHash: e.Proof.Head.Hash, ProofTimeMS: e.Proof.TimeMS, Signature: e.Proof.Signature,
+	}})
+	return o.New, err
+}
+
 // entryBytesMax bounds a log entry: twice what a link's largest frame holds.
 const entryBytesMax = 8 << 20
 

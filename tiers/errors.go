@@ -11,4 +11,7 @@ var (
 	ErrInvalidTopology = errors.New("tiers: invalid topology")
 	// ErrUnknownSite reports a site that the topology at hand does not list.
 	ErrUnknownSite = errors.New("tiers: unknown site")
+	// ErrStaleTopology reports a topology whose version is not above the one that
+	// it is to follow.
+	ErrStaleTopology = errors.New("tiers: topology version is not newer")
 )

@@ -63,6 +63,12 @@ type Site struct {
 	// Key is the site's Ed25519 public key, which verifies its checkpoints.
 	Key   []byte     `json:"key,omitempty"`
 	Nodes []NodeAddr `json:"nodes,omitempty"`
+	// Former are the parents that the site had in earlier versions: what they
+	// wrote to its streams then stays good. See [Topology.Succeed].
+	Former []SiteID `json:"former,omitempty"`
+	// Retired says that the site has ended. It links to nobody and receives
+	// nothing; its row stays for its key, which verifies what it wrote.
+	Retired bool `json:"retired,omitempty"`
 }
 
 // TopologyDoc is the serialised form of a topology: what the city writes and
@@ -128,6 +134,9 @@ func NewTopology(doc TopologyDoc) (*Topology, error) {
 // strictly descend, so a cycle of parents cannot pass.
 func (t *Topology) place(s *Site) error {
 	if s.Tier == TierCity {
+		if s.Retired {
+			return fmt.Errorf("%w: city %s is retired", ErrInvalidTopology, s.ID)
+		}
 		if t.city != "" {
 			return fmt.Errorf("%w: two city sites, %s and %s", ErrInvalidTopology, t.city, s.ID)
 		}
@@ -143,6 +152,12 @@ func (t *Topology) place(s *Site) error {
 	}
 	if s.Tier > TierTownship || p.Tier >= s.Tier {
 		return fmt.Errorf("%w: %s %s cannot be under %s %s", ErrInvalidTopology, s.Tier, s.ID, p.Tier, p.ID)
+	}
+	if s.Retired {
+		return nil
+	}
+	if p.Retired {
+		return fmt.Errorf("%w: parent %s of site %s is retired: give it another one", ErrInvalidTopology, p.ID, s.ID)
 	}
 	t.children[s.Parent] = append(t.children[s.Parent], s.ID)
 	return nil
@@ -199,10 +214,10 @@ func (t *Topology) IsAncestor(a, b SiteID) bool {
 }
 
 // InAudience reports whether site stores stream: the stream's own site, its
-// ancestors, and for control and catalog its whole subtree. An unknown site is
-// in no audience, and nobody is in an unknown site's.
+// ancestors, and for control and catalog its whole subtree. An unknown or
+// retired site is in no audience, and nobody is in an unknown site's.
 func (t *Topology) InAudience(stream StreamID, site SiteID) bool {
-	if !stream.Class.Valid() || t.sites[stream.Site] == nil || t.sites[site] == nil {
+	if !stream.Class.Valid() || t.sites[stream.Site] == nil || !t.active(site) {
 		return false
 	}
 	return site == stream.Site || t.IsAncestor(site, stream.Site) ||
@@ -220,15 +235,35 @@ func (t *Topology) Audience(stream StreamID) []SiteID {
 	return out
 }
 
-// MayWrite reports whether author may write to stream: its own site always,
+// active reports whether a site is listed and not retired.
+func (t *Topology) active(id SiteID) bool {
+	s := t.sites[id]
+	return s != nil && !s.Retired
+}
+
+// MayWrite reports whether author may write to stream now: its own site always,
 // its ancestors for command, urgent, catalog and routine.
 func (t *Topology) MayWrite(stream StreamID, author SiteID) bool {
-	if !stream.Class.Valid() || t.sites[stream.Site] == nil || t.sites[author] == nil {
+	if !stream.Class.Valid() || !t.active(stream.Site) || !t.active(author) {
 		return false
 	}
 	return author == stream.Site || stream.Class.ancestorsWrite() && t.IsAncestor(author, stream.Site)
 }
 
+// MayHaveWritten reports whether records of author may stand in stream: those
+// of who may write, of former parents where parents may write, and of sites
+// that are retired by now.
+func (t *Topology) MayHaveWritten(stream StreamID, author SiteID) bool {
+	s := t.sites[stream.Site]
+	if !stream.Class.Valid() || s == nil || t.sites[author] == nil {
+		return false
+	}
+	return author == stream.Site ||
+		stream.Class.ancestorsWrite() && (t.IsAncestor(author, stream.Site) || slices.Contains(s.Former, author))
+}
+
 // Linked reports whether two sites may hold a link: one is an ancestor of the
 // other, so that a grandparent can stand in for a silent parent.
-func (t *Topology) Linked(a, b SiteID) bool { return t.IsAncestor(a, b) || t.IsAncestor(b, a) }
+func (t *Topology) Linked(a, b SiteID) bool {
+	return t.active(a) && t.active(b) && (t.IsAncestor(a, b) || t.IsAncestor(b, a))
+}

@@ -98,6 +98,24 @@ func (l *Link) Close(code wire.Code, reason string) error {
 	return nil
 }
 
+// farewellTime is how long a peer has to read a goodbye before the link closes.
+const farewellTime = time.Second
+
+// Farewell sends a goodbye, gives the peer a second to read it and to close, and
+// closes the link.
+func (l *Link) Farewell(ctx context.Context, bye *wire.Bye) error {
+	ctx, cancel := context.WithTimeout(ctx, farewellTime)
+	defer cancel()
+	_, err := l.Send(ctx, 0, bye)
+	if err == nil {
+		select {
+		case <-l.Done():
+		case <-ctx.Done():
+		}
+	}
+	return errors.Join(err, l.Close(bye.Code, bye.Reason))
+}
+
 // end closes the connection with the first reason given.
 func (l *Link) end(why *ClosedError) {
 	l.mu.Lock()

@@ -232,6 +232,30 @@ func TestCloseSaysWhy(t *testing.T) {
 	}
 }
 
+// TestFarewell: a goodbye that says more than a code is read before the link
+// closes, and a peer that does not close is not waited for.
+func TestFarewell(t *testing.T) {
+	child, parent := pair(t)
+	bye := &wire.Bye{Code: wire.CodeBusy, Reason: "later", RetryAfterMS: 1500, Redirect: &wire.Redirect{Parent: "500102", Addrs: []string{"h:1"}}}
+	done := make(chan error, 1)
+	go func() { done <- parent.Farewell(limited(t), bye) }() // ends within its time limit
+	m, _, err := child.Recv(limited(t))
+	got, ok := m.(*wire.Bye)
+	if err != nil || !ok || got.RetryAfterMS != 1500 || got.Redirect == nil || got.Redirect.Parent != "500102" {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	var closed *transport.ClosedError
+	if _, _, err := child.Recv(limited(t)); !errors.As(err, &closed) || closed.Code != wire.CodeBusy {
+		t.Errorf("after the goodbye: %v", err)
+	}
+	if err := parent.Farewell(limited(t), bye); !errors.Is(err, transport.ErrClosed) {
+		t.Errorf("a second one: %v", err)
+	}
+}
+
 func TestDialRefusals(t *testing.T) {
 	f := newFederation(t, "cq")
 	up, down := f.endpoint("500000"), f.endpoint("500101")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -134,36 +133,6 @@ func readTopology(path string) (*tiers.Topology, error) {
 		return nil, fmt.Errorf("topology %s: %w", path, err)
 	}
 	return t, nil
-}
-
-func newTopology() *cobra.Command {
-	top := &cobra.Command{
-		Use: "topology", Short: "Topology files",
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	top.AddCommand(&cobra.Command{
-		Use: "check FILE", Short: "Check a topology file and say what is missing", Args: exactArgs(1),
-		Example: "  tiermesh topology check topology.json",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := readTopology(args[0])
-			if err != nil {
-				return err
-			}
-			var missing bytes.Buffer
-			for _, s := range t.Sites() {
-				if len(s.Key) == 0 {
-					fmt.Fprintf(&missing, "site %s has no key: tiermesh ca issue --site %s --topology %s\n", s.ID, s.ID, args[0])
-				}
-				if len(s.Nodes) == 0 && len(t.Children(s.ID)) > 0 {
-					fmt.Fprintf(&missing, "site %s has children and no node address: they cannot reach it\n", s.ID)
-				}
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "federation %s, version %d, %d sites\n", t.Federation(), t.Version(), len(t.Sites()))
-			_, err = missing.WriteTo(cmd.OutOrStdout())
-			return err
-		},
-	})
-	return top
 }
 
 // exactArgs is cobra.ExactArgs with this command's kind of error.

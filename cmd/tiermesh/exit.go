@@ -92,7 +92,7 @@ func exitCode(err error) int {
 		{archive.ErrDamaged, exitInvalid}, {archive.ErrExists, exitInvalid},
 		{identity.ErrCredentials, exitInvalid}, {identity.ErrExpired, exitInvalid}, {identity.ErrUntrusted, exitInvalid},
 		{identity.ErrFederation, exitInvalid}, {identity.ErrNoIdentity, exitInvalid}, {identity.ErrExists, exitInvalid},
-		{transport.ErrConfig, exitInvalid}, {tiers.ErrInvalidTopology, exitInvalid}, {tiers.ErrInvalidID, exitInvalid},
+		{transport.ErrConfig, exitInvalid}, {tiers.ErrInvalidTopology, exitInvalid}, {tiers.ErrStaleTopology, exitInvalid}, {tiers.ErrInvalidID, exitInvalid},
 		{context.Canceled, exitInterrupted}, {context.DeadlineExceeded, exitUnreachable},
 	} {
 		if errors.Is(err, c.err) {

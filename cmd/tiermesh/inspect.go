@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,13 +71,28 @@ func printStatus(w io.Writer, s api.Status, now time.Time) error {
 		if l.Equal {
 			equal = "equal"
 		}
+		state := l.State
+		if l.StandIn {
+			state += " (stand-in)"
+		}
 		rows = append(rows, []string{
-			string(l.Peer), l.PeerName, l.State, ago(&l.Since, now), ago(l.LastContact, now),
+			string(l.Peer), l.PeerName, state, ago(&l.Since, now), ago(l.LastContact, now),
 			fmt.Sprint(l.OwedOut), fmt.Sprint(l.OwedIn), equal, ago(l.ProvenEqualAt, now), fmt.Sprintf("%.1f ms", l.RTTMS), l.LastError,
 		})
 	}
 	if err := table(w, []string{"PEER", "NAME", "LINK", "SINCE", "CONTACT", "OWED OUT", "OWED IN", "NOW", "PROVEN", "RTT", "LAST ERROR"}, rows); err != nil {
 		return err
+	}
+	for _, l := range s.Links {
+		for _, reason := range slices.Sorted(maps.Keys(l.Refused)) {
+			fmt.Fprintf(w, "refused from %s: %s, %d times\n", l.Peer, reason, l.Refused[reason])
+		}
+		for _, c := range l.Disputed {
+			fmt.Fprintf(w, "forked: %s, the two ends hold different records and go on without it\n", c)
+		}
+	}
+	for _, f := range s.Forks {
+		fmt.Fprintf(w, "forked: %s of %s, %d records from %d on are set aside as evidence\n", f.Stream, f.Author, f.Aside, f.Kept+1)
 	}
 	for _, a := range s.Alarms {
 		fmt.Fprintln(w, "alarm:", a)

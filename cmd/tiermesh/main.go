@@ -104,7 +104,7 @@ Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 	}
 	root.AddCommand(
 		newDemo(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
-		newTopology(), newVersion(), exitCodesHelp(),
+		newTopology(g), newVersion(), exitCodesHelp(),
 	)
 	return root
 }

@@ -60,7 +60,9 @@ The configuration (see "tiermesh node example"):
   credentials  directory that "tiermesh ca issue" wrote
   topology     bootstrap topology file; a later one that the city published wins
   listen       UDP address for peers, host:port
-  api          unix:/path or a loopback host:port; leave out for no API`,
+  api          unix:/path or a loopback host:port; leave out for no API
+  stand_in_after  for how long the parent must be silent until this site links
+               straight to the next ancestor; 60s when left out`,
 		Example: "  tiermesh node run --config /etc/tiermesh/node.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := readConfig(file)

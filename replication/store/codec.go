@@ -21,6 +21,7 @@ const (
 	tableIndex      = 'n'
 	tableKey        = 'i'
 	tableClaim      = 'e'
+	tableAside      = 'f'
 )
 
 // DocKey names a document: a document identifier means something only inside

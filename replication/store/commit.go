@@ -78,6 +78,12 @@ func (t *Tx) SetIncarnation(n uint32) error {
 func (t *Tx) Commit(index uint64) error {
 	for _, c := range slices.SortedFunc(maps.Keys(t.chains), crdt.ChainID.Compare) {
 		st := t.chains[c]
+		if st.head.Seq == 0 { // all of it was set aside
+			if err := t.batch.Delete(keyChain(tableChain, c), nil); err != nil {
+				return err
+			}
+			continue
+		}
 		v := binary.BigEndian.AppendUint64(nil, st.head.Seq)
 		v = append(v, st.head.Hash[:]...)
 		v = binary.BigEndian.AppendUint64(v, st.bytes)
@@ -156,6 +162,10 @@ func (t *Tx) show(index, newly uint64) {
 		s.incarnation = t.incarnation
 	}
 	for c, st := range t.chains {
+		if st.head.Seq == 0 {
+			s.dropChain(c)
+			continue
+		}
 		s.setChain(c, st)
 		s.grown[c] = st.head
 	}

@@ -37,4 +37,5 @@
 //	n name 0 value 0 stream doc index entry
 //	i key                       idempotency: the outcome of a command
 //	e resource                  claim: epoch u64, holder
+//	f chain no u32 seq          record set aside in a fork; seq 0: how many stayed and went, proof
 package store

@@ -21,6 +21,8 @@ type docState struct {
 	pending []ref
 	// changes and refused count the applied and the refused records.
 	changes, refused uint64
+	// burned keeps the version rising when records were set aside.
+	burned uint64
 }
 
 type docHead struct {
@@ -34,7 +36,10 @@ type docActor struct {
 }
 
 // version rises with every record that touched the document.
-func (s *docState) version() uint64 { return s.changes + s.refused + uint64(len(s.pending)) }
+func (s *docState) version() uint64 { return s.changes + s.refused + uint64(len(s.pending)) + s.burned }
+
+// empty reports whether no record stands in the document.
+func (s *docState) empty() bool { return s.changes+s.refused+uint64(len(s.pending)) == 0 }
 
 // hashes returns the heads' hashes in stored order.
 func (s *docState) hashes() []crdt.Hash {
@@ -95,6 +100,9 @@ func (s *docState) encode() []byte {
 	for _, p := range s.pending {
 		b = p.appendTo(b)
 	}
+	if s.burned > 0 { // most documents never lose a record
+		b = binary.AppendUvarint(b, s.burned)
+	}
 	return b
 }
 
@@ -112,6 +120,9 @@ func decodeDocState(b []byte) (*docState, error) {
 	}
 	for range d.count() {
 		s.pending = append(s.pending, d.ref())
+	}
+	if len(d.b) > 0 {
+		s.burned = d.uvarint()
 	}
 	if d.bad || len(d.b) != 0 {
 		return nil, fmt.Errorf("%w: document state", ErrCorrupt)

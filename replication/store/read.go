@@ -206,6 +206,9 @@ func (s *Store) Changes(k DocKey) (*Changes, error) {
 	if err := errors.Join(err, closer.Close()); err != nil {
 		return nil, fmt.Errorf("document %s: %w", k, err)
 	}
+	if st.empty() {
+		return nil, fmt.Errorf("document %s: %w: its records were set aside", k, ErrNotFound)
+	}
 	out := &Changes{Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version()}
 	prefix := append(keyDoc(tableChange, k), 0)
 	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})

@@ -159,6 +159,9 @@ func (s *Store) scrubChain(ctx context.Context, r *ScrubResult, c crdt.ChainID) 
 func (s *Store) scrubDocument(r *ScrubResult, k DocKey) {
 	r.Documents++
 	bad := func(what string) { r.add(Finding{Stream: k.Stream.String(), Doc: k.Doc, What: what}) }
+	if _, gone, err := s.Gone(k); gone && err == nil {
+		return
+	}
 	h, err := s.Changes(k)
 	if err != nil {
 		bad(err.Error())

@@ -247,6 +247,14 @@ func (s *Store) setChain(c crdt.ChainID, st chainState) {
 	s.chains[c.Stream][c.Author] = st
 }
 
+func (s *Store) dropChain(c crdt.ChainID) {
+	delete(s.chains[c.Stream], c.Author)
+	if len(s.chains[c.Stream]) == 0 {
+		delete(s.chains, c.Stream)
+	}
+	delete(s.grown, c)
+}
+
 // Flush makes everything committed so far durable and returns the Raft index
 // that the durable state reflects.
 func (s *Store) Flush() error {

@@ -217,26 +217,7 @@ func TestArrivalOrder(t *testing.T) {
 		for _, a := range authors {
 			writers[a] = newWriter(a)
 		}
-		chains := map[crdt.Author][][]byte{}
-		var all [][]byte
-		for i := range rapid.IntRange(1, 12).Draw(t, "changes") {
-			a := rapid.SampledFrom(authors).Draw(t, "author")
-			w := writers[a]
-			if rapid.Bool().Draw(t, "sees all") {
-				w.base = slices.Clone(all)
-			}
-			var body []byte
-			switch rapid.IntRange(0, 9).Draw(t, "damage") {
-			case 0:
-				body = []byte("no change")
-			case 1: // another author's change under this name
-				body = newWriter(crdt.Author{Site: "9", Incarnation: 1}).put(t, "z", fmt.Sprint(i))
-			default:
-				body = w.put(t, "k", fmt.Sprint(i))
-				all = append(all, body)
-			}
-			chains[a] = append(chains[a], record("track:x", i, body))
-		}
+		chains := randomChains(t, authors, writers)
 		one, oneHeads := arrive(t, authors, chains)
 		two, twoHeads := arrive(t, authors, chains)
 		if one != two || !slices.Equal(oneHeads, twoHeads) {
@@ -245,11 +226,43 @@ func TestArrivalOrder(t *testing.T) {
 	})
 }
 
+// randomChains are chains of several authors that write to one document, some of
+// it damaged.
+func randomChains(t *rapid.T, authors []crdt.Author, writers map[crdt.Author]*writer) map[crdt.Author][][]byte {
+	chains := map[crdt.Author][][]byte{}
+	var all [][]byte
+	for i := range rapid.IntRange(1, 12).Draw(t, "changes") {
+		a := rapid.SampledFrom(authors).Draw(t, "author")
+		w := writers[a]
+		if rapid.Bool().Draw(t, "sees all") {
+			w.base = slices.Clone(all)
+		}
+		var body []byte
+		switch rapid.IntRange(0, 9).Draw(t, "damage") {
+		case 0:
+			body = []byte("no change")
+		case 1: // another author's change under this name
+			body = newWriter(crdt.Author{Site: "9", Incarnation: 1}).put(t, "z", fmt.Sprint(i))
+		default:
+			body = w.put(t, "k", fmt.Sprint(i))
+			all = append(all, body)
+		}
+		chains[a] = append(chains[a], record("track:x", i, body))
+	}
+	return chains
+}
+
 // arrive plays the chains in stretches of random length and order, and returns
 // what the document became.
 func arrive(t *rapid.T, authors []crdt.Author, chains map[crdt.Author][][]byte) (string, []crdt.Hash) {
 	s := open(t, vfs.NewMem())
 	defer func() { _ = s.Close() }()
+	fill(t, s, authors, chains)
+	return become(t, s)
+}
+
+// fill plays the chains in stretches of random length and order.
+func fill(t *rapid.T, s *store.Store, authors []crdt.Author, chains map[crdt.Author][][]byte) {
 	at := map[crdt.Author]int{}
 	for index := uint64(1); ; index++ {
 		var open []crdt.Author
@@ -272,7 +285,14 @@ func arrive(t *rapid.T, authors []crdt.Author, chains map[crdt.Author][][]byte) 
 			t.Fatal(err)
 		}
 	}
+}
+
+// become returns what the document became.
+func become(t *rapid.T, s *store.Store) (string, []crdt.Hash) {
 	c, err := s.Changes(store.DocKey{Stream: stream, Doc: "track:x"})
+	if errors.Is(err, store.ErrNotFound) {
+		return "nothing", nil
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

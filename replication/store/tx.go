@@ -34,6 +34,7 @@ type Tx struct {
 	broken error
 	// incarnation is zero while unchanged.
 	incarnation uint32
+	evicted     bool // SetAside did something
 }
 
 // docWork is a document that the Tx has read and may have changed.
@@ -42,6 +43,7 @@ type docWork struct {
 	state   *docState
 	touched bool
 	fresh   bool // the document was not there before this Tx
+	remade  bool // what the database shows of its changes no longer counts
 	// added are the changes that this Tx applied, which the database does not
 	// show yet.
 	added []docHead
@@ -129,7 +131,7 @@ func (t *Tx) Append(author crdt.Author, items []Item) ([]Placed, error) {
 }
 
 func (t *Tx) checkAppend(w *docWork, author crdt.Author, it Item) (*change.Change, error) {
-	if !sameHashes(w.state.hashes(), it.Base) || w.state.waits(author) || len(it.Base) == 0 && w.state.version() > 0 {
+	if !sameHashes(w.state.hashes(), it.Base) || w.state.waits(author) || len(it.Base) == 0 && !w.state.empty() {
 		return nil, fmt.Errorf("%w: %s", ErrMoved, w.key)
 	}
 	c, err := t.judge(w, author, it.Change)
@@ -393,6 +395,9 @@ func (f fitState) MaxOp(h crdt.Hash) (uint64, bool) {
 		if x.hash == h {
 			return x.maxOp, true
 		}
+	}
+	if f.w.remade {
+		return 0, false
 	}
 	maxOp, found, err := f.t.s.changeMaxOp(f.w.key, h)
 	if err != nil {

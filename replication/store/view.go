@@ -73,10 +73,16 @@ func (s *Store) IsDirty(k DocKey) (bool, error) {
 
 // Made is a view that was made from a document's history at a version.
 type Made struct {
-	Key     DocKey
-	View    crdt.View
+	Key  DocKey
+	View crdt.View
+	// Gone says that nothing is left of the document, and View is empty.
+	Gone    bool
 	Version uint64
 }
+
+// goneJSON stands in the place of the JSON of a view of which nothing is left,
+// so that a view from before does not come back.
+const goneJSON = "\x00"
 
 // PutViews replaces documents' views and index entries, each of another
 // document. A document stays dirty when it moved on since; a view that was made
@@ -140,6 +146,9 @@ func (s *Store) putView(b *pebble.Batch, v Made) (clean bool, err error) {
 	for _, e := range v.View.Index {
 		_ = b.Set(keyIndex(e, v.Key), nil, nil)
 	}
+	if v.Gone {
+		v.View.JSON = []byte(goneJSON)
+	}
 	_ = b.Set(keyDoc(tableView, v.Key), encodeView(v.View, v.Version), nil)
 	if clean {
 		_ = b.Delete(keyDoc(tableDirty, v.Key), nil)
@@ -182,6 +191,9 @@ func (s *Store) View(k DocKey) (crdt.View, error) {
 	}
 	defer s.usage.leave()
 	v, _, err := s.view(k)
+	if err == nil && string(v.JSON) == goneJSON {
+		v, err = crdt.View{}, ErrNotFound
+	}
 	if err != nil {
 		return v, fmt.Errorf("view of %s: %w", k, err)
 	}

@@ -169,6 +169,9 @@ func (m *Materialiser) chunk(docs []store.Dirty) error {
 			unavailable = err
 			continue
 		}
+		if errors.As(err, new(goneError)) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -226,7 +229,11 @@ func (m *Materialiser) materialise(k store.DocKey) (crdt.View, error) {
 func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bool, err error) {
 	k, history := d.Key, d.History
 	if history == nil {
-		if history, err = m.cfg.Store.Changes(k); err != nil {
+		history, err = m.cfg.Store.Changes(k)
+		if errors.Is(err, store.ErrNotFound) {
+			return v, false, m.drop(k, err)
+		}
+		if err != nil {
 			return v, false, err
 		}
 	}
@@ -246,6 +253,25 @@ func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bo
 	}
 	return v, keep, nil
 }
+
+// drop takes away the view of a document of which nothing is left, and returns
+// the error that says so.
+func (m *Materialiser) drop(k store.DocKey, notFound error) error {
+	version, gone, err := m.cfg.Store.Gone(k)
+	if err != nil || !gone {
+		return errors.Join(err, notFound)
+	}
+	if err := m.cfg.Store.PutViews(store.Made{Key: k, Gone: true, Version: version}); err != nil {
+		return err
+	}
+	return goneError{notFound}
+}
+
+// goneError is an [store.ErrNotFound] that is nothing to worry about.
+type goneError struct{ error }
+
+// Unwrap returns the error that says what is not found.
+func (e goneError) Unwrap() error { return e.error }
 
 // engineFor returns the engine for a document with changes of these authors.
 func (m *Materialiser) engineFor(authors []crdt.Author) Engine {

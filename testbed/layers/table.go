@@ -42,7 +42,7 @@ var Table = []Layer{
 	{"tiers/dispatch", []string{"tiers", "crdt"}},
 	{"api", []string{"tiers", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "crdt"}},
 	{"node", []string{
-		"tiers", "crdt", "crdt/engine", "replication", "replication/store", "replication/view", "transport",
+		"tiers", "crdt", "crdt/change", "crdt/engine", "replication", "replication/store", "replication/view", "transport",
 		"transport/wire", "transport/identity", "tiers/federation", "tiers/catalog", "tiers/track", "tiers/event",
 		"tiers/dispatch", "api",
 	}},

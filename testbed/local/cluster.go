@@ -37,6 +37,12 @@ type Config struct {
 	RedialMax time.Duration
 	// LinkIdle is how long a silent link lives; zero means the node's default.
 	LinkIdle time.Duration
+	// StandInAfter is for how long a parent must be silent; zero means the node's
+	// default.
+	StandInAfter time.Duration
+	// Comparing bounds the accepted links that compare at once; zero means the
+	// node's default.
+	Comparing int
 	// Engine starts a node's worker process; nil for an engine in this process.
 	Engine []string
 	// Fatal is what a node does about a storage error; nil for its default, which
@@ -155,11 +161,14 @@ func (c *Cluster) open(at place) error {
 		Dir: c.Data(at.site, at.node), Credentials: filepath.Join(c.dir(at), "credentials"),
 		Topology: c.topologyFile(), Listen: m.gate.LocalAddr().String(),
 	}
+	if c.cfg.StandInAfter > 0 {
+		cfg.StandInAfter = c.cfg.StandInAfter.String()
+	}
 	if c.cfg.API {
 		cfg.API = c.APIOf(at.site, at.node)
 	}
 	n, err := node.Open(cfg, node.Options{
-		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1, Fatal: c.cfg.Fatal,
+		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, Comparing: c.cfg.Comparing, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1, Fatal: c.cfg.Fatal,
 	})
 	if err != nil {
 		m.gate = nil // the node closed it

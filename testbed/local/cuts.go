@@ -23,6 +23,19 @@ func (c *Cluster) Isolate(id tiers.SiteID) {
 	}
 }
 
+// Mend ends the cut between two sites.
+func (c *Cluster) Mend(a, b tiers.SiteID) {
+	c.mu.Lock()
+	delete(c.cut, pair(a, b))
+	c.mu.Unlock()
+	for _, m := range c.all() {
+		if m.gate != nil {
+			m.gate.HealAll()
+		}
+	}
+	c.applyCuts()
+}
+
 // IsolateNode cuts one node off from everything, also from its own site.
 func (c *Cluster) IsolateNode(id tiers.SiteID, node uint32) {
 	c.mu.Lock()

@@ -17,10 +17,21 @@
 //	both    Proof    the link digest whenever nothing is owed or under way
 //	either  Prove    at any time after Hello: do you hold exactly this?
 //	either  Proved   a signature, or what differs
-//	either  Bye      why it closes
+//	either  Decline  streams that it takes no part in, by its topology
+//	either  Resend   asks for a chain from a record on, when it forks
+//	either  Bye      why it closes, when to come back, where to go instead
 //
 // No cursor is kept anywhere: after a cut both ends compare digests and vectors
 // again, and what was acknowledged is not sent twice.
+//
+// # Forks
+//
+// Equal number and unequal hash mean that the author's site wrote two histories:
+// a disk was cloned. Both ends leave the chain out and go on. The author's site
+// gives way while it still writes the chain, since what its peer holds has spread
+// already; otherwise the lower end does. It asks for the peer's records until the
+// driver has found where the two part, on the evidence of a signed checkpoint, and
+// sets its own aside.
 //
 // # Bundle, version 1
 //

@@ -26,16 +26,18 @@ func (s *Session) stepHello(m *wire.Hello) {
 	case m.Site != s.cfg.Peer:
 		s.close(wire.CodeFederation, "peer's certificate says site %s, its hello %s", s.cfg.Peer, m.Site)
 		return
-	case !t.Linked(s.cfg.Self, s.cfg.Peer):
-		s.close(wire.CodeUnlinked, "site %s is neither above nor below site %s in topology version %d", s.cfg.Peer, s.cfg.Self, t.Version())
+	case !s.acquainted(m.TopologyVersion):
 		return
 	}
 	s.greeted = true
+	s.peer.version, s.peer.features = min(m.VersionMax, Version), m.Features&Features
+	s.peer.topologyVersion, s.peer.incarnation = m.TopologyVersion, m.Incarnation
 	theirs := make(map[tiers.StreamID]crdt.Hash, len(m.Streams))
 	for _, d := range m.Streams {
 		theirs[tiers.StreamID{Site: d.Site, Class: d.Class}] = crdt.Hash(d.Digest)
 	}
 	s.proof.equalAtHandshake = true
+	s.declineAll(theirs)
 	vectors := &wire.Vectors{}
 	for _, stream := range s.bothStreams(theirs) {
 		mine, ok := s.greeting[stream]
@@ -83,6 +85,9 @@ func wireVector(stream tiers.StreamID, v crdt.Vector) wire.StreamVector {
 func (s *Session) stepVectors(m *wire.Vectors) {
 	for _, sv := range m.Streams {
 		stream := tiers.StreamID{Site: sv.Site, Class: sv.Class}
+		if _, declined := s.peer.declined[stream]; declined {
+			continue // it was on its way
+		}
 		if _, ok := s.awaiting[stream]; !ok {
 			s.close(wire.CodeProtocol, "vector of %s was not asked for", stream)
 			return
@@ -105,13 +110,12 @@ func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) bool {
 	s.learn(chain, theirs)
 	switch {
 	case theirs.Seq == mine.Seq && theirs.Hash != mine.Hash:
-		s.fork(chain, theirs.Seq)
-		return false
+		s.dispute(chain, theirs.Seq)
 	case theirs.Seq > mine.Seq:
 		s.in.wanted[chain] = theirs.Seq
 		return !s.rolledBack(chain, theirs)
 	}
-	return true
+	return !s.closed
 }
 
 // rolledBack ends the session when a chain of which the peer holds more than this
@@ -123,10 +127,4 @@ func (s *Session) rolledBack(chain crdt.ChainID, theirs crdt.Head) bool {
 	s.ready.RolledBack = &Claim{Chain: chain, Head: theirs}
 	s.close(wire.CodeOK, "peer holds more of this site's chain than the site")
 	return true
-}
-
-// fork ends the session: two different histories claim the same place.
-func (s *Session) fork(chain crdt.ChainID, seq uint64) {
-	s.alarm("chain %s forks at %d: this site and %s hold different records", chain, seq, s.cfg.Peer)
-	s.close(wire.CodeChain, "chain %s differs at record %d", chain, seq)
 }

@@ -75,6 +75,9 @@ func (p *pace) landed(bytes int, s stamp) {
 	}
 }
 
+// dropped takes in a flight that nobody will acknowledge.
+func (p *pace) dropped(bytes int) { p.inFlight -= bytes }
+
 // window returns how many bytes may be under way, at most most.
 func (p *pace) window(most int) int {
 	switch {

@@ -3,7 +3,6 @@ package federation
 import (
 	"errors"
 
-	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
@@ -14,12 +13,16 @@ func (s *Session) stepBatch(m *wire.Batch) {
 	if !s.authorised(chain) {
 		return
 	}
+	if _, disputed := s.disputes[chain]; disputed {
+		s.stepDisputed(chain, m)
+		return
+	}
 	head := s.localHead(chain)
 	r, err := s.verifier().Range(m, head)
 	var refused *RefusedError
 	switch {
 	case errors.Is(err, ErrFork) && errors.As(err, &refused):
-		s.fork(chain, refused.Seq)
+		s.contradicted(chain, refused.Seq)
 		return
 	case errors.As(err, &refused):
 		s.close(refused.Code, "%s", refused.Reason)
@@ -41,14 +44,13 @@ func (s *Session) verifier() Verifier {
 	return Verifier{Topology: s.cfg.Topology, Self: s.cfg.Self, Peer: s.cfg.Peer}
 }
 
-// authorised checks audience and authorship of a chain that the peer sends.
-func (s *Session) authorised(chain crdt.ChainID) bool {
-	var refused *RefusedError
-	if errors.As(s.verifier().Authorise(chain), &refused) {
-		s.close(refused.Code, "%s", refused.Reason)
-		return false
+// Contradicted answers the oldest open [Range]: the store holds other records in
+// its place.
+func (s *Session) Contradicted(r Range) {
+	s.in.open--
+	if !s.closed {
+		s.contradicted(r.Chain, r.Checkpoint.Head.Seq)
 	}
-	return true
 }
 
 // Ingested answers the oldest open [Range]: it is durable here now, or err says

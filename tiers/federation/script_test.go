@@ -3,6 +3,7 @@ package federation_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -17,14 +18,17 @@ import (
 // TestScripts plays the scripts under testdata. The commands:
 //
 //	topology              one site a line: code, or code parent, or code x parent
+//	learn sites=a+b version=n   sites learn a newer topology, in rows as above
 //	config                batch= window= flights= stall= proof=
-//	write site= stream= n=   append n records of a site to a stream
+//	write site= stream= n= kind=   append n records of a site to a stream
 //	connect child parent [slow]   both ends say hello; slow disks wait for "stored"
 //	run | tick n= | deliver to= from= n= | stored | cut child parent
 //	heads site=           what a site holds
 //	status child parent   what each end knows of the link
+//	refused from= to=  what an end did not take, by reason
+//	negotiated from= to=  version and features that an end found
 //	lose site= stream= keep=   an old backup: the site's own chain is shorter
-//	rewrite site= stream=      a cloned disk: other records, same numbers
+//	rewrite site= stream= from=   a cloned disk: other records, same numbers
 //	restart site=         the site starts a new incarnation
 //	forge from= to= KIND …     a message that no honest site sends
 func TestScripts(t *testing.T) {
@@ -51,15 +55,12 @@ func (p *script) run(t *testing.T, d *datadriven.TestData) string {
 		if p.w, err = newWorld(d.Input); err == nil {
 			p.w.trace = func(format string, args ...any) { fmt.Fprintf(&p.out, format+"\n", args...) }
 		}
+	case "learn":
+		err = p.learn(t, d)
 	case "config":
 		p.config(t, d)
 	case "write":
-		n := 1
-		d.MaybeScanArgs(t, "n", &n)
-		for range n {
-			p.w.write(p.site(t, d, "site"), p.stream(t, d), "x")
-		}
-		p.drain()
+		p.write(t, d)
 	case "connect":
 		a, b := ends(d)
 		l := p.w.connect(a, b)
@@ -92,6 +93,8 @@ func (p *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "status":
 		a, b := ends(d)
 		p.status(p.w.links[[2]tiers.SiteID{a, b}])
+	case "refused", "negotiated":
+		p.found(t, d)
 	case "lose", "rewrite":
 		p.damage(t, d)
 	case "restart":
@@ -108,6 +111,46 @@ func (p *script) run(t *testing.T, d *datadriven.TestData) string {
 		return "ok\n"
 	}
 	return p.out.String()
+}
+
+// found shows what an end of a link refused, or what it found of its peer.
+func (p *script) found(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	l, i := p.link(t, d)
+	if d.Cmd == "negotiated" {
+		st := l.s[i].Status()
+		fmt.Fprintf(&p.out, "version %d, features %b\n", st.Version, st.Features)
+		return
+	}
+	for _, reason := range slices.Sorted(maps.Keys(l.refused[i])) {
+		fmt.Fprintf(&p.out, "%s: %d\n", reason, l.refused[i][reason])
+	}
+}
+
+func (p *script) write(t *testing.T, d *datadriven.TestData) {
+	t.Helper()
+	n, kind := 1, int(crdt.RecordChange)
+	d.MaybeScanArgs(t, "n", &n)
+	d.MaybeScanArgs(t, "kind", &kind)
+	for range n {
+		p.w.writeKind(crdt.RecordKind(kind), p.site(t, d, "site"), p.stream(t, d), "x")
+	}
+	p.drain()
+}
+
+// learn gives some sites a newer topology; their links end with that.
+func (p *script) learn(t *testing.T, d *datadriven.TestData) error {
+	t.Helper()
+	next, err := p.w.topology.Succeed(p.w.parse(d.Input, uint64(p.number(t, d, "version"))))
+	if err != nil {
+		return err
+	}
+	var sites string
+	d.ScanArgs(t, "sites", &sites)
+	for id := range strings.SplitSeq(sites, "+") {
+		p.w.newer[tiers.SiteID(id)] = next
+	}
+	return nil
 }
 
 func (p *script) config(t *testing.T, d *datadriven.TestData) {
@@ -172,7 +215,11 @@ func (p *script) heads(id tiers.SiteID) {
 	}
 	slices.SortFunc(chains, crdt.ChainID.Compare)
 	for _, c := range chains {
-		fmt.Fprintf(&p.out, "%s: %d\n", c, len(s.records[c]))
+		fmt.Fprintf(&p.out, "%s: %d", c, len(s.records[c]))
+		if aside := len(s.evidence[c]); aside > 0 {
+			fmt.Fprintf(&p.out, ", %d set aside", aside)
+		}
+		p.out.WriteByte('\n')
 	}
 }
 
@@ -184,6 +231,9 @@ func (p *script) status(l *link) {
 	for i, s := range l.s {
 		st := s.Status()
 		fmt.Fprintf(&p.out, "%s: owes %d, lacks %d, settled %v, equal %v\n", l.ends[i], st.OwedOut, st.OwedIn, st.Settled, st.Equal)
+		for _, c := range st.Disputed {
+			fmt.Fprintf(&p.out, "%s: %s forks\n", l.ends[i], c)
+		}
 	}
 }
 
@@ -199,7 +249,9 @@ func (p *script) damage(t *testing.T, d *datadriven.TestData) {
 		return
 	}
 	all := slices.Clone(s.records[c])
-	for i := range all {
+	from := 1
+	d.MaybeScanArgs(t, "from", &from)
+	for i := from - 1; i < len(all); i++ {
 		all[i] = append(bytes.Clone(all[i]), '!')
 	}
 	s.records[c] = all
@@ -219,15 +271,15 @@ func (p *script) forge(t *testing.T, d *datadriven.TestData) {
 		if d.MaybeScanArgs(t, "site", &site); site != "" {
 			h.Site = tiers.SiteID(site)
 		}
-		version := 1
-		d.MaybeScanArgs(t, "version", &version)
-		h.VersionMin, h.VersionMax = uint16(version), uint16(version)
+		p.helloVersions(t, d, h)
 		l.queue[i][0] = nil // instead of the real one
 		m = h
 	case "vectors":
-		m = &wire.Vectors{Streams: []wire.StreamVector{{Site: p.stream(t, d).Site, Class: p.stream(t, d).Class}}}
+		m = p.vectors(t, d)
 	case "ack":
 		m = &wire.Ack{Chain: p.chain(t, d), Seq: uint64(p.number(t, d, "seq"))}
+	case "resend":
+		m = &wire.Resend{Chain: p.chain(t, d), First: uint64(p.number(t, d, "seq"))}
 	case "unknown":
 		m = &wire.Unknown{FrameType: 200}
 	case "bye":
@@ -237,8 +289,38 @@ func (p *script) forge(t *testing.T, d *datadriven.TestData) {
 	default:
 		t.Fatalf("%s: forge %s", d.Pos, kind)
 	}
-	l.s[i].Step(m)
-	p.w.drain(l)
+	times := 1
+	d.MaybeScanArgs(t, "times", &times)
+	for range times {
+		l.s[i].Step(m)
+		p.w.drain(l)
+	}
+}
+
+// helloVersions sets what a forged hello says of versions, features and, with
+// stream=, what it holds.
+func (p *script) helloVersions(t *testing.T, d *datadriven.TestData, h *wire.Hello) {
+	t.Helper()
+	version, most, features := 1, 0, 0
+	d.MaybeScanArgs(t, "version", &version)
+	d.MaybeScanArgs(t, "max", &most)
+	d.MaybeScanArgs(t, "features", &features)
+	h.TopologyVersion = 1
+	d.MaybeScanArgs(t, "topology", &h.TopologyVersion)
+	h.VersionMin, h.VersionMax, h.Features = uint16(version), uint16(max(version, most)), uint64(features)
+	if d.HasArg("stream") {
+		s := p.stream(t, d)
+		h.Streams = []wire.StreamDigest{{Site: s.Site, Class: s.Class, Digest: wire.Hash{1}}}
+	}
+}
+
+func (p *script) vectors(t *testing.T, d *datadriven.TestData) wire.Message {
+	t.Helper()
+	v := wire.StreamVector{Site: p.stream(t, d).Site, Class: p.stream(t, d).Class}
+	if d.HasArg("author") {
+		v.Heads = []wire.ChainHead{{Author: p.site(t, d, "author"), Incarnation: 1, Seq: uint64(p.number(t, d, "seq")), Hash: wire.Hash{1}}}
+	}
+	return &wire.Vectors{Streams: []wire.StreamVector{v}}
 }
 
 func (p *script) number(t *testing.T, d *datadriven.TestData, key string) (n int) {

@@ -23,6 +23,9 @@ func (s *Session) consider(chain crdt.ChainID) {
 	if _, waits := s.awaiting[chain.Stream]; waits {
 		return
 	}
+	if _, disputed := s.disputes[chain]; disputed {
+		return
+	}
 	if s.local[chain.Stream][chain.Author].Seq > s.out.sent[chain] {
 		s.out.owed[chain] = struct{}{}
 	} else {
@@ -72,11 +75,10 @@ func (s *Session) next() (best crdt.ChainID, found bool) {
 // hash before the first record, and checkpoint ends the run.
 func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, records [][]byte, checkpoint crdt.Checkpoint) {
 	delete(s.out.loading, chain)
-	if s.closed {
+	if s.closed || !s.shared(chain.Stream) {
 		return
 	}
-	if known := s.peerHas[chain]; known.Seq == first-1 && known.Seq > 0 && known.Hash != prev {
-		s.fork(chain, known.Seq)
+	if s.loadedDisputed(chain, prev, first, records, checkpoint) {
 		return
 	}
 	if s.out.sent[chain] >= checkpoint.Head.Seq {
@@ -94,13 +96,17 @@ func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, recor
 	l.flights = append(l.flights, flight{chain, checkpoint.Head.Seq, size, s.pace.sending(size, len(s.out.owed) == 0)})
 	l.bytes += size
 	l.backlog = size >= batchMin/2 && size >= s.batchBytes()*7/8 // nearly full is full
-	s.send(lane, &wire.Batch{
+	s.send(lane, batch(chain, prev, first, records, checkpoint))
+}
+
+func batch(chain crdt.ChainID, prev crdt.Hash, first uint64, records [][]byte, checkpoint crdt.Checkpoint) *wire.Batch {
+	return &wire.Batch{
 		Chain: wireChain(chain), Prev: wire.Hash(prev), First: first, Records: records,
 		Checkpoint: wire.Checkpoint{
 			Seq: checkpoint.Head.Seq, Hash: wire.Hash(checkpoint.Head.Hash),
 			TimeMS: checkpoint.TimeMS, Signature: checkpoint.Signature,
 		},
-	})
+	}
 }
 
 // NotLoaded answers a [Load] that found no checkpoint to end at yet; the chain

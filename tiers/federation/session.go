@@ -13,6 +13,16 @@ import (
 // Version is the protocol version that this package speaks.
 const Version = 1
 
+// The feature bits of a Hello; what both ends have is in force.
+const (
+	// FeatureDisputes says that a site can go on over a chain that forks: it knows
+	// [wire.Resend]. Without it a fork ends the session.
+	FeatureDisputes uint64 = 1 << 0
+
+	// Features are the bits that this package has.
+	Features = FeatureDisputes
+)
+
 // Config describes one end of a link.
 type Config struct {
 	Self, Peer tiers.SiteID
@@ -32,7 +42,8 @@ type Config struct {
 	// busy travel together; zero means 4.
 	FlightsMax int
 	// StallTicks is how many ticks without progress end the session while
-	// something is owed or awaited; zero means 300.
+	// something is owed or awaited; zero means 300. The driver adds jitter, so
+	// that links that stalled together are not reset together.
 	StallTicks int
 	// ProofTicks is how many ticks two idle ends may disagree about their
 	// digests before the session ends and starts over; zero means 100.
@@ -96,10 +107,17 @@ type Ready struct {
 	// Proofs are the peer's questions ([wire.Prove]) and its answers to this
 	// site's ([wire.Proved]).
 	Proofs []wire.Message
+	// Disputes are the peer's side of chains of which the two ends hold different
+	// records: to be compared with the store, see [Session.Ask].
+	Disputes []Dispute
 	// Alarms are findings for the operator.
 	Alarms []string
+	// Refusals are what the peer sent and this site did not take, by reason.
+	Refusals []wire.Code
 	// Close, when set, ends the session: send it, then close the link.
 	Close *wire.Bye
+	// Bye is the peer's goodbye, when it said one.
+	Bye *wire.Bye
 }
 
 // Claim is how far a peer says a chain goes.
@@ -138,8 +156,27 @@ type Session struct {
 	pace     pace
 	ready    Ready
 	proof    proofState
+	peer     peerState
+	// disputes are the chains that differ, and whether the peer was told so; both
+	// ends leave them out.
+	disputes map[crdt.ChainID]bool
 	idleFor  int // ticks without progress while work is open
 	closed   bool
+}
+
+// peerState is what the peer's Hello said, and what follows from it.
+type peerState struct {
+	version         uint16 // of the protocol, that both speak
+	features        uint64 // that both have
+	topologyVersion uint64
+	incarnation     uint32
+	// handover says that the two sites are not linked by the topology here: only
+	// control streams are exchanged, so that whoever is behind learns of it.
+	handover bool
+	// handoverFor is for how many ticks a handover had nothing left to do.
+	handoverFor int
+	declined    map[tiers.StreamID]struct{} // by either end
+	strays      int                         // batches of streams that are not shared
 }
 
 // outbound is what the peer lacks and what is on its way there.
@@ -174,6 +211,10 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 	s := &Session{
 		cfg: cfg.withDefaults(), local: map[tiers.StreamID]crdt.Vector{},
 		peerHas: map[crdt.ChainID]crdt.Head{}, awaiting: map[tiers.StreamID]struct{}{},
+		disputes: map[crdt.ChainID]bool{},
+		peer: peerState{
+			handover: !cfg.Topology.Linked(cfg.Self, cfg.Peer), declined: map[tiers.StreamID]struct{}{},
+		},
 		in: inbound{received: map[crdt.ChainID]crdt.Head{}, wanted: map[crdt.ChainID]uint64{}},
 		out: outbound{
 			sent: map[crdt.ChainID]uint64{}, owed: map[crdt.ChainID]struct{}{},
@@ -193,7 +234,7 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 	hello := &wire.Hello{
 		VersionMin: Version, VersionMax: Version, Federation: cfg.Topology.Federation(),
 		Site: cfg.Self, Node: cfg.Node, TopologyVersion: cfg.Topology.Version(),
-		Incarnation: cfg.Incarnation, LinkDigest: wire.Hash(crdt.LinkDigest(digests)),
+		Incarnation: cfg.Incarnation, LinkDigest: wire.Hash(crdt.LinkDigest(digests)), Features: Features,
 	}
 	for _, stream := range slices.SortedFunc(maps.Keys(digests), tiers.StreamID.Compare) {
 		hello.Streams = append(hello.Streams, wire.StreamDigest{
@@ -204,16 +245,12 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 	return s
 }
 
-// shared reports whether both sites are in a stream's audience.
-func (s *Session) shared(stream tiers.StreamID) bool {
-	t := s.cfg.Topology
-	return t.InAudience(stream, s.cfg.Self) && t.InAudience(stream, s.cfg.Peer)
-}
-
 func (s *Session) digests() map[tiers.StreamID]crdt.Hash {
 	out := make(map[tiers.StreamID]crdt.Hash, len(s.local))
 	for stream, v := range s.local {
-		out[stream] = v.Digest(stream)
+		if v = s.undisputed(stream, v); len(v) > 0 {
+			out[stream] = v.Digest(stream)
+		}
 	}
 	return out
 }
@@ -228,7 +265,10 @@ func (s *Session) close(code wire.Code, format string, args ...any) {
 		return
 	}
 	s.closed = true
-	s.ready.Loads, s.ready.Ingests = nil, nil
+	s.ready.Loads, s.ready.Ingests, s.ready.Disputes = nil, nil, nil
+	if refusal(code) {
+		s.ready.Refusals = append(s.ready.Refusals, code)
+	}
 	s.ready.Close = &wire.Bye{Code: code, Reason: fmt.Sprintf(format, args...)}
 }
 
@@ -261,7 +301,12 @@ func (s *Session) Step(m wire.Message) {
 		s.proof.theirs, s.proof.have = crdt.Hash(m.LinkDigest), true
 	case *wire.Prove, *wire.Proved:
 		s.ready.Proofs = append(s.ready.Proofs, m)
+	case *wire.Decline:
+		s.stepDecline(m)
+	case *wire.Resend:
+		s.stepResend(m)
 	case *wire.Bye:
+		s.ready.Bye = m
 		s.close(wire.CodeOK, "peer said: %s: %s", m.Code, m.Reason)
 	default:
 		// An unknown message of a later version is skipped.
@@ -307,6 +352,7 @@ func (s *Session) Tick() {
 	s.tickProof()
 	if s.settled() {
 		s.idleFor = 0
+		s.tickHandover()
 		return
 	}
 	if s.idleFor++; s.idleFor > s.cfg.StallTicks {

@@ -1,6 +1,11 @@
 package federation
 
-import "github.com/tiermesh/tiermesh/crdt"
+import (
+	"maps"
+	"slices"
+
+	"github.com/tiermesh/tiermesh/crdt"
+)
 
 // Status is what a session knows of its link.
 type Status struct {
@@ -17,19 +22,38 @@ type Status struct {
 	EqualAtHandshake bool
 	// Digest and PeerDigest are what both ends last proved with.
 	Digest, PeerDigest crdt.Hash
+	// Version and Features are the protocol's, that both ends have.
+	Version  uint16
+	Features uint64
+	// Compared says that both ends know what the other one holds.
+	Compared bool
+	// Handover says that the two sites are not linked any more, or not yet, and
+	// exchange control streams only.
+	Handover bool
+	// Disputed are the chains that fork, in order.
+	Disputed []crdt.ChainID
 }
+
+// Compared reports whether both ends know what the other one holds.
+func (s *Session) Compared() bool { return s.greeted && len(s.awaiting) == 0 }
 
 // Status returns the session's present state.
 func (s *Session) Status() Status {
 	st := Status{
 		Greeted: s.greeted, Settled: s.settled(), EqualAtHandshake: s.proof.equalAtHandshake,
-		Digest: s.proof.mine, PeerDigest: s.proof.theirs,
+		Digest: s.proof.mine, PeerDigest: s.proof.theirs, Version: s.peer.version, Features: s.peer.features,
+		Compared: s.Compared(), Handover: s.peer.handover,
+		Disputed: slices.SortedFunc(maps.Keys(s.disputes), crdt.ChainID.Compare),
 	}
 	st.Equal = st.Settled && s.proof.equal && !s.proof.dirty
 	if s.greeted {
 		for stream, v := range s.local {
 			for author, head := range v {
-				if has := s.peerHas[crdt.ChainID{Stream: stream, Author: author}].Seq; head.Seq > has {
+				chain := crdt.ChainID{Stream: stream, Author: author}
+				if _, disputed := s.disputes[chain]; disputed {
+					continue
+				}
+				if has := s.peerHas[chain].Seq; head.Seq > has {
 					st.OwedOut += head.Seq - has
 				}
 			}

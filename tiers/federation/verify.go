@@ -23,7 +23,7 @@ func (v Verifier) Authorise(chain crdt.ChainID) error {
 		return refuse(wire.CodeAudience, "site %s is not in the audience of %s", v.Self, chain.Stream)
 	case !t.InAudience(chain.Stream, v.Peer):
 		return refuse(wire.CodeAudience, "site %s is not in the audience of %s", v.Peer, chain.Stream)
-	case !t.MayWrite(chain.Stream, chain.Author.Site):
+	case !t.MayHaveWritten(chain.Stream, chain.Author.Site):
 		return refuse(wire.CodeAuthorship, "site %s may not write to %s", chain.Author.Site, chain.Stream)
 	default:
 		return nil

@@ -18,12 +18,16 @@ import (
 // chain, a link is a queue per direction, and time passes by ticks.
 type world struct {
 	topology *tiers.Topology
+	// newer are the topologies of the sites that know a newer one.
+	newer    map[tiers.SiteID]*tiers.Topology
 	keys     map[tiers.SiteID]ed25519.PrivateKey
 	sites    map[tiers.SiteID]*naiveSite
 	links    map[[2]tiers.SiteID]*link
 	trace    func(format string, args ...any)
 	cfg      federation.Config
 	closed   []string // why sessions ended by themselves
+	sent     int      // records in batches, on all links
+	restarts bool     // a site that was rolled back starts a new incarnation
 }
 
 // naiveSite holds every record it has, by chain, in order.
@@ -33,6 +37,8 @@ type naiveSite struct {
 	records     map[crdt.ChainID][][]byte
 	// ends are the sequence numbers at which the site holds a checkpoint.
 	ends map[crdt.ChainID][]uint64
+	// evidence are the records that were set aside in a dispute.
+	evidence map[crdt.ChainID][][]byte
 }
 
 // link is a live link: the session at each end and what is on its way there.
@@ -43,14 +49,23 @@ type link struct {
 	ingest [2][]federation.Range
 	slow   bool // ingests wait for "stored"
 	batchB int  // bytes of records sent
+	// refused counts what each end did not take.
+	refused [2]map[wire.Code]int
 }
 
 func newWorld(rows string) (*world, error) {
 	w := &world{
 		keys: map[tiers.SiteID]ed25519.PrivateKey{}, sites: map[tiers.SiteID]*naiveSite{},
-		links: map[[2]tiers.SiteID]*link{}, trace: func(string, ...any) {},
+		links: map[[2]tiers.SiteID]*link{}, trace: func(string, ...any) {}, newer: map[tiers.SiteID]*tiers.Topology{},
 	}
-	doc := tiers.TopologyDoc{Federation: "cq", Version: 1}
+	var err error
+	w.topology, err = tiers.NewTopology(w.parse(rows, 1))
+	return w, err
+}
+
+// parse reads rows of "code", "code parent" or "code x parent".
+func (w *world) parse(rows string, version uint64) tiers.TopologyDoc {
+	doc := tiers.TopologyDoc{Federation: "cq", Version: version}
 	for line := range strings.Lines(rows) {
 		f := strings.Fields(line)
 		if len(f) == 0 {
@@ -60,15 +75,25 @@ func newWorld(rows string) (*world, error) {
 		if len(f) > 1 {
 			s.Parent = tiers.SiteID(f[len(f)-1])
 		}
-		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(len(doc.Sites) + 1)}, ed25519.SeedSize))
-		s.Key = key.Public().(ed25519.PublicKey)
-		w.keys[s.ID] = key
-		w.sites[s.ID] = &naiveSite{id: s.ID, incarnation: 1, records: map[crdt.ChainID][][]byte{}, ends: map[crdt.ChainID][]uint64{}}
+		if w.keys[s.ID] == nil {
+			w.keys[s.ID] = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(len(w.keys) + 1)}, ed25519.SeedSize))
+			w.sites[s.ID] = &naiveSite{
+				id: s.ID, incarnation: 1, records: map[crdt.ChainID][][]byte{}, ends: map[crdt.ChainID][]uint64{}, evidence: map[crdt.ChainID][][]byte{},
+			}
+		}
+		s.Key = w.keys[s.ID].Public().(ed25519.PublicKey)
+		s.Nodes = []tiers.NodeAddr{{Node: 1, Addr: string(s.ID) + ":1"}}
 		doc.Sites = append(doc.Sites, s)
 	}
-	var err error
-	w.topology, err = tiers.NewTopology(doc)
-	return w, err
+	return doc
+}
+
+// of returns the topology that a site knows.
+func (w *world) of(site tiers.SiteID) *tiers.Topology {
+	if t := w.newer[site]; t != nil {
+		return t
+	}
+	return w.topology
 }
 
 func (s *naiveSite) head(c crdt.ChainID) crdt.Head {
@@ -92,9 +117,13 @@ func (s *naiveSite) vectors() map[tiers.StreamID]crdt.Vector {
 
 // write appends one record of a site to a stream and tells its sessions.
 func (w *world) write(site tiers.SiteID, stream tiers.StreamID, body string) {
+	w.writeKind(crdt.RecordChange, site, stream, body)
+}
+
+func (w *world) writeKind(kind crdt.RecordKind, site tiers.SiteID, stream tiers.StreamID, body string) {
 	s := w.sites[site]
 	c := crdt.ChainID{Stream: stream, Author: crdt.Author{Site: site, Incarnation: s.incarnation}}
-	rec := crdt.Record{Kind: crdt.RecordChange, Time: crdt.HybridTime(len(s.records[c])+1) << 16, Doc: "event:e", Body: []byte(body)}
+	rec := crdt.Record{Kind: kind, Time: crdt.HybridTime(len(s.records[c])+1) << 16, Doc: "event:e", Body: []byte(body)}
 	s.records[c] = append(s.records[c], rec.AppendTo(nil))
 	w.grew(site, c)
 }
@@ -120,10 +149,10 @@ func (w *world) sortedLinks() []*link {
 
 // connect starts a session between two sites; both ends say hello.
 func (w *world) connect(a, b tiers.SiteID) *link {
-	l := &link{ends: [2]tiers.SiteID{a, b}}
+	l := &link{ends: [2]tiers.SiteID{a, b}, refused: [2]map[wire.Code]int{{}, {}}}
 	for i, self := range l.ends {
 		cfg := w.cfg
-		cfg.Topology, cfg.Self, cfg.Peer, cfg.Node, cfg.Incarnation = w.topology, self, l.ends[1-i], 1, w.sites[self].incarnation
+		cfg.Topology, cfg.Self, cfg.Peer, cfg.Node, cfg.Incarnation = w.of(self), self, l.ends[1-i], 1, w.sites[self].incarnation
 		l.s[i] = federation.New(cfg, w.sites[self].vectors())
 	}
 	w.links[l.ends] = l
@@ -141,6 +170,9 @@ func (w *world) drain(l *link) bool {
 		for i := range l.s {
 			r := l.s[i].Ready()
 			site := w.sites[l.ends[i]]
+			for _, code := range r.Refusals {
+				l.refused[i][code]++
+			}
 			for _, a := range r.Alarms {
 				w.trace("%s alarm: %s", site.id, a)
 			}
@@ -148,6 +180,7 @@ func (w *world) drain(l *link) bool {
 				w.trace("%s > %s lane %d: %s", site.id, l.ends[1-i], m.Lane, describe(m.Message))
 				if b, ok := m.Message.(*wire.Batch); ok {
 					l.batchB += len(bytes.Join(b.Records, nil))
+					w.sent += len(b.Records)
 				}
 				l.queue[1-i][m.Lane] = append(l.queue[1-i][m.Lane], m.Message)
 			}
@@ -159,11 +192,23 @@ func (w *world) drain(l *link) bool {
 			if !l.slow {
 				again = w.store(l, i) || again
 			}
+			for _, d := range r.Disputes {
+				again = true
+				if !w.settleDispute(l, i, d) {
+					return false
+				}
+			}
 			if r.RolledBack != nil {
 				w.trace("%s rolled back: %s holds %s up to %d", site.id, l.ends[1-i], r.RolledBack.Chain, r.RolledBack.Head.Seq)
+				if w.restarts && site.incarnation == r.RolledBack.Chain.Author.Incarnation {
+					site.incarnation++
+				}
 			}
 			if r.Close != nil {
 				w.trace("%s closes: %s: %s", site.id, r.Close.Code, r.Close.Reason)
+				if to := r.Close.Redirect; to != nil {
+					w.trace("%s > %s: go to %s at %v", site.id, l.ends[1-i], to.Parent, to.Addrs)
+				}
 				w.closed = append(w.closed, string(site.id)+": "+r.Close.Reason)
 				w.cut(l)
 				return false
@@ -171,6 +216,55 @@ func (w *world) drain(l *link) bool {
 		}
 	}
 	return true
+}
+
+// settleDispute compares the peer's side of a dispute with what the site holds
+// and sets aside what departs from it, as the driver does. It returns false when
+// the link was cut for it.
+func (w *world) settleDispute(l *link, i int, d federation.Dispute) bool {
+	site, c := w.sites[l.ends[i]], d.Chain
+	hashes := []crdt.Hash{c.Origin().Hash}
+	for h, at := c.Origin(), 0; at < len(site.records[c]); at++ {
+		h = h.Next(site.records[c][at])
+		hashes = append(hashes, h.Hash)
+	}
+	if d.First > uint64(len(hashes)) || hashes[d.First-1] != d.Prev {
+		w.trace("%s holds other records of %s before %d", site.id, c, d.First)
+		l.s[i].Ask(c, d.First/2)
+		return true
+	}
+	at := crdt.Head{Seq: d.First - 1, Hash: d.Prev}
+	for _, r := range d.Records {
+		next := at.Next(r)
+		if next.Seq < uint64(len(hashes)) && hashes[next.Seq] != next.Hash {
+			break
+		}
+		at = next
+	}
+	if at.Seq == d.Last { // another link decided meanwhile
+		w.cut(l)
+		return false
+	}
+	if at.Seq == d.Checkpoint.Head.Seq {
+		l.s[i].Ask(c, at.Seq+1)
+		return true
+	}
+	site.evidence[c] = append(site.evidence[c], site.records[c][at.Seq:]...)
+	w.trace("%s sets aside %d records of %s from %d on", site.id, uint64(len(site.records[c]))-at.Seq, c, at.Seq+1)
+	if site.records[c] = slices.Clone(site.records[c][:at.Seq]); at.Seq == 0 {
+		delete(site.records, c)
+	}
+	site.ends[c] = slices.DeleteFunc(site.ends[c], func(e uint64) bool { return e > at.Seq })
+	if c.Author == (crdt.Author{Site: site.id, Incarnation: site.incarnation}) {
+		site.incarnation++
+		w.trace("%s starts incarnation %d", site.id, site.incarnation)
+	}
+	for _, other := range w.sortedLinks() {
+		if other.ends[0] == site.id || other.ends[1] == site.id {
+			w.cut(other)
+		}
+	}
+	return false
 }
 
 // load answers a Load as the driver does: up to the byte limit, ending where
@@ -184,7 +278,7 @@ func (w *world) load(s *federation.Session, site *naiveSite, load federation.Loa
 		head = head.Next(all[i])
 	}
 	prev := head.Hash
-	own := load.Chain.Author.Site == site.id && load.Chain.Author.Incarnation == site.incarnation
+	own := load.Chain.Author.Site == site.id // whichever incarnation: it has the key
 	best, bestHead := uint64(0), crdt.Head{}
 	for last < load.Last && (size < load.Bytes || best == 0) {
 		last++
@@ -221,6 +315,9 @@ func (w *world) store(l *link, i int) bool {
 		case r.First > have+1:
 			l.s[i].Ingested(r, fmt.Errorf("gap: %d after %d", r.First, have))
 			continue
+		case !overlaps(site.records[r.Chain], r):
+			l.s[i].Contradicted(r)
+			continue
 		case end > have:
 			site.records[r.Chain] = append(site.records[r.Chain], r.Records[have+1-r.First:]...)
 			site.ends[r.Chain] = append(site.ends[r.Chain], end)
@@ -229,6 +326,16 @@ func (w *world) store(l *link, i int) bool {
 		w.grew(site.id, r.Chain)
 	}
 	return len(work) > 0
+}
+
+// overlaps reports whether a range holds the records that are there already.
+func overlaps(have [][]byte, r federation.Range) bool {
+	for i, rec := range r.Records {
+		if at := int(r.First) - 1 + i; at < len(have) && !bytes.Equal(have[at], rec) {
+			return false
+		}
+	}
+	return true
 }
 
 // deliver hands the next message over to end i, of the most urgent lane.
@@ -297,6 +404,14 @@ func describe(m wire.Message) string {
 		return fmt.Sprintf("ack %s/%s by %s@%d: %d", m.Chain.Site, m.Chain.Class, m.Chain.Author, m.Chain.Incarnation, m.Seq)
 	case *wire.Proof:
 		return fmt.Sprintf("proof of %d streams", m.Streams)
+	case *wire.Decline:
+		var parts []string
+		for _, s := range m.Streams {
+			parts = append(parts, fmt.Sprintf("%s/%s", s.Site, s.Class))
+		}
+		return "decline " + strings.Join(parts, ", ")
+	case *wire.Resend:
+		return fmt.Sprintf("resend %s/%s by %s@%d from %d", m.Chain.Site, m.Chain.Class, m.Chain.Author, m.Chain.Incarnation, m.First)
 	case *wire.Bye:
 		return fmt.Sprintf("bye: %s: %s", m.Code, m.Reason)
 	default:

@@ -22,11 +22,13 @@ const (
 	CodeSuperseded Code = 11 // a newer link to the same peer
 	CodeNotLeader  Code = 12 // this node does not lead its site: dial another one
 	CodeBusy       Code = 13 // too many wait: dial again later
+	CodeRetired    Code = 14 // the topology has retired one of the two ends
+	CodeMoved      Code = 15 // the peer has another parent now
 )
 
 var codeNames = [...]string{
 	"ok", "protocol", "version", "federation", "unlinked", "audience", "authorship",
-	"chain", "checkpoint", "stalled", "shutdown", "superseded", "not-leader", "busy",
+	"chain", "checkpoint", "stalled", "shutdown", "superseded", "not-leader", "busy", "retired", "moved",
 }
 
 // String returns the code's name, or code(N).

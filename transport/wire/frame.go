@@ -92,6 +92,10 @@ func empty(t Type) Message {
 		return &Proved{}
 	case TypeBundle, TypeRequest:
 		return &Signed{FrameType: t}
+	case TypeDecline:
+		return &Decline{}
+	case TypeResend:
+		return &Resend{}
 	default:
 		return nil
 	}

@@ -17,6 +17,8 @@ const (
 	TypeAck     Type = 4
 	TypeProof   Type = 5
 	TypeBye     Type = 6
+	TypeDecline Type = 10
+	TypeResend  Type = 11
 )
 
 // Hash is a SHA-256.
@@ -115,6 +117,37 @@ type Proof struct {
 type Bye struct {
 	Code   Code   `cbor:"1,keyasint"`
 	Reason string `cbor:"2,keyasint"`
+	// RetryAfterMS asks the receiver not to dial again for so many milliseconds.
+	RetryAfterMS uint32 `cbor:"3,keyasint,omitempty"`
+	// Redirect says where the receiver belongs now; nil for nowhere else.
+	Redirect *Redirect `cbor:"4,keyasint,omitempty"`
+}
+
+// Redirect names the parent of the receiver as the sender's topology has it.
+type Redirect struct {
+	TopologyVersion uint64       `cbor:"1,keyasint"`
+	Parent          tiers.SiteID `cbor:"2,keyasint"`
+	// Addrs are the QUIC addresses of the parent's nodes, host:port.
+	Addrs []string `cbor:"3,keyasint,omitempty"`
+}
+
+// Decline says that the sender takes no part in streams, by its topology: they
+// are left out of this session by both ends.
+type Decline struct {
+	Streams []Stream `cbor:"1,keyasint"`
+}
+
+// Stream names a stream.
+type Stream struct {
+	Site  tiers.SiteID `cbor:"1,keyasint"`
+	Class tiers.Class  `cbor:"2,keyasint"`
+}
+
+// Resend asks for a chain from a record on, one batch of it: the sender has to
+// find where its own copy departs from the receiver's.
+type Resend struct {
+	Chain Chain  `cbor:"1,keyasint"`
+	First uint64 `cbor:"2,keyasint"`
 }
 
 // Unknown is a frame of a type that this version does not know.
@@ -140,6 +173,12 @@ func (*Proof) Type() Type { return TypeProof }
 
 // Type implements [Message].
 func (*Bye) Type() Type { return TypeBye }
+
+// Type implements [Message].
+func (*Decline) Type() Type { return TypeDecline }
+
+// Type implements [Message].
+func (*Resend) Type() Type { return TypeResend }
 
 // Type implements [Message].
 func (u *Unknown) Type() Type { return u.FrameType }
@@ -209,7 +248,37 @@ func (m *Bye) validate() error {
 	if len(m.Reason) > 4096 {
 		return fmt.Errorf("%w: reason of %d bytes", ErrMalformed, len(m.Reason))
 	}
+	if m.Redirect == nil {
+		return nil
+	}
+	if len(m.Redirect.Addrs) > redirectAddrsMax {
+		return fmt.Errorf("%w: redirect to %d addresses", ErrMalformed, len(m.Redirect.Addrs))
+	}
+	for _, a := range m.Redirect.Addrs {
+		if len(a) > 255 {
+			return fmt.Errorf("%w: address of %d bytes", ErrMalformed, len(a))
+		}
+	}
+	return check(m.Redirect.Parent.Validate())
+}
+
+// redirectAddrsMax bounds the addresses of a redirect: a site has few nodes.
+const redirectAddrsMax = 16
+
+func (m *Decline) validate() error {
+	for _, s := range m.Streams {
+		if err := checkStream(s.Site, s.Class); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+func (m *Resend) validate() error {
+	if m.First == 0 {
+		return fmt.Errorf("%w: resend from 0", ErrMalformed)
+	}
+	return m.Chain.validate()
 }
 
 func (*Unknown) validate() error { return nil }

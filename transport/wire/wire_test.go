@@ -38,6 +38,10 @@ func messages() []wire.Message {
 		&wire.Ack{Chain: chain, Seq: 4, Hash: wire.Hash{5}},
 		&wire.Proof{LinkDigest: wire.Hash{7}, Streams: 12},
 		&wire.Bye{Code: wire.CodeStalled, Reason: "no progress"},
+		&wire.Bye{Code: wire.CodeBusy, Reason: "later", RetryAfterMS: 1500},
+		&wire.Bye{Code: wire.CodeMoved, Reason: "moved", Redirect: &wire.Redirect{TopologyVersion: 8, Parent: "500157", Addrs: []string{"127.0.0.1:7100"}}},
+		&wire.Decline{Streams: []wire.Stream{{Site: "500101001", Class: tiers.ClassRoutine}}},
+		&wire.Resend{Chain: chain, First: 9},
 	}
 }
 
