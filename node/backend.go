@@ -67,12 +67,15 @@ func (b backend) Status(context.Context) (api.Status, error) {
 		s.Links = append(s.Links, linkStatusOf(t, l))
 	}
 	asides, err := n.group.Store().Asides()
+	if err != nil { // a damaged node says how it is all the same
+		s.Alarms = append(s.Alarms, fmt.Sprintf("what was set aside cannot be read: %v; run: tiermesh scrub", err))
+	}
 	for _, a := range asides {
 		s.Forks = append(s.Forks, api.ForkStatus{
 			Stream: a.Chain.Stream.String(), Author: a.Chain.Author.String(), Kept: a.Kept, Aside: a.Records,
 		})
 	}
-	return s, translate(err)
+	return s, nil
 }
 
 func linkStatusOf(t *tiers.Topology, l LinkState) api.LinkStatus {

@@ -132,7 +132,7 @@ func Catchup(ctx context.Context, cfg CatchupConfig) (c CatchupCase, err error) 
 	c.Case = Case{Peer: "tiermesh", Workload: "catchup", N: cfg.N, Clients: 1, Replicas: 1, CPUS: got.parent.CPUS}
 	c.Line = cfg.line(got.wire, filled.JSONBytes)
 	c.RedialS, c.FirstS, c.ConvergeS = seconds(got.healed, got.edge.Link), seconds(got.edge.Link, got.parent.First), seconds(got.edge.Link, got.parent.stored())
-	c.OpsS, c.ViewsOpsS = float64(cfg.N)/c.ConvergeS, float64(cfg.N)/seconds(got.edge.Link, got.parent.Views)
+	c.OpsS, c.ViewsOpsS = float64(cfg.N)/c.ConvergeS, float64(cfg.N)/max(c.ConvergeS, seconds(got.edge.Link, got.parent.Views))
 	c.ViewsS, c.EdgeCPUS, c.FillOpsS = seconds(got.parent.stored(), got.parent.Views), got.edge.CPUS, float64(cfg.N)/filled.Seconds
 	c.EnginesMB, err = m.cost(ctx, citySite, &c.Case)
 	return c, err

@@ -65,14 +65,14 @@ func (d *player) checkEvents() error {
 // checkTasks counts, at the city, the events that have exactly one task, and
 // the tasks beyond that.
 func (d *player) checkTasks() error {
-	city := d.cluster.Node(d.city).Group().Store()
-	hits, err := city.Index(storeQuery("task"))
+	city := d.cluster.Node(d.city)
+	hits, err := city.Group().Store().Index(storeQuery("task"))
 	if err != nil {
 		return err
 	}
 	tasks := map[tiers.DocID]int{}
 	for _, h := range hits {
-		v, err := city.View(h.Key)
+		v, err := city.Views().View(h.Key)
 		if err != nil {
 			return err
 		}
