@@ -9,8 +9,10 @@
 //
 // # Protocol, version 1
 //
-//	both    Hello    versions, link digest, digest of each shared stream
-//	both    Vectors  of the streams whose digests differ, unless none does
+//	both    Hello    versions, link digest, digest of each shared stream; of few
+//	                 chains, all vectors
+//	both    Vectors  of the streams whose digests differ, unless none does or the
+//	                 hello held them
 //	both    Batch    what the other end lacks, in lane order, each ending in a
 //	                 signed checkpoint; also every later local record
 //	both    Ack      after a batch is durable at the receiver

@@ -52,10 +52,32 @@ func (s *Session) stepHello(m *wire.Hello) {
 		vectors.Streams = append(vectors.Streams, wireVector(stream, s.local[stream]))
 	}
 	s.greeting = nil
-	if len(vectors.Streams) > 0 {
+	if told := s.peer.toldAll && m.Features&FeatureWhole != 0; len(vectors.Streams) > 0 && !told {
 		s.send(0, vectors)
 	}
+	if m.Whole && m.Features&FeatureWhole != 0 {
+		s.stepWhole(m.Vectors)
+	}
 	s.considerAll() // streams may have grown since the hello was written
+}
+
+// stepWhole takes the vectors out of a hello that holds all of them: what it
+// does not name, the peer has nothing of.
+func (s *Session) stepWhole(vectors []wire.StreamVector) {
+	m := &wire.Vectors{}
+	named := make(map[tiers.StreamID]struct{}, len(vectors))
+	for _, v := range vectors {
+		stream := tiers.StreamID{Site: v.Site, Class: v.Class}
+		if _, differs := s.awaiting[stream]; differs {
+			m.Streams, named[stream] = append(m.Streams, v), struct{}{}
+		}
+	}
+	for stream := range s.awaiting {
+		if _, ok := named[stream]; !ok {
+			delete(s.awaiting, stream)
+		}
+	}
+	s.stepVectors(m)
 }
 
 // bothStreams returns the streams that either end named, in lane order. What

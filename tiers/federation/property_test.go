@@ -38,6 +38,7 @@ func TestConvergence(t *testing.T) {
 		w.cfg = federation.Config{
 			BatchBytes: rapid.SampledFrom([]int{1, 60, 1 << 18}).Draw(t, "batch"), FlightsMax: rapid.IntRange(1, 4).Draw(t, "flights"),
 			WindowBytes: rapid.SampledFrom([]int{1, 100, 1 << 19}).Draw(t, "window"),
+			HelloHeads:  rapid.SampledFrom([]int{-1, 3, 64}).Draw(t, "hello"),
 		}
 		written := map[crdt.ChainID][]string{} // the oracle
 		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {

@@ -19,7 +19,7 @@ import (
 //
 //	topology              one site a line: code, or code parent, or code x parent
 //	learn sites=a+b version=n   sites learn a newer topology, in rows as above
-//	config                batch= window= flights= stall= proof=
+//	config                batch= window= flights= stall= proof= hello=
 //	write site= stream= n= kind=   append n records of a site to a stream
 //	connect child parent [slow]   both ends say hello; slow disks wait for "stored"
 //	run | tick n= | deliver to= from= n= | stored | cut child parent
@@ -53,6 +53,7 @@ func (p *script) run(t *testing.T, d *datadriven.TestData) string {
 	switch d.Cmd {
 	case "topology":
 		if p.w, err = newWorld(d.Input); err == nil {
+			p.w.cfg.HelloHeads = -1 // so that scripts show the vectors, unless they say otherwise
 			p.w.trace = func(format string, args ...any) { fmt.Fprintf(&p.out, format+"\n", args...) }
 		}
 	case "learn":
@@ -157,7 +158,7 @@ func (p *script) config(t *testing.T, d *datadriven.TestData) {
 	t.Helper()
 	c := &p.w.cfg
 	for key, into := range map[string]*int{
-		"batch": &c.BatchBytes, "window": &c.WindowBytes, "flights": &c.FlightsMax, "stall": &c.StallTicks, "proof": &c.ProofTicks,
+		"hello": &c.HelloHeads, "batch": &c.BatchBytes, "window": &c.WindowBytes, "flights": &c.FlightsMax, "stall": &c.StallTicks, "proof": &c.ProofTicks,
 	} {
 		d.MaybeScanArgs(t, key, into)
 	}

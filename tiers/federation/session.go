@@ -19,8 +19,11 @@ const (
 	// [wire.Resend]. Without it a fork ends the session.
 	FeatureDisputes uint64 = 1 << 0
 
+	// FeatureWhole reads the vectors that a Hello holds, and does without the
+	// Vectors of those streams.
+	FeatureWhole = 1 << 1
 	// Features are the bits that this package has.
-	Features = FeatureDisputes
+	Features = FeatureDisputes | FeatureWhole
 )
 
 // Config describes one end of a link.
@@ -41,6 +44,9 @@ type Config struct {
 	// without a backlog, so that records that come one by one while the peer is
 	// busy travel together; zero means 4.
 	FlightsMax int
+	// HelloHeads is up to how many chains the hello holds all vectors, which saves
+	// half a round trip; zero means 64, less than zero none.
+	HelloHeads int
 	// StallTicks is how many ticks without progress end the session while
 	// something is owed or awaited; zero means 300. The driver adds jitter, so
 	// that links that stalled together are not reset together.
@@ -59,6 +65,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.FlightsMax == 0 {
 		c.FlightsMax = 4
+	}
+	if c.HelloHeads == 0 {
+		c.HelloHeads = 64
 	}
 	if c.StallTicks == 0 {
 		c.StallTicks = 300
@@ -167,6 +176,7 @@ type Session struct {
 // peerState is what the peer's Hello said, and what follows from it.
 type peerState struct {
 	version         uint16 // of the protocol, that both speak
+	toldAll         bool   // the hello held every vector
 	features        uint64 // that both have
 	topologyVersion uint64
 	incarnation     uint32
@@ -241,8 +251,24 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 			Site: stream.Site, Class: stream.Class, Digest: wire.Hash(digests[stream]),
 		})
 	}
+	if heads := s.heads(); heads <= s.cfg.HelloHeads {
+		hello.Whole = true
+		for _, d := range hello.Streams {
+			stream := tiers.StreamID{Site: d.Site, Class: d.Class}
+			hello.Vectors = append(hello.Vectors, wireVector(stream, s.local[stream]))
+		}
+	}
+	s.peer.toldAll = hello.Whole
 	s.send(0, hello)
 	return s
+}
+
+// heads is how many chains the two sites share here.
+func (s *Session) heads() (n int) {
+	for _, v := range s.local {
+		n += len(v)
+	}
+	return n
 }
 
 func (s *Session) digests() map[tiers.StreamID]crdt.Hash {

@@ -52,6 +52,9 @@ type Hello struct {
 	Incarnation     uint32         `cbor:"8,keyasint"`
 	LinkDigest      Hash           `cbor:"9,keyasint"`
 	Streams         []StreamDigest `cbor:"10,keyasint,omitempty"`
+	// Whole says that Vectors holds the vector of every stream named in Streams.
+	Whole   bool           `cbor:"11,keyasint,omitempty"`
+	Vectors []StreamVector `cbor:"12,keyasint,omitempty"`
 }
 
 // StreamDigest is the digest of one stream that the sender holds.
@@ -209,6 +212,9 @@ func (m *Hello) validate() error {
 		if err := checkStream(s.Site, s.Class); err != nil {
 			return err
 		}
+	}
+	if err := (&Vectors{Streams: m.Vectors}).validate(); err != nil {
+		return err
 	}
 	return check(m.Site.Validate())
 }

@@ -42,6 +42,11 @@ func messages() []wire.Message {
 		&wire.Bye{Code: wire.CodeMoved, Reason: "moved", Redirect: &wire.Redirect{TopologyVersion: 8, Parent: "500157", Addrs: []string{"127.0.0.1:7100"}}},
 		&wire.Decline{Streams: []wire.Stream{{Site: "500101001", Class: tiers.ClassRoutine}}},
 		&wire.Resend{Chain: chain, First: 9},
+		&wire.Hello{
+			VersionMin: 1, VersionMax: 1, Features: 2, Federation: "cq", Site: "500000", Node: 1, TopologyVersion: 7, Incarnation: 1, Whole: true,
+			Streams: []wire.StreamDigest{{Site: "500000", Class: tiers.ClassCatalog, Digest: wire.Hash{2}}},
+			Vectors: []wire.StreamVector{{Site: "500000", Class: tiers.ClassCatalog, Heads: []wire.ChainHead{{Author: "500000", Incarnation: 1, Seq: 9, Hash: wire.Hash{3}}}}},
+		},
 	}
 }
 
