@@ -10,10 +10,10 @@ import (
 // How client commands share log entries. An entry costs Raft, its log and the
 // wire to the other nodes much the same whatever it holds.
 const (
-	// entriesInFlight is how many entries of this node are under way at once: one
-	// being written, one being applied, one waiting for the first. Commands that
-	// come meanwhile wait and travel together.
-	entriesInFlight = 4
+	// entriesInFlight is how many entries of this node are under way at once: enough
+	// that the log is written, the state machine applies and clients are answered
+	// at the same time. Commands that come meanwhile wait and travel together.
+	entriesInFlight = 16
 	// combinedBytesMax and combinedMax bound what is put together; a larger
 	// command goes alone.
 	combinedBytesMax = 512 << 10
