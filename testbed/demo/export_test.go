@@ -15,7 +15,7 @@ type Rerun struct{ d *player }
 // Played plays the job and keeps what is needed to check again.
 func Played(ctx context.Context, cfg Config) (*Rerun, *local.Cluster, error) {
 	d := &player{cfg: cfg, p: cfg.Progress}
-	for _, phase := range []func(context.Context) error{d.open, d.publish, d.readInput, d.reportConnected, d.partition, d.heal} {
+	for _, phase := range []func(context.Context) error{d.open, d.publish, d.readInput, d.reportConnected, d.partition, d.goOn, d.heal, d.prove} {
 		if err := phase(ctx); err != nil {
 			return nil, d.cluster, err
 		}
@@ -25,7 +25,10 @@ func Played(ctx context.Context, cfg Config) (*Rerun, *local.Cluster, error) {
 
 // Verify checks again from nothing.
 func (r *Rerun) Verify(ctx context.Context) (Table, error) {
-	r.d.table = Table{Sites: r.d.table.Sites}
+	was := r.d.table
+	r.d.table = Table{Sites: was.Sites, Steps: Steps{
+		BundleRecords: was.BundleRecords, BundleUrgent: was.BundleUrgent, BundleKnown: was.BundleKnown, StoodIn: was.StoodIn,
+	}}
 	err := r.d.verify(ctx)
 	return r.d.table, err
 }
