@@ -26,9 +26,15 @@ func newDemo() *cobra.Command {
 		Long: `Starts one city, districts and townships in this process, each a full site with
 its own directory and QUIC port on loopback, and plays: publish, report and
 dispatch, cut a district off and isolate a township, edit one track in conflict,
-kill and restart the isolated township, heal, and compare every site. Exits with
-0 only if nothing was lost, duplicated, diverged or outside its audience, and the
-conflict is visible wherever it should be.`,
+kill and restart the isolated township. Still cut: a bundle carries what that
+wrote to its district as a file, the city stands in for another township's silent
+district, a third township gets another parent, a fourth comes back from an old
+copy of its disk. Then the links heal, both ends of each sign that they hold the
+same, and every site is compared. Exits with 0 only if nothing was lost,
+duplicated, diverged or outside its audience, the conflict is visible wherever it
+should be, and each step ended as it should. The certificates are in the
+directory's certificates/, with the topology that "tiermesh sync verify" takes. A
+step that the sizes leave no township for is not played, and counts 0 of 0.`,
 		Example: "  tiermesh demo\n  tiermesh demo --json --events 1200\n  tiermesh demo --dir ./demo --serve",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if input != "" {

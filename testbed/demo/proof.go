@@ -22,7 +22,8 @@ type Steps struct {
 	BundleUrgent  int    `json:"bundle_urgent"`
 	BundleKnown   int    `json:"bundle_known"`
 	// BundleAgain are records that were new when the bundle was taken in again,
-	// after the heal; BundleResent those that the link carried once more.
+	// after the heal; BundleResent those that the link carried once more when it
+	// came back.
 	BundleAgain  uint64 `json:"bundle_again"`
 	BundleResent uint64 `json:"bundle_resent"`
 	// Of StandIns townships with a silent district, StoodIn were linked straight to
@@ -142,14 +143,19 @@ func (d *player) checkBundleKnown() {
 	}
 }
 
-// checkBundle takes the bundle in once more, and counts what its link carried
-// although the bundle had brought it.
-func (d *player) checkBundle(ctx context.Context) error {
+// checkBundleResent counts what the link has carried since the bundle came, as far
+// as the district had it. It holds while that link is the township's only one: over
+// a second one it would learn, and pass on, what others wrote.
+func (d *player) checkBundleResent() {
 	received, held := d.fromIsolated()
+	d.table.BundleResent = 0
 	if grown := held - d.story.taken; received-d.story.received > grown {
 		d.table.BundleResent = received - d.story.received - grown
-		d.p.Line(fmt.Sprintf("RESENT: %d records of the bundle came by link, too", d.table.BundleResent))
 	}
+}
+
+// checkBundle takes the bundle in once more.
+func (d *player) checkBundle(ctx context.Context) error {
 	r, err := d.importBundle(ctx)
 	if err != nil {
 		return err

@@ -207,6 +207,16 @@ func (d *player) carry(ctx context.Context) error {
 	return nil
 }
 
+// rejoin brings the isolated township's link to its district back, before all
+// others, and counts what that carries of what the bundle brought.
+func (d *player) rejoin(ctx context.Context) error {
+	d.cluster.Mend(d.cast.isolated, d.cast.cutDistrict)
+	err := d.agree(ctx, "the township is back", func(l linkEnds) bool { return l.child == d.cast.isolated })
+	d.checkBundleResent()
+	d.p.Line(fmt.Sprintf("the link between the two comes back first: %d records of the bundle are sent again", d.table.BundleResent))
+	return err
+}
+
 // importBundle takes the bundle's file in at the district.
 func (d *player) importBundle(ctx context.Context) (api.ImportReport, error) {
 	f, err := os.Open(d.bundleFile())
