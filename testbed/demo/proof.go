@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -167,7 +168,7 @@ func (d *player) checkBundle(ctx context.Context) error {
 
 // checkSteps looks whether the township with a silent district is back, the
 // moved one under its new parent, and the restored one whole.
-func (d *player) checkSteps(context.Context) error {
+func (d *player) checkSteps(ctx context.Context) error {
 	for _, step := range []struct {
 		site  tiers.SiteID
 		of, n *int
@@ -182,7 +183,7 @@ func (d *player) checkSteps(context.Context) error {
 			continue
 		}
 		*step.of++
-		if step.ok() {
+		if settles(ctx, step.ok) {
 			*step.n++
 		} else {
 			d.p.Line(fmt.Sprintf("%s %s", step.bad, step.site))
@@ -191,13 +192,30 @@ func (d *player) checkSteps(context.Context) error {
 	return nil
 }
 
+// grace is how long a check of a link waits: on a busy machine a link may be down
+// for a moment.
+const grace = 3 * time.Second
+
+// settles polls ok for a moment.
+func settles(ctx context.Context, ok func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	for !ok() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
 // settled reports whether the moved township is under its new parent with its
 // whole history, and its former parent has received nothing since it knew.
 func (d *player) settled() bool {
 	id := d.cast.moved
 	want := owned(d.cluster.Node(id), id)
 	return d.cluster.Node(id).Topology().Version() == d.topology().Version() &&
-		linkTo(d.cluster.Node(id), d.cast.cutDistrict).State == "connected" &&
 		same(owned(d.cluster.Node(d.cast.cutDistrict), id), want) && same(owned(d.cluster.Node(d.cast.city), id), want) &&
 		same(owned(d.cluster.Node(d.story.from), id), d.story.kept)
 }

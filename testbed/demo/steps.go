@@ -143,10 +143,13 @@ func (d *player) move(ctx context.Context) error {
 	err = d.until(ctx, "the former parent knows", func() (int, int, error) {
 		return flag(former.Topology().Version() >= next.Version()), 1, nil
 	})
+	if err != nil {
+		return err
+	}
 	d.story.kept = owned(former, id)
 	d.p.Line(fmt.Sprintf("the city moves %s from %s to %s: topology version %d, which neither it nor %s can hear of",
 		id, d.story.from, d.cast.cutDistrict, next.Version(), d.cast.cutDistrict))
-	return err
+	return nil
 }
 
 // owned returns what a node holds of a site's own streams.
@@ -212,9 +215,12 @@ func (d *player) carry(ctx context.Context) error {
 func (d *player) rejoin(ctx context.Context) error {
 	d.cluster.Mend(d.cast.isolated, d.cast.cutDistrict)
 	err := d.agree(ctx, "the township is back", func(l linkEnds) bool { return l.child == d.cast.isolated })
+	if err != nil {
+		return err
+	}
 	d.checkBundleResent()
 	d.p.Line(fmt.Sprintf("the link between the two comes back first: %d records of the bundle are sent again", d.table.BundleResent))
-	return err
+	return nil
 }
 
 // importBundle takes the bundle's file in at the district.
@@ -253,9 +259,12 @@ func (d *player) awaitStandIn(ctx context.Context) error {
 		return nil
 	}
 	err := d.until(ctx, "the city stands in", func() (int, int, error) { return flag(d.standsIn(id)), 1, nil })
-	d.table.StoodIn = flag(d.standsIn(id))
+	if err != nil {
+		return err
+	}
+	d.table.StoodIn = 1
 	d.p.Line(fmt.Sprintf("%s, whose district %s is silent, is linked straight to the city, which holds all it has", id, d.parent(id)))
-	return err
+	return nil
 }
 
 // standsIn reports whether the city has taken the place of a township's parent,
@@ -266,11 +275,10 @@ func (d *player) standsIn(id tiers.SiteID) bool {
 	return down.Findings.StandIn && down.Equal && up.Equal && down.Digest == up.Digest && same(owned(own, id), owned(city, id))
 }
 
-// wentBack reports whether a township's only link up is that to its parent.
+// wentBack reports whether nobody stands in for a township's parent any more.
 func (d *player) wentBack(id tiers.SiteID) bool {
-	n := d.cluster.Node(id)
-	city := linkTo(n, d.cast.city)
-	return !city.Findings.StandIn && city.State != "connected" && linkTo(n, d.parent(id)).State == "connected"
+	city := linkTo(d.cluster.Node(id), d.cast.city)
+	return !city.Findings.StandIn && city.State != "connected"
 }
 
 // lostEvents is how many events the old copy of a disk lacks.
@@ -308,9 +316,12 @@ func (d *player) restore(ctx context.Context) error {
 		return err
 	}
 	err := d.until(ctx, "the rollback is found", func() (int, int, error) { return flag(d.rolledBack()), 1, nil })
+	if err != nil {
+		return err
+	}
 	d.p.Line(fmt.Sprintf("%s comes back from an old copy of its disk, is told so by %s, goes on as incarnation %d and has its %d lost events back",
 		id, d.parent(id), d.cluster.Node(id).Group().Store().Incarnation(), len(d.story.lost)))
-	return err
+	return nil
 }
 
 // rolledBack reports whether the restored township found out, and holds again
