@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
@@ -324,8 +325,8 @@ func (d *player) restore(ctx context.Context) error {
 	return nil
 }
 
-// rolledBack reports whether the restored township found out, and holds again
-// what its old copy lacks.
+// rolledBack reports whether the restored township was told by its parent, and
+// holds again what its old copy lacks.
 func (d *player) rolledBack() bool {
 	n := d.cluster.Node(d.cast.restored)
 	for _, e := range d.story.lost {
@@ -333,7 +334,9 @@ func (d *player) rolledBack() bool {
 			return false
 		}
 	}
-	return n.Group().Store().Incarnation() > d.story.incarnation
+	told := "this site was rolled back: " + string(d.parent(d.cast.restored))
+	return n.Group().Store().Incarnation() > d.story.incarnation &&
+		slices.ContainsFunc(n.Alarms(), func(a string) bool { return strings.Contains(a, told) })
 }
 
 // disk is a township's data directory, a copy of it, and where it goes when the
