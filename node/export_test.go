@@ -3,12 +3,7 @@ package node
 import (
 	"context"
 	"time"
-
-	"github.com/tiermesh/tiermesh/api"
 )
-
-// Backend is what the node's API serves.
-func (n *Node) Backend() api.Backend { return backend{n} }
 
 // Allowance is how many questions a peer may ask.
 type Allowance struct{ a allowance }

@@ -221,11 +221,15 @@ func (n *Node) end(orderly bool) error {
 	return n.ending.err
 }
 
-// Ready waits until the site has a leader that takes writes.
+// Ready waits until the site has a leader that takes writes. The error is ctx's,
+// or wraps [api.ErrUnavailable] when the node was closed.
 func (n *Node) Ready(ctx context.Context) error {
 	for {
 		_, _, err := site{n}.Leader(ctx)
-		if err == nil || ctx.Err() != nil || n.ending.stopped.Err() != nil {
+		if err != nil && ctx.Err() != nil {
+			return fmt.Errorf("wait for a leader: %w", ctx.Err())
+		}
+		if err == nil || n.ending.stopped.Err() != nil {
 			return err
 		}
 	}
@@ -253,6 +257,9 @@ func (n *Node) Group() *replication.Group { return n.group }
 
 // Alarms lists the findings that an operator should see, the latest last.
 func (n *Node) Alarms() []string { return n.alarms.all() }
+
+// Backend returns what the node's API serves, for the testbed.
+func (n *Node) Backend() api.Backend { return backend{n} }
 
 // Views returns the materialiser, for the testbed's oracles.
 func (n *Node) Views() *view.Materialiser { return n.views }

@@ -26,9 +26,15 @@ func newDemo() *cobra.Command {
 		Long: `Starts one city, districts and townships in this process, each a full site with
 its own directory and QUIC port on loopback, and plays: publish, report and
 dispatch, cut a district off and isolate a township, edit one track in conflict,
-kill and restart the isolated township, heal, and compare every site. Exits with
-0 only if nothing was lost, duplicated, diverged or outside its audience, and the
-conflict is visible wherever it should be.`,
+kill and restart the isolated township. Still cut: a bundle carries what that
+wrote to its district as a file, the city stands in for another township's silent
+district, a third township gets another parent, a fourth comes back from an old
+copy of its disk. Then the links heal, both ends of each sign that they hold the
+same, and every site is compared. Exits with 0 only if nothing was lost,
+duplicated, diverged or outside its audience, the conflict is visible wherever it
+should be, and each step ended as it should. The certificates are in the
+directory's certificates/, with the topology that "tiermesh sync verify" takes. A
+step that the sizes leave no township for is not played, and counts 0 of 0.`,
 		Example: "  tiermesh demo\n  tiermesh demo --json --events 1200\n  tiermesh demo --dir ./demo --serve",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if input != "" {
@@ -109,6 +115,12 @@ func printTable(w io.Writer, t demo.Table, took time.Duration) {
 		{"diverged documents", fmt.Sprint(t.Diverged)},
 		{"conflict shown at", fmt.Sprintf("%d of %d sites", t.Conflicts, t.ConflictSites)},
 		{"audience violations", fmt.Sprint(t.Violations)},
+		{"carried as a file", fmt.Sprintf("%d records; %d of %d urgent events known before a link returned", t.BundleRecords, t.BundleKnown, t.BundleUrgent)},
+		{"carried twice", fmt.Sprintf("%d records by the file again, %d by the link", t.BundleAgain, t.BundleResent)},
+		{"city stood in for", fmt.Sprintf("%d of %d silent districts; %d went back", t.StoodIn, t.StandIns, t.WentBack)},
+		{"moved while cut off", fmt.Sprintf("%d of %d townships, with their whole history", t.Moved, t.Moves)},
+		{"rollbacks found", fmt.Sprintf("%d of %d, with nothing lost", t.RolledBack, t.Restored)},
+		{"links proven", fmt.Sprintf("%d of %d, signed by both ends", t.Proven, t.Links)},
 		{"converged after heal", fmt.Sprintf("%.2f s", t.ConvergeS)},
 		{"wire bytes since heal", fmt.Sprintf("%d, for %d bytes of records that were needed", t.WireBytes, t.NeededBytes)},
 		{"proof", fmt.Sprintf("%s, after %.1f s", verdict, took.Seconds())},

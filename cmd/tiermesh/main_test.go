@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -153,8 +154,8 @@ func (p *process) kill(t *testing.T) {
 // the same directory it opens its sites and ends well.
 func TestDemoSurvivesSIGKILL(t *testing.T) {
 	dir := t.TempDir()
-	args := []string{"demo", "--dir", dir, "--events", "200", "--townships", "3", "--districts", "2", "--json"}
-	for _, phase := range []string{"quarantined", "2. ", "3. ", "was killed with", "4. ", "5. "} {
+	args := []string{"demo", "--dir", dir, "--events", "200", "--townships", "4", "--districts", "2", "--json"}
+	for _, phase := range []string{"quarantined", "2. ", "3. ", "was killed with", "4. ", "a bundle of", "an old copy", "5. ", "6. ", "7. "} {
 		p := start(t, args...)
 		for line := range p.lines {
 			if strings.HasPrefix(line, phase) || strings.Contains(line, phase) && !strings.HasSuffix(phase, " ") {
@@ -174,6 +175,28 @@ func TestDemoSurvivesSIGKILL(t *testing.T) {
 	var table demo.Table
 	if err := json.Unmarshal(p.stdout.Bytes(), &table); err != nil || !table.Holds() || table.Reported != 200 {
 		t.Errorf("%s, %v", p.stdout.String(), err)
+	}
+}
+
+// TestDemoInterrupted interrupts a demo while its sites start and while it works:
+// it says so, as every command does.
+func TestDemoInterrupted(t *testing.T) {
+	for _, phase := range []string{"starting", "1. ", "2. "} {
+		p := start(t, "demo", "--events", "200")
+		for line := range p.lines {
+			if strings.HasPrefix(line, phase) {
+				break
+			}
+		}
+		if err := p.Process.Signal(syscall.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		for range p.lines { // to its end
+		}
+		var exit *exec.ExitError
+		if err := p.Wait(); !errors.As(err, &exit) || exit.ExitCode() != exitInterrupted {
+			t.Errorf("interrupted at %q: %v", phase, err)
+		}
 	}
 }
 

@@ -84,26 +84,26 @@ type Table struct {
 	ConvergeS     float64 `json:"converge_s"`
 	WireBytes     uint64  `json:"wire_bytes"`
 	NeededBytes   uint64  `json:"needed_bytes"`
+	Steps
 }
 
 // Holds reports whether the run proved what it set out to.
 func (t Table) Holds() bool {
 	return t.Lost == 0 && t.Duplicated == 0 && t.Diverged == 0 && t.Violations == 0 &&
-		t.Acknowledged == t.Reported && t.Dispatched == t.Reported && t.Conflicts == t.ConflictSites && t.Conflicts > 0
+		t.Acknowledged == t.Reported && t.Dispatched == t.Reported && t.Conflicts == t.ConflictSites && t.Conflicts > 0 && t.hold()
 }
 
 // player is one run in progress.
 type player struct {
-	cfg     Config
-	p       Progress
-	cluster *local.Cluster
-	run     int // how many runs this directory has seen, from 1
-	city    tiers.SiteID
-	// cutDistrict is cut from the city; isolated, one of its townships, from all.
-	cutDistrict, isolated tiers.SiteID
-	townships             []tiers.SiteID
-	events                []reported
-	table                 Table
+	cfg       Config
+	p         Progress
+	cluster   *local.Cluster
+	run       int // how many runs this directory has seen, from 1
+	cast      cast
+	story     story
+	townships []tiers.SiteID
+	events    []reported
+	table     Table
 }
 
 // Run plays the job and returns its table. The cluster is returned open for
@@ -117,7 +117,7 @@ func Run(ctx context.Context, cfg Config) (Table, *local.Cluster, error) {
 		return d.table, d.cluster, err
 	}
 	for _, phase := range []func(context.Context) error{
-		d.publish, d.readInput, d.reportConnected, d.partition, d.heal, d.verify,
+		d.publish, d.readInput, d.reportConnected, d.partition, d.goOn, d.heal, d.prove, d.verify,
 	} {
 		if err := phase(ctx); err != nil {
 			return d.table, d.cluster, err
@@ -136,10 +136,13 @@ func (d *player) open(ctx context.Context) error {
 		return err
 	}
 	d.table.Sites = len(rows)
+	if err := diskOf(d.cfg.Dir, d.cast.restored).undo(); err != nil {
+		return err
+	}
 	d.p.Step(fmt.Sprintf("starting %d sites in %s", len(rows), d.cfg.Dir))
 	d.cluster, err = local.Open(ctx, local.Config{
 		Dir: d.cfg.Dir, Federation: "chongqing-demo", Sites: rows, Logger: d.cfg.Logger, API: d.cfg.API,
-		RedialMax: time.Second,
+		RedialMax: time.Second, LinkIdle: linkIdle, StandInAfter: standInAfter,
 	}, func(up, of int) { d.p.Bar(up, of, "sites up") })
 	return err
 }
@@ -154,10 +157,13 @@ func (d *player) sites() ([]tiers.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.city = "500000"
-	rows := []tiers.Site{{ID: d.city, Tier: tiers.TierCity, Name: "重庆市"}}
+	city := tiers.SiteID("500000")
+	rows := []tiers.Site{{ID: city, Tier: tiers.TierCity, Name: "重庆市"}}
+	var hubs []tiers.SiteID
+	var ends []tiers.Site
 	for i, dist := range districts[:d.cfg.Districts] {
-		rows = append(rows, tiers.Site{ID: dist.Code, Tier: tiers.TierDistrict, Name: dist.Name, Parent: d.city})
+		rows = append(rows, tiers.Site{ID: dist.Code, Tier: tiers.TierDistrict, Name: dist.Name, Parent: city})
+		hubs = append(hubs, dist.Code)
 		want := d.cfg.Townships / d.cfg.Districts
 		if i < d.cfg.Townships%d.cfg.Districts {
 			want++
@@ -171,14 +177,13 @@ func (d *player) sites() ([]tiers.Site, error) {
 			}
 			want--
 			rows = append(rows, tiers.Site{ID: t.Code, Tier: tiers.TierTownship, Name: t.Name, Parent: dist.Code})
-			d.townships = append(d.townships, t.Code)
+			d.townships, ends = append(d.townships, t.Code), append(ends, rows[len(rows)-1])
 		}
 		if want > 0 {
 			return nil, fmt.Errorf("%w: district %s %s has too few townships", ErrConfig, dist.Code, dist.Name)
 		}
 	}
-	d.cutDistrict = districts[0].Code
-	d.isolated = d.townships[0]
+	d.cast = castFor(city, hubs, ends)
 	return rows, nil
 }
 

@@ -41,7 +41,7 @@ func (q *quiet) Line(text string) {
 
 func config(dir string) (demo.Config, *quiet) {
 	q := &quiet{}
-	return demo.Config{Dir: dir, Events: 200, Townships: 3, Districts: 2, Progress: q}, q
+	return demo.Config{Dir: dir, Events: 200, Townships: 4, Districts: 2, Progress: q}, q
 }
 
 func limited(t *testing.T) context.Context {
@@ -70,16 +70,21 @@ func TestMainJob(t *testing.T) {
 		if err != nil || !table.Holds() {
 			t.Fatalf("run %d: %+v, %v\n%s", run, table, err, strings.Join(q.lines, "\n"))
 		}
-		if table.Sites != 6 || table.Reported != 200 || table.Acknowledged != 200 || table.Dispatched != 200 {
+		if table.Sites != 7 || table.Reported != 200 || table.Acknowledged != 200 || table.Dispatched != 200 {
 			t.Errorf("run %d: %+v", run, table)
 		}
-		// City, the cut district and its two townships hold the contested entry.
-		if table.Conflicts != 4 || table.ConflictSites != 4 {
+		// City, the cut district, its two townships and the one that was moved there
+		// hold the contested entry.
+		if table.Conflicts != 5 || table.ConflictSites != 5 {
 			t.Errorf("run %d: conflict at %d of %d sites", run, table.Conflicts, table.ConflictSites)
+		}
+		// Each step is played, in each run.
+		if table.BundleRecords == 0 || table.BundleUrgent == 0 || table.StandIns != 1 || table.Moves != 1 || table.Restored != 1 || table.Links != 6 {
+			t.Errorf("run %d: %+v", run, table.Steps)
 		}
 	}
 	cfg, _ := config(dir)
-	cfg.Townships = 4
+	cfg.Townships = 5
 	if _, cluster, err := demo.Run(limited(t), cfg); !errors.Is(err, demo.ErrConfig) || cluster != nil {
 		t.Errorf("a directory of other sites: %v", err)
 	}

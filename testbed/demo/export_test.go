@@ -2,6 +2,8 @@ package demo
 
 import (
 	"context"
+	"errors"
+	"os"
 
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/testbed/local"
@@ -14,8 +16,28 @@ type Rerun struct{ d *player }
 
 // Played plays the job and keeps what is needed to check again.
 func Played(ctx context.Context, cfg Config) (*Rerun, *local.Cluster, error) {
+	again, cluster, err := CutOff(ctx, cfg)
+	if err == nil {
+		err = errors.Join(again.d.heal(ctx), again.d.prove(ctx))
+	}
+	return again, cluster, err
+}
+
+// Verify checks again from nothing.
+func (r *Rerun) Verify(ctx context.Context) (Table, error) {
+	was := r.d.table
+	r.d.table = Table{Sites: was.Sites, Steps: Steps{
+		BundleRecords: was.BundleRecords, BundleUrgent: was.BundleUrgent, BundleKnown: was.BundleKnown,
+		BundleResent: was.BundleResent, StoodIn: was.StoodIn,
+	}}
+	err := r.d.verify(ctx)
+	return r.d.table, err
+}
+
+// CutOff plays the job to where the links are still cut.
+func CutOff(ctx context.Context, cfg Config) (*Rerun, *local.Cluster, error) {
 	d := &player{cfg: cfg, p: cfg.Progress}
-	for _, phase := range []func(context.Context) error{d.open, d.publish, d.readInput, d.reportConnected, d.partition, d.heal} {
+	for _, phase := range []func(context.Context) error{d.open, d.publish, d.readInput, d.reportConnected, d.partition, d.goOn} {
 		if err := phase(ctx); err != nil {
 			return nil, d.cluster, err
 		}
@@ -23,12 +45,73 @@ func Played(ctx context.Context, cfg Config) (*Rerun, *local.Cluster, error) {
 	return &Rerun{d}, d.cluster, nil
 }
 
-// Verify checks again from nothing.
-func (r *Rerun) Verify(ctx context.Context) (Table, error) {
-	r.d.table = Table{Sites: r.d.table.Sites}
-	err := r.d.verify(ctx)
-	return r.d.table, err
+// Bundled counts again which urgent events of the bundle its receiver has, and
+// what came by link, too.
+func (r *Rerun) Bundled() Steps {
+	r.d.checkBundleKnown()
+	r.d.checkBundleResent()
+	return r.d.table.Steps
 }
+
+// InventUrgent pretends that the bundle held one more urgent event.
+func (r *Rerun) InventUrgent() func() {
+	e := r.d.story.urgent[0]
+	e.placed.Doc = "event:never-written"
+	r.d.story.urgent = append(r.d.story.urgent, e)
+	return func() { r.d.story.urgent = r.d.story.urgent[:len(r.d.story.urgent)-1] }
+}
+
+// InventLost pretends that the restored township lost one more event.
+func (r *Rerun) InventLost() func() {
+	e := r.d.story.lost[0]
+	e.placed.Doc = "event:never-written"
+	r.d.story.lost = append(r.d.story.lost, e)
+	return func() { r.d.story.lost = r.d.story.lost[:len(r.d.story.lost)-1] }
+}
+
+// HideReceived pretends that the district had received n records less by link when
+// it took the bundle in.
+func (r *Rerun) HideReceived(n uint64) func() {
+	r.d.story.received -= n
+	return func() { r.d.story.received += n }
+}
+
+// StandsIn reports whether the city stands in for a township's parent.
+func (r *Rerun) StandsIn(id tiers.SiteID) bool { return r.d.standsIn(id) }
+
+// AwaitStandIn waits until the city stands in.
+func (r *Rerun) AwaitStandIn(ctx context.Context) error { return r.d.awaitStandIn(ctx) }
+
+// Extra reports one more event at a site.
+func (r *Rerun) Extra(ctx context.Context, id tiers.SiteID) error {
+	_, err := r.d.extraEvent(ctx, id)
+	return err
+}
+
+// Parts returns who is isolated, stood in for, moved, and the districts that the
+// moved one comes from and goes to.
+func (r *Rerun) Parts() (isolated, standIn, moved, from, to tiers.SiteID) {
+	return r.d.cast.isolated, r.d.cast.standIn, r.d.cast.moved, r.d.story.from, r.d.cast.cutDistrict
+}
+
+// Exchange puts a copy of a site's disk in the disk's place; half only moves the
+// disk away.
+func Exchange(dir string, id tiers.SiteID, half bool) error {
+	k := diskOf(dir, id)
+	if half {
+		return os.Rename(k.data, k.replaced)
+	}
+	return k.exchange()
+}
+
+// UndoExchange is what a start does about an exchange that was interrupted.
+func UndoExchange(dir string, id tiers.SiteID) error { return diskOf(dir, id).undo() }
+
+// Certificate is the file of a township's link.
+func (r *Rerun) Certificate(child tiers.SiteID) string { return r.d.certificate(child) }
+
+// Bundle is the file that was carried.
+func (r *Rerun) Bundle() string { return r.d.bundleFile() }
 
 // Agree waits until all sites are equal again.
 func (r *Rerun) Agree(ctx context.Context) error { return r.d.converge(ctx, "test") }

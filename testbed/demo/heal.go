@@ -45,7 +45,7 @@ type linkEnds struct {
 // linkEnds returns every link of the tree.
 func (d *player) linkEnds() []linkEnds {
 	var out []linkEnds
-	for _, s := range d.cluster.Topology().Sites() {
+	for _, s := range d.topology().Sites() {
 		if s.Parent == "" {
 			continue
 		}
@@ -104,7 +104,7 @@ func (d *player) agree(ctx context.Context, what string, inScope func(linkEnds) 
 
 // heal ends the cuts and reports, per link, what it took to agree again.
 func (d *player) heal(ctx context.Context) error {
-	d.p.Step("4. the links heal")
+	d.p.Step("5. the links heal")
 	before := map[tiers.SiteID]linkEnds{}
 	for _, l := range d.linkEnds() {
 		before[l.child] = l
@@ -128,6 +128,11 @@ func (d *player) heal(ctx context.Context) error {
 	}
 	if err := d.converge(ctx, "sites agree"); err != nil {
 		return err
+	}
+	if id := d.cast.standIn; id != "" {
+		if err := d.until(ctx, "the stand-in ends", func() (int, int, error) { return flag(d.wentBack(id)), 1, nil }); err != nil {
+			return err
+		}
 	}
 	d.table.ConvergeS = time.Since(began).Seconds()
 	d.p.Line(fmt.Sprintf("%-10s %-10s %9s %9s %11s %11s %8s  %s", "child", "parent", "seconds", "records", "wire bytes", "needed", "share", "digest of both ends"))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -44,7 +45,7 @@ func (d *player) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	city := d.cluster.Node(d.city)
+	city := d.cluster.Node(d.cast.city)
 	if err := city.Publish(ctx, "demo", entries); err != nil {
 		return err
 	}
@@ -55,7 +56,7 @@ func (d *player) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	district := d.cluster.Node(d.cutDistrict)
+	district := d.cluster.Node(d.cast.cutDistrict)
 	if err := district.Publish(ctx, "demo", []node.Entry{{Doc: tiers.NewDocID("track", conflictTrack), Ops: adopted}}); err != nil {
 		return err
 	}
@@ -227,8 +228,11 @@ func (d *player) reportOne(ctx context.Context, e *reported) error {
 
 // partition cuts, goes on reporting, edits in conflict, and kills a township.
 func (d *player) partition(ctx context.Context) error {
-	d.p.Step(fmt.Sprintf("3. %s with its townships is cut from the city, %s from everything", d.cutDistrict, d.isolated))
+	d.p.Step(fmt.Sprintf("3. %s with its townships is cut from the city, %s from everything", d.cast.cutDistrict, d.cast.isolated))
 	d.cut()
+	if err := errors.Join(d.move(ctx), d.alerts(ctx)); err != nil {
+		return err
+	}
 	rest := d.events[len(d.events)/2:]
 	g, gctx := errgroup.WithContext(ctx) // ends with both
 	g.Go(func() error { return d.report(gctx, rest) })
@@ -239,27 +243,30 @@ func (d *player) partition(ctx context.Context) error {
 	if err := d.dispatched(ctx); err != nil {
 		return err
 	}
-	return d.agree(ctx, "sites agree where links are up", func(l linkEnds) bool {
-		return l.child != d.cutDistrict && l.child != d.isolated
-	})
+	down := []tiers.SiteID{d.cast.cutDistrict, d.cast.isolated, d.cast.standIn, d.cast.moved}
+	return d.agree(ctx, "sites agree where links are up", func(l linkEnds) bool { return !slices.Contains(down, l.child) })
 }
 
-func (d *player) cut() {
-	t := d.cluster.Topology()
-	for _, s := range append([]tiers.SiteID{d.cutDistrict}, t.Children(d.cutDistrict)...) {
-		d.cluster.Cut(s, d.city)
+// goOn shows what still gets through while the links are cut, and what a copy of
+// a disk that is too old does.
+func (d *player) goOn(ctx context.Context) error {
+	d.p.Step("4. still cut: a file carries records, the city stands in, an old disk comes back")
+	for _, step := range []func(context.Context) error{d.carry, d.rejoin, d.awaitStandIn, d.restore} {
+		if err := step(ctx); err != nil {
+			return err
+		}
 	}
-	d.cluster.Isolate(d.isolated)
+	return nil
 }
 
 // conflict edits one field of one track entry at city and district while they
 // cannot see each other.
 func (d *player) conflict(ctx context.Context) error {
-	stream := tiers.StreamID{Site: d.cutDistrict, Class: tiers.ClassCatalog}
+	stream := tiers.StreamID{Site: d.cast.cutDistrict, Class: tiers.ClassCatalog}
 	for _, e := range []struct {
 		site  tiers.SiteID
 		value string
-	}{{d.city, fmt.Sprintf("城区内涝点 %d 分钟内到场", 14+d.run)}, {d.cutDistrict, fmt.Sprintf("城区内涝点 %d 分钟内到场", 30+d.run)}} {
+	}{{d.cast.city, fmt.Sprintf("城区内涝点 %d 分钟内到场", 14+d.run)}, {d.cast.cutDistrict, fmt.Sprintf("城区内涝点 %d 分钟内到场", 30+d.run)}} {
 		ops, err := track.EditOps(map[string]string{"target": e.value})
 		if err != nil {
 			return err
@@ -275,11 +282,11 @@ func (d *player) conflict(ctx context.Context) error {
 
 // killAndRestart crashes the isolated township when half of its reports are in.
 func (d *player) killAndRestart(ctx context.Context, events []reported) error {
-	n := d.cluster.Node(d.isolated)
+	n := d.cluster.Node(d.cast.isolated)
 	base := n.Group().Store().Counts().Records
 	var own uint64
 	for i := range events { // whose other fields the reporters write meanwhile
-		if events[i].site == d.isolated {
+		if events[i].site == d.cast.isolated {
 			own++
 		}
 	}
@@ -292,15 +299,15 @@ func (d *player) killAndRestart(ctx context.Context, events []reported) error {
 		}
 	}
 	records := n.Group().Store().Counts().Records
-	if err := d.cluster.Crash(d.isolated); err != nil {
+	if err := d.cluster.Crash(d.cast.isolated); err != nil {
 		return err
 	}
 	began := time.Now()
-	if err := d.cluster.Start(ctx, d.isolated); err != nil {
+	if err := d.cluster.Start(ctx, d.cast.isolated); err != nil {
 		return err
 	}
 	d.p.Line(fmt.Sprintf("%s was killed with %d records and takes writes again after %.2f s, still cut off",
-		d.isolated, records, time.Since(began).Seconds()))
+		d.cast.isolated, records, time.Since(began).Seconds()))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -15,10 +16,12 @@ import (
 // verify reads every site's store and compares it with what was acknowledged
 // and with every other site. It believes no counter.
 func (d *player) verify(ctx context.Context) error {
-	d.p.Step("5. every site is read back and compared")
+	d.p.Step("7. every site is read back and compared")
 	d.table.Reported = len(d.events)
-	for _, check := range []func() error{d.checkEvents, d.checkTasks, d.checkViews, d.checkAudience, d.checkConflict} {
-		if err := errors.Join(check(), ctx.Err()); err != nil {
+	for _, check := range []func(context.Context) error{
+		d.checkEvents, d.checkTasks, d.checkViews, d.checkAudience, d.checkConflict, d.checkBundle, d.checkSteps, d.checkProofs,
+	} {
+		if err := errors.Join(check(ctx), ctx.Err()); err != nil {
 			return err
 		}
 	}
@@ -27,13 +30,15 @@ func (d *player) verify(ctx context.Context) error {
 
 // checkEvents counts acknowledged events that a site of their audience lacks,
 // and requests that became more than one event.
-func (d *player) checkEvents() error {
-	for _, e := range d.events {
+func (d *player) checkEvents(context.Context) error {
+	for i, e := range append(slices.Clone(d.events), d.story.extra...) {
 		if !e.acked {
 			continue
 		}
-		d.table.Acknowledged++
-		for _, site := range d.cluster.Topology().Audience(e.placed.Stream) {
+		if i < len(d.events) {
+			d.table.Acknowledged++
+		}
+		for _, site := range d.topology().Audience(e.placed.Stream) {
 			_, err := d.cluster.Node(site).Group().Store().Changes(store.DocKey{Stream: e.placed.Stream, Doc: e.placed.Doc})
 			if errors.Is(err, store.ErrNotFound) {
 				d.table.Lost++
@@ -64,8 +69,8 @@ func (d *player) checkEvents() error {
 
 // checkTasks counts, at the city, the events that have exactly one task, and
 // the tasks beyond that.
-func (d *player) checkTasks() error {
-	city := d.cluster.Node(d.city)
+func (d *player) checkTasks(context.Context) error {
+	city := d.cluster.Node(d.cast.city)
 	hits, err := city.Group().Store().Index(storeQuery("task"))
 	if err != nil {
 		return err
@@ -86,10 +91,15 @@ func (d *player) checkTasks() error {
 		}
 		tasks[task.Brief.Event]++
 	}
-	for _, e := range d.events {
+	for i, e := range append(slices.Clone(d.events), d.story.extra...) {
 		switch n := tasks[e.placed.Doc]; {
 		case n == 1:
-			d.table.Dispatched++
+			if i < len(d.events) {
+				d.table.Dispatched++
+			}
+		case n == 0:
+			d.table.Lost++
+			d.p.Line(fmt.Sprintf("LOST: the task of %s", e.placed.Doc))
 		case n > 1:
 			d.table.Duplicated += n - 1
 			d.p.Line(fmt.Sprintf("DUPLICATE: %s has %d tasks", e.placed.Doc, n))
@@ -100,7 +110,7 @@ func (d *player) checkTasks() error {
 
 // checkViews compares every document's view, byte for byte, between the sites
 // that hold it, and counts documents that differ or are missing at one.
-func (d *player) checkViews() error {
+func (d *player) checkViews(context.Context) error {
 	seen := map[store.DocKey]bool{}
 	for _, n := range d.cluster.Nodes() {
 		err := n.Group().Store().Documents(func(k store.DocKey) error {
@@ -120,7 +130,7 @@ func (d *player) checkViews() error {
 
 func (d *player) checkView(k store.DocKey) error {
 	var first []byte
-	for i, site := range d.cluster.Topology().Audience(k.Stream) {
+	for i, site := range d.topology().Audience(k.Stream) {
 		v, err := d.cluster.Node(site).Views().View(k)
 		missing := errors.Is(err, store.ErrNotFound)
 		if err != nil && !missing {
@@ -140,17 +150,17 @@ func (d *player) checkView(k store.DocKey) error {
 
 // checkAudience counts streams that a site holds although it is not in their
 // audience, and chains whose author may not write there.
-func (d *player) checkAudience() error {
-	t := d.cluster.Topology()
+func (d *player) checkAudience(context.Context) error {
+	t := d.topology()
 	for _, n := range d.cluster.Nodes() {
 		st := n.Group().Store()
 		for _, s := range st.Streams() {
-			if !t.InAudience(s, n.ID().Site) {
+			if !lawful(t, s, n.ID().Site) {
 				d.table.Violations++
 				d.p.Line(fmt.Sprintf("VIOLATION: %s holds %s", n.ID().Site, s))
 			}
 			for author := range st.Vector(s) {
-				if !t.MayWrite(s, author.Site) {
+				if !t.MayHaveWritten(s, author.Site) {
 					d.table.Violations++
 					d.p.Line(fmt.Sprintf("VIOLATION: %s wrote to %s", author, s))
 				}
@@ -162,12 +172,12 @@ func (d *player) checkAudience() error {
 
 // checkConflict counts the sites of its audience at which the planted conflict
 // can be seen, with both values.
-func (d *player) checkConflict() error {
+func (d *player) checkConflict(context.Context) error {
 	k := store.DocKey{
-		Stream: tiers.StreamID{Site: d.cutDistrict, Class: tiers.ClassCatalog},
+		Stream: tiers.StreamID{Site: d.cast.cutDistrict, Class: tiers.ClassCatalog},
 		Doc:    tiers.NewDocID("track", conflictTrack),
 	}
-	for _, site := range d.cluster.Topology().Audience(k.Stream) {
+	for _, site := range d.topology().Audience(k.Stream) {
 		d.table.ConflictSites++
 		shown, err := shows(d.cluster.Node(site), k)
 		if err != nil {

@@ -27,13 +27,13 @@ func (c *Cluster) Isolate(id tiers.SiteID) {
 func (c *Cluster) Mend(a, b tiers.SiteID) {
 	c.mu.Lock()
 	delete(c.cut, pair(a, b))
-	c.mu.Unlock()
-	for _, m := range c.all() {
-		if m.gate != nil {
-			m.gate.HealAll()
+	for i := range c.cfg.Nodes {
+		for j := range c.cfg.Nodes {
+			c.rejoin(c.members[place{a, i + 1}], c.members[place{b, j + 1}])
 		}
 	}
-	c.applyCuts()
+	c.mu.Unlock()
+	c.applyCuts() // of single nodes
 }
 
 // IsolateNode cuts one node off from everything, also from its own site.
@@ -80,6 +80,17 @@ func (c *Cluster) applyCuts() {
 				c.separate(c.members[at], m)
 			}
 		}
+	}
+}
+
+// rejoin lets two members reach each other again; nothing else gets through for
+// a moment meanwhile.
+func (c *Cluster) rejoin(a, b *member) {
+	if a.gate != nil {
+		a.gate.Heal(b.port)
+	}
+	if b.gate != nil {
+		b.gate.Heal(a.port)
 	}
 }
 

@@ -57,6 +57,11 @@ func (c *Cluster) ports() error {
 	return nil
 }
 
+// versionsPerRun is the room between two runs' bootstrap topologies, for those
+// that the city publishes in between: a run that ends before it could say which
+// it published is followed by a newer one all the same.
+const versionsPerRun = 100
+
 // writeTopology writes the bootstrap file. Ports change with every run, so its
 // version rises above the last one's and the city publishes it anew.
 func (c *Cluster) writeTopology() error {
@@ -66,7 +71,7 @@ func (c *Cluster) writeTopology() error {
 		if err != nil {
 			return fmt.Errorf("topology of an earlier run in %s: %w", c.cfg.Dir, err)
 		}
-		doc.Version = old.Version() + 1
+		doc.Version = old.Version() + versionsPerRun
 	}
 	for _, row := range c.rows {
 		doc.Sites = append(doc.Sites, *row)
