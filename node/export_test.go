@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // Backend is what the node's API serves.
@@ -28,9 +29,9 @@ type Admission struct{ *admission }
 // NewAdmission returns one with so many places, and so many that wait.
 func NewAdmission(slots, queue int) Admission { return Admission{newAdmission(slots, queue)} }
 
-// Enter waits for a place.
-func (a Admission) Enter(ctx context.Context) (leave func(), retry time.Duration) {
-	return a.enter(ctx)
+// Enter waits for a place for a link of a peer.
+func (a Admission) Enter(ctx context.Context, peer tiers.SiteID) (leave func(), retry time.Duration) {
+	return a.enter(ctx, peer)
 }
 
 // Taken returns how many places are taken and how many wait.
