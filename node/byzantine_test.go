@@ -1,20 +1,15 @@
 package node_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"runtime"
 	"runtime/metrics"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/testbed/byzantine"
@@ -233,40 +228,8 @@ func floods(next func(i int) wire.Message) func(ctx context.Context, c *byzantin
 	return func(ctx context.Context, c *byzantine.Conn) error { c.Flood(ctx, next); return nil }
 }
 
-// rawFrame is a frame as it is on a lane.
-func rawFrame(t wire.Type, flags byte, payload []byte) []byte {
-	b := binary.BigEndian.AppendUint32(nil, uint32(len(payload)+2))
-	return append(append(b, byte(t), flags), payload...)
-}
-
-func pack(b []byte) []byte {
-	w, err := zstd.NewWriter(nil)
-	if err != nil {
-		panic(err)
-	}
-	return w.EncodeAll(b, nil)
-}
-
-func random(n int) []byte {
-	b := make([]byte, n)
-	r := rand.New(rand.NewPCG(1, 2))
-	for i := range b {
-		b[i] = byte(r.Uint32())
-	}
-	return b
-}
-
 func vectors(s tiers.StreamID, heads ...wire.ChainHead) wire.Message {
 	return &wire.Vectors{Streams: []wire.StreamVector{{Site: s.Site, Class: s.Class, Heads: heads}}}
-}
-
-// millionHeads is a vectors payload of a million empty heads.
-func millionHeads() []byte {
-	b := []byte{0xa1, 1, 0x98, 32}
-	for range 32 {
-		b = append(append(b, 0xa1, 3, 0x99, 0x80, 0), bytes.Repeat([]byte{0xa0}, 1<<15)...)
-	}
-	return b
 }
 
 // attacks are the rows of [TestByzantine].
@@ -276,7 +239,9 @@ func attacks() []attack {
 	second := crdt.Head{Seq: 1, Hash: crdt.Hash{7}}
 	ack, err := wire.Append([]byte{1}, byzantine.Ack(ownChain, second))
 	hello, err2 := wire.Append([]byte{0}, &wire.Bye{})
-	if err := errors.Join(err, err2); err != nil {
+	bomb, err3 := byzantine.Bomb(wire.TypeBatch, 64<<20)
+	heads, err4 := byzantine.MillionHeads()
+	if err := errors.Join(err, err2, err3, err4); err != nil {
 		panic(err)
 	}
 	return append(floodAttacks(),
@@ -285,10 +250,10 @@ func attacks() []attack {
 			r, err := c.Write(ctx, hello[:len(hello)-1])
 			return errors.Join(err, r.Close())
 		}, protocol},
-		attack{"random bytes", writes(append([]byte{0}, random(1<<16)...)), protocol},
-		attack{"random frames", writes(append([]byte{0}, rawFrame(wire.TypeBatch, 0, random(4096))...)), protocol},
+		attack{"random bytes", writes(append([]byte{0}, byzantine.Noise(1<<16)...)), protocol},
+		attack{"random frames", writes(append([]byte{0}, byzantine.Frame(wire.TypeBatch, 0, byzantine.Noise(4096))...)), protocol},
 		attack{"lane opened twice", writes(ack, ack), protocol},
-		attack{"zstd bomb", writes(append([]byte{0}, rawFrame(wire.TypeBatch, 1, pack(make([]byte, 256<<20)))...)), protocol},
+		attack{"zstd bomb", writes(append([]byte{0}, bomb...)), protocol},
 		attack{"no hello", says(just(byzantine.Ack(ownChain, second))), protocol},
 		attack{"two hellos", greeted(says(func(c *byzantine.Conn) wire.Message { return c.Peer.Hello() })), protocol},
 		attack{"hello in another's name", says(func(c *byzantine.Conn) wire.Message {
@@ -299,7 +264,7 @@ func attacks() []attack {
 		attack{"hello with 50,000 streams", says(func(c *byzantine.Conn) wire.Message {
 			return c.Peer.Hello(slices.Repeat([]tiers.StreamID{victims}, 50_000)...)
 		}), protocol},
-		attack{"vectors with a million heads", greeted(writes(append([]byte{1}, rawFrame(wire.TypeVectors, 1, pack(millionHeads()))...))), protocol},
+		attack{"vectors with a million heads", greeted(writes(append([]byte{1}, heads...))), protocol},
 		attack{"vectors that nobody asked for", greeted(says(just(vectors(ownStream)))), protocol},
 		attack{"vectors at 2^63", greeted(says(just(vectors(victims, wire.ChainHead{Author: district, Incarnation: 1, Seq: 1 << 63}))), victims), protocol},
 		attack{"vectors with a forged author", greeted(says(just(vectors(victims, wire.ChainHead{Author: township, Incarnation: 1, Seq: 1}))), victims), []wire.Code{wire.CodeAuthorship}},
