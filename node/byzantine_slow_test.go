@@ -3,10 +3,13 @@ package node_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/byzantine"
 	"github.com/tiermesh/tiermesh/testbed/local"
@@ -183,4 +186,19 @@ func TestByzantineConnections(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.unharmed()
+}
+
+// TestAlarmsOfOnePeer: a peer that gives cause for a new alarm each time drives its
+// own older ones out, and nobody else's.
+func TestAlarmsOfOnePeer(t *testing.T) {
+	a := node.NewAlarms()
+	a.RaiseOf("", "a disk is full")
+	a.RaiseOf(township, "a chain forks")
+	for i := range 1000 {
+		a.RaiseOf(traitor, fmt.Sprint("lie ", i))
+	}
+	all := strings.Join(a.All(), "\n")
+	if !strings.Contains(all, "disk") || !strings.Contains(all, "forks") || !strings.Contains(all, "lie 999") || strings.Count(all, "lie") != 8 {
+		t.Errorf("%s", all)
+	}
 }

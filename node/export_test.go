@@ -42,3 +42,15 @@ var ComeBack = comeBack
 
 // ComparingFor is comparingFor.
 const ComparingFor = comparingFor
+
+// Alarms shows [alarms] to this package's tests.
+type Alarms struct{ *alarms }
+
+// NewAlarms returns an empty list.
+func NewAlarms() Alarms { return Alarms{newAlarms(time.Now)} }
+
+// RaiseOf notes a finding about a peer's conduct.
+func (a Alarms) RaiseOf(peer tiers.SiteID, text string) { a.raiseOf(peer, text) }
+
+// All returns the list.
+func (a Alarms) All() []string { return a.all() }
