@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // Bounds of what children that dial at once can take up.
@@ -16,6 +18,9 @@ const (
 	// comparingFor is how long a session may hold its place, and how long one may
 	// wait for it: a peer that does nothing holds up nobody for longer.
 	comparingFor = 10 * time.Second
+	// placesOfPeer is how many links of one peer may have a place or wait for one:
+	// the one that lives, whose end may not know yet that it is dead, and the next.
+	placesOfPeer = 2
 	// comeBackMin is the shortest hint.
 	comeBackMin = time.Second
 )
@@ -28,6 +33,8 @@ type admission struct {
 	queue chan struct{}
 
 	mu sync.Mutex // guards the fields below
+	// of counts the links of each peer that have a place or wait.
+	of map[tiers.SiteID]int
 	// away are the peers that were sent away and have not come back, as far as is
 	// known: each is given a later time than the one before.
 	away int
@@ -37,12 +44,20 @@ type admission struct {
 }
 
 func newAdmission(slots, queue int) *admission {
-	return &admission{slots: make(chan struct{}, slots), queue: make(chan struct{}, queue), took: 50 * time.Millisecond}
+	return &admission{slots: make(chan struct{}, slots), queue: make(chan struct{}, queue), of: map[tiers.SiteID]int{}, took: 50 * time.Millisecond}
 }
 
-// enter waits for a place. It returns how to leave it, which may be called more
-// than once; or nil and after how long to come back.
-func (a *admission) enter(ctx context.Context) (leave func(), retry time.Duration) {
+// enter waits for a place for a peer's link. It returns how to leave it, which may
+// be called more than once; or nil and after how long to come back.
+func (a *admission) enter(ctx context.Context, peer tiers.SiteID) (leave func(), retry time.Duration) {
+	if !a.count(peer) {
+		return nil, comeBackMin // and nobody else's hint is longer for it
+	}
+	defer func() {
+		if leave == nil {
+			a.uncount(peer)
+		}
+	}()
 	select {
 	case a.queue <- struct{}{}:
 	default:
@@ -62,11 +77,32 @@ func (a *admission) enter(ctx context.Context) (leave func(), retry time.Duratio
 	end := func() {
 		once.Do(func() {
 			a.left(time.Since(began))
+			a.uncount(peer)
 			<-a.slots
 		})
 	}
 	late := time.AfterFunc(comparingFor, end)
 	return func() { late.Stop(); end() }, 0
+}
+
+// count takes one of the peer's places, if there is one.
+func (a *admission) count(peer tiers.SiteID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.of[peer] >= placesOfPeer {
+		a.turned++
+		return false
+	}
+	a.of[peer]++
+	return true
+}
+
+func (a *admission) uncount(peer tiers.SiteID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.of[peer]--; a.of[peer] == 0 {
+		delete(a.of, peer)
+	}
 }
 
 func (a *admission) left(took time.Duration) {

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tiermesh/tiermesh/node"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // TestAdmission: a thousand children dial in the same moment. No more than the
@@ -29,7 +31,7 @@ func TestAdmission(t *testing.T) {
 			all.Go(func() { // ends when it was served
 				for {
 					attempts.Add(1)
-					leave, retry := a.Enter(context.Background())
+					leave, retry := a.Enter(context.Background(), tiers.SiteID(fmt.Sprint(i)))
 					if leave == nil {
 						time.Sleep(node.ComeBack(retry, r.Float64()))
 						mu.Lock()
@@ -74,19 +76,50 @@ func TestAdmission(t *testing.T) {
 func TestAdmissionOfTheSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := node.NewAdmission(1, 1)
-		if leave, _ := a.Enter(context.Background()); leave == nil {
+		if leave, _ := a.Enter(context.Background(), "500101"); leave == nil {
 			t.Fatal("an empty house is full")
 		}
 		time.Sleep(node.ComparingFor / 2)
-		leave, retry := a.Enter(context.Background())
+		leave, retry := a.Enter(context.Background(), "500102")
 		if leave == nil || retry != 0 {
 			t.Fatalf("sent away for %v although the place became free", retry)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
-		if next, retry := a.Enter(ctx); next != nil || retry <= 0 {
+		if next, retry := a.Enter(ctx, "500103"); next != nil || retry <= 0 {
 			t.Error("let in after the end")
 		}
 		leave()
 	})
+}
+
+// TestAdmissionOfOne: a peer that dials without end takes up two places and makes
+// nobody else wait for longer.
+func TestAdmissionOfOne(t *testing.T) {
+	a := node.NewAdmission(4, 4)
+	var leaves []func()
+	for range 1000 {
+		leave, retry := a.Enter(t.Context(), "500101")
+		if leave != nil {
+			leaves = append(leaves, leave)
+		} else if retry != time.Second {
+			t.Fatalf("sent away for %v", retry)
+		}
+	}
+	if len(leaves) != 2 {
+		t.Errorf("one peer has %d places", len(leaves))
+	}
+	other, _ := a.Enter(t.Context(), "500102")
+	if other == nil {
+		t.Fatal("another peer is kept out")
+	}
+	other()
+	leaves[0]()
+	leaves[0]() // counts once
+	if again, _ := a.Enter(t.Context(), "500101"); again == nil {
+		t.Error("a place that was left stays taken")
+	}
+	if more, _ := a.Enter(t.Context(), "500101"); more != nil {
+		t.Error("leaving twice made room for two")
+	}
 }

@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"time"
+
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // Allowance is how many questions a peer may ask.
@@ -23,9 +25,9 @@ type Admission struct{ *admission }
 // NewAdmission returns one with so many places, and so many that wait.
 func NewAdmission(slots, queue int) Admission { return Admission{newAdmission(slots, queue)} }
 
-// Enter waits for a place.
-func (a Admission) Enter(ctx context.Context) (leave func(), retry time.Duration) {
-	return a.enter(ctx)
+// Enter waits for a place for a link of a peer.
+func (a Admission) Enter(ctx context.Context, peer tiers.SiteID) (leave func(), retry time.Duration) {
+	return a.enter(ctx, peer)
 }
 
 // Taken returns how many places are taken and how many wait.
@@ -36,3 +38,15 @@ var ComeBack = comeBack
 
 // ComparingFor is comparingFor.
 const ComparingFor = comparingFor
+
+// Alarms shows [alarms] to this package's tests.
+type Alarms struct{ *alarms }
+
+// NewAlarms returns an empty list.
+func NewAlarms() Alarms { return Alarms{newAlarms(time.Now)} }
+
+// RaiseOf notes a finding about a peer's conduct.
+func (a Alarms) RaiseOf(peer tiers.SiteID, text string) { a.raiseOf(peer, text) }
+
+// All returns the list.
+func (a Alarms) All() []string { return a.all() }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tiermesh/tiermesh/crdt"
-	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/federation"
 	"github.com/tiermesh/tiermesh/transport"
@@ -20,7 +20,7 @@ import (
 // Bounds of a link's queues. When ingestQueue batches or ingestBytes of them
 // wait for the site's Raft, the link is not read, and QUIC's flow control holds
 // the peer back; when laneQueue messages wait for the network, the session
-// waits.
+// waits, and ends when none leaves for as long as a stall takes.
 const (
 	ingestQueue = 64
 	ingestBytes = 8 << 20
@@ -58,8 +58,9 @@ type intake struct {
 
 // linkTalk is what the driver tells and is told besides. It belongs to the loop.
 type linkTalk struct {
-	compared func()    // told once when both ends have compared; nil for nobody
-	bye      *wire.Bye // the peer's, final when done is closed
+	compared func()      // told once when both ends have compared; nil for nobody
+	bye      *wire.Bye   // the peer's, final when done is closed
+	closing  atomic.Bool // this end said why it closes; any goroutine may ask
 }
 
 // linkStatus is what the loop publishes after each step.
@@ -152,6 +153,7 @@ func (d *linkDriver) receive(ctx context.Context, out chan<- received) error {
 	for {
 		m, size, err := d.link.Recv(ctx)
 		if err != nil {
+			d.broken(err)
 			return err
 		}
 		select {
@@ -194,9 +196,7 @@ func (d *linkDriver) propose(ctx context.Context, in <-chan ingestJob, out chan<
 	for {
 		select {
 		case r := <-in:
-			wait := d.n.group.StartIngest(ctx, store.Range{
-				Chain: r.Chain, First: r.First, Records: r.Records, Checkpoint: r.Checkpoint,
-			})
+			wait := d.n.startIngest(ctx, r.Range)
 			select {
 			case out <- proposed{r, wait}:
 			case <-ctx.Done():
@@ -290,7 +290,7 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 		r := d.session.Ready()
 		for _, a := range r.Alarms {
 			d.n.log.Warn("link alarm", "peer", string(d.peer), "err", a)
-			d.n.alarms.raise(a)
+			d.n.alarms.raiseOf(d.peer, a)
 		}
 		d.refused(r)
 		if r.Bye != nil {
@@ -308,10 +308,8 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 			return err
 		}
 		for _, o := range r.Send {
-			select {
-			case d.lanes[o.Lane] <- o.Message:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := d.put(ctx, o.Lane, o.Message); err != nil {
+				return err
 			}
 		}
 		for _, in := range r.Ingests {

@@ -155,7 +155,7 @@ func (l *links) admit(ctx context.Context, link *transport.Link) {
 		l.refuse(link, wire.CodeUnlinked, fmt.Sprintf("site %s is not listed in topology version %d", peer, t.Version()))
 		return
 	}
-	leave, retry := l.admission.enter(ctx)
+	leave, retry := l.admission.enter(ctx, peer)
 	if leave == nil {
 		l.farewell(ctx, link, &wire.Bye{
 			Code: wire.CodeBusy, RetryAfterMS: uint32(retry.Milliseconds()), Reason: fmt.Sprintf("too many dial at once: come back in %v", retry),

@@ -24,6 +24,8 @@ func (n *Node) registerMetrics() {
 		}},
 		{"tiermesh_node_links_comparing", "accepted links that compare what they hold", func() float64 { return float64(len(n.links.admission.slots)) }},
 		{"tiermesh_node_links_turned_away", "accepted links that were told to come back later", func() float64 { return float64(n.links.admission.turnedAway()) }},
+		{"tiermesh_transport_handshakes_refused", "handshakes that were too many at once", func() float64 { return float64(n.endpoint.Handshakes().Refused) }},
+		{"tiermesh_transport_handshakes_failed", "handshakes without a certificate of this federation, or not finished", func() float64 { return float64(n.endpoint.Handshakes().Failed) }},
 	} {
 		n.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: m.name, Help: m.help}, m.value))
 	}

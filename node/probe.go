@@ -124,10 +124,8 @@ func (d *linkDriver) proofs(ctx context.Context, messages []wire.Message) error 
 			if err != nil {
 				return err
 			}
-			select {
-			case d.lanes[0] <- answer:
-			case <-ctx.Done():
-				return ctx.Err()
+			if err := d.put(ctx, 0, answer); err != nil {
+				return err
 			}
 		}
 	}

@@ -42,7 +42,7 @@ func (r *refusals) note(peer tiers.SiteID, code wire.Code, why string) {
 		return
 	}
 	r.log.Warn("peer refused", "peer", string(peer), "reason", code.String(), "err", why)
-	r.alarms.raise("peer " + string(peer) + " was refused (" + code.String() + "): " + why)
+	r.alarms.raiseOf(peer, "peer "+string(peer)+" was refused ("+code.String()+"): "+why)
 }
 
 // count returns whether it is the first of its kind.

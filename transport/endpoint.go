@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
@@ -39,8 +40,9 @@ type Config struct {
 	Logger      *slog.Logger
 	// Handshake bounds the time to set a link up; zero means 5 s.
 	Handshake time.Duration
-	// Idle is how long a silent link lives; zero means 15 s. A third of it is
-	// the keepalive period.
+	// Idle is how long a silent link lives, and how long a link does on which a
+	// frame began and does not come in; zero means 15 s. A third of it is the
+	// keepalive period.
 	Idle time.Duration
 }
 
@@ -70,14 +72,15 @@ func (c Config) Validate() error {
 
 // Endpoint listens and dials on one UDP socket.
 type Endpoint struct {
-	cfg      Config
-	quic     *quic.Transport
-	listener *quic.Listener
-	tls      *tls.Config
-	conf     *quic.Config
-	links    chan accepted
-	nodes    *Nodes
-	running  sync.WaitGroup
+	cfg        Config
+	quic       *quic.Transport
+	listener   *quic.Listener
+	tls        *tls.Config
+	conf       *quic.Config
+	links      chan accepted
+	nodes      *Nodes
+	handshakes *handshakes
+	running    sync.WaitGroup
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -119,8 +122,9 @@ func Open(cfg Config) (*Endpoint, error) {
 		cfg: cfg, tls: cfg.Credentials.TLS(alpnLink),
 		// The key outlives the process: a peer of its predecessor is told at
 		// once that the connection is gone.
-		quic:  &quic.Transport{Conn: cfg.Conn, StatelessResetKey: &reset},
-		links: make(chan accepted, acceptQueue), closed: make(chan struct{}),
+		quic:       &quic.Transport{Conn: cfg.Conn, StatelessResetKey: &reset},
+		handshakes: &handshakes{by: map[netip.Addr]int{}},
+		links:      make(chan accepted, acceptQueue), closed: make(chan struct{}),
 		conf: &quic.Config{
 			HandshakeIdleTimeout:           cfg.Handshake,
 			MaxIdleTimeout:                 cfg.Idle,
@@ -135,6 +139,7 @@ func Open(cfg Config) (*Endpoint, error) {
 			Allow0RTT:             false,
 		},
 	}
+	e.quic.ConnContext, e.quic.VerifySourceAddress = e.handshakes.begin, e.handshakes.suspicious
 	e.nodes = newNodes(e)
 	both := e.tls.Clone()
 	both.NextProtos = []string{alpnLink, alpnNodes}
@@ -153,11 +158,12 @@ func (e *Endpoint) accept() {
 		if err != nil {
 			return
 		}
+		e.handshakes.done(conn)
 		if conn.ConnectionState().TLS.NegotiatedProtocol == alpnNodes {
 			e.nodes.serving.Go(func() { e.nodes.serve(conn) }) // ends with the connection, or the endpoint
 			continue
 		}
-		link, err := newLink(conn)
+		link, err := newLink(conn, e.cfg.Idle)
 		select {
 		case e.links <- accepted{link, err}:
 		default:
@@ -200,7 +206,7 @@ func (e *Endpoint) Dial(ctx context.Context, addr string, want tiers.SiteID) (*L
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", want, addr, err)
 	}
-	l, err := newLink(conn)
+	l, err := newLink(conn, e.cfg.Idle)
 	if err == nil && l.peer.Site != want {
 		err = fmt.Errorf("%w: %s at %s is %s", ErrPeerSite, want, addr, l.peer)
 		_ = l.Close(wire.CodeFederation, "dialled another site")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -16,17 +15,16 @@ import (
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
-// laneBuffer is how many messages of a lane wait to be taken up.
-const laneBuffer = 4
-
 // Link is one connection to a peer.
 type Link struct {
 	conn *quic.Conn
 	peer identity.ID
 	out  [tiers.LaneCount]outLane
-	in   [tiers.LaneCount]chan message
+	in   [tiers.LaneCount]*inLane
 	some chan struct{} // capacity 1: a message was queued
 	read sync.WaitGroup
+	idle time.Duration // how long a silent link lives
+	held held
 
 	mu     sync.Mutex // guards the fields below
 	opened [tiers.LaneCount]bool
@@ -42,7 +40,8 @@ type outLane struct {
 
 type message struct {
 	m    wire.Message
-	size int
+	size int // of the frame
+	room int // that it takes in its lane
 }
 
 // Stats are a link's counters, in UDP payload bytes.
@@ -50,7 +49,7 @@ type Stats struct {
 	SentBytes, ReceivedBytes uint64
 }
 
-func newLink(conn *quic.Conn) (*Link, error) {
+func newLink(conn *quic.Conn, idle time.Duration) (*Link, error) {
 	certs := conn.ConnectionState().TLS.PeerCertificates
 	if len(certs) == 0 {
 		return nil, errors.Join(identity.ErrNoIdentity, conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeFederation), "no certificate"))
@@ -59,9 +58,9 @@ func newLink(conn *quic.Conn) (*Link, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeFederation), err.Error()))
 	}
-	l := &Link{conn: conn, peer: id, some: make(chan struct{}, 1)}
+	l := &Link{conn: conn, peer: id, some: make(chan struct{}, 1), idle: idle}
 	for i := range l.in {
-		l.in[i] = make(chan message, laneBuffer)
+		l.in[i] = newInLane()
 	}
 	l.read.Go(l.accept) // ends with the connection
 	l.read.Go(func() {  // likewise
@@ -192,63 +191,6 @@ func (l *Link) Send(ctx context.Context, lane tiers.Lane, m wire.Message) (int, 
 	return n, nil
 }
 
-// accept takes up the peer's streams until the connection ends.
-func (l *Link) accept() {
-	for {
-		s, err := l.conn.AcceptUniStream(l.conn.Context())
-		if err != nil {
-			return
-		}
-		l.read.Go(func() { // ends with the stream
-			// Other errors are the connection's own end, which has its reason.
-			err := l.receive(s)
-			if errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge) || errors.Is(err, errStream) {
-				l.end(&ClosedError{Code: wire.CodeProtocol, Reason: err.Error()})
-			}
-		})
-	}
-}
-
-// errStream reports a stream that the protocol has no place for.
-var errStream = errors.New("transport: unexpected stream for lane")
-
-// receive reads one lane's stream.
-func (l *Link) receive(s *quic.ReceiveStream) error {
-	var first [1]byte
-	if _, err := io.ReadFull(s, first[:]); err != nil {
-		return err
-	}
-	lane := first[0]
-	if lane >= tiers.LaneCount || !l.claim(lane) {
-		return fmt.Errorf("%w %d", errStream, lane)
-	}
-	r := wire.NewReader(s)
-	for {
-		m, size, err := r.Next()
-		if err != nil {
-			return err
-		}
-		select {
-		case l.in[lane] <- message{m, size}:
-		case <-l.Done():
-			return nil
-		}
-		select {
-		case l.some <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// claim notes that a lane's stream is open; a second one is refused.
-func (l *Link) claim(lane byte) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	was := l.opened[lane]
-	l.opened[lane] = true
-	return !was
-}
-
 // Recv returns the next message and the size of its frame; of several waiting
 // ones, that of the most urgent lane. After the link ended it returns a
 // [ClosedError] where either end said why.
@@ -256,8 +198,9 @@ func (l *Link) Recv(ctx context.Context) (wire.Message, int, error) {
 	for {
 		for i := range l.in {
 			select {
-			case m := <-l.in[i]:
-				l.again()
+			case m := <-l.in[i].queue:
+				l.in[i].release(m.room)
+				mark(l.some) // more may be queued, for the next Recv
 				return m.m, m.size, nil
 			default:
 			}
@@ -269,13 +212,5 @@ func (l *Link) Recv(ctx context.Context) (wire.Message, int, error) {
 		case <-l.Done():
 			return nil, 0, l.reason(ErrClosed)
 		}
-	}
-}
-
-// again leaves a mark that more may be queued, for the next Recv.
-func (l *Link) again() {
-	select {
-	case l.some <- struct{}{}:
-	default:
 	}
 }

@@ -66,7 +66,7 @@ var Owners = []Owner{
 	{"github.com/hashicorp/go-hclog", []string{"replication", "testbed/bench"}},
 	{"github.com/hashicorp/raft", []string{"replication", "testbed/bench"}},
 	{"github.com/hashicorp/raft-boltdb/v2", []string{"replication", "testbed/bench"}},
-	{"github.com/klauspost/compress", []string{"transport/wire"}},
+	{"github.com/klauspost/compress", []string{"transport/wire", "testbed/byzantine"}},
 	{"github.com/prometheus/client_golang", []string{"api", "node"}},
 	{"github.com/quic-go/quic-go", []string{"transport"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}},

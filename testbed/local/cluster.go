@@ -37,6 +37,8 @@ type Config struct {
 	RedialMax time.Duration
 	// LinkIdle is how long a silent link lives; zero means the node's default.
 	LinkIdle time.Duration
+	// Tick is the nodes' unit of time for what stalls; zero means their default.
+	Tick time.Duration
 	// StandInAfter is for how long a parent must be silent; zero means the node's
 	// default.
 	StandInAfter time.Duration
@@ -168,7 +170,7 @@ func (c *Cluster) open(at place) error {
 		cfg.API = c.APIOf(at.site, at.node)
 	}
 	n, err := node.Open(cfg, node.Options{
-		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, Comparing: c.cfg.Comparing, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1, Fatal: c.cfg.Fatal,
+		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, Tick: c.cfg.Tick, Comparing: c.cfg.Comparing, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1, Fatal: c.cfg.Fatal,
 	})
 	if err != nil {
 		m.gate = nil // the node closed it

@@ -61,7 +61,9 @@ func (s *Session) declineAll(theirs map[tiers.StreamID]crdt.Hash) {
 	m := &wire.Decline{}
 	for _, stream := range sorted(theirs) {
 		if !s.shared(stream) {
-			s.peer.declined[stream] = struct{}{}
+			if _, listed := s.cfg.Topology.Site(stream.Site); listed { // a peer could name any
+				s.peer.declined[stream] = struct{}{}
+			}
 			m.Streams = append(m.Streams, wire.Stream{Site: stream.Site, Class: stream.Class})
 		}
 	}

@@ -30,6 +30,7 @@ func (s *Session) stepHello(m *wire.Hello) {
 		return
 	}
 	s.greeted = true
+	s.idle.cameIn()
 	s.peer.version, s.peer.features = min(m.VersionMax, Version), m.Features&Features
 	s.peer.topologyVersion, s.peer.incarnation = m.TopologyVersion, m.Incarnation
 	theirs := make(map[tiers.StreamID]crdt.Hash, len(m.Streams))
@@ -52,8 +53,8 @@ func (s *Session) stepHello(m *wire.Hello) {
 		vectors.Streams = append(vectors.Streams, wireVector(stream, s.local[stream]))
 	}
 	s.greeting = nil
-	if told := s.peer.toldAll && m.Features&FeatureWhole != 0; len(vectors.Streams) > 0 && !told {
-		s.send(0, vectors)
+	if told := s.peer.toldAll && m.Features&FeatureWhole != 0; !told {
+		s.sendVectors(vectors.Streams)
 	}
 	if m.Whole && m.Features&FeatureWhole != 0 {
 		s.stepWhole(m.Vectors)
@@ -107,17 +108,21 @@ func wireVector(stream tiers.StreamID, v crdt.Vector) wire.StreamVector {
 func (s *Session) stepVectors(m *wire.Vectors) {
 	for _, sv := range m.Streams {
 		stream := tiers.StreamID{Site: sv.Site, Class: sv.Class}
-		if _, declined := s.peer.declined[stream]; declined {
-			continue // it was on its way
+		if !s.shared(stream) {
+			continue // it was on its way when this end declined
 		}
 		if _, ok := s.awaiting[stream]; !ok {
 			s.close(wire.CodeProtocol, "vector of %s was not asked for", stream)
 			return
 		}
 		delete(s.awaiting, stream)
+		s.idle.cameIn()
 		for _, h := range sv.Heads {
 			chain := crdt.ChainID{Stream: stream, Author: crdt.Author{Site: h.Author, Incarnation: h.Incarnation}}
-			if !s.compare(chain, crdt.Head{Seq: h.Seq, Hash: crdt.Hash(h.Hash)}) {
+			if s.learnable(chain) {
+				s.compare(chain, crdt.Head{Seq: h.Seq, Hash: crdt.Hash(h.Hash)})
+			}
+			if s.closed {
 				return
 			}
 		}
@@ -125,9 +130,10 @@ func (s *Session) stepVectors(m *wire.Vectors) {
 	s.considerAll()
 }
 
-// compare sets the peer's head of one chain against ours. It returns false
-// when the session ended.
-func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) bool {
+// compare sets the peer's head of one chain against ours. More of this site's own
+// chain than it holds is a claim like any other: the records follow, and only they
+// carry the site's signature (see [Session.rolledBack]).
+func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) {
 	mine := s.localHead(chain)
 	s.learn(chain, theirs)
 	switch {
@@ -135,13 +141,11 @@ func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) bool {
 		s.dispute(chain, theirs.Seq)
 	case theirs.Seq > mine.Seq:
 		s.in.wanted[chain] = theirs.Seq
-		return !s.rolledBack(chain, theirs)
 	}
-	return !s.closed
 }
 
-// rolledBack ends the session when a chain of which the peer holds more than this
-// site is the site's own.
+// rolledBack ends the session when a chain of which the peer showed more than this
+// site holds is the site's own.
 func (s *Session) rolledBack(chain crdt.ChainID, theirs crdt.Head) bool {
 	if chain.Author != (crdt.Author{Site: s.cfg.Self, Incarnation: s.cfg.Incarnation}) {
 		return false

@@ -29,13 +29,21 @@ func (s *Session) stepBatch(m *wire.Batch) {
 		return
 	}
 	end := r.Checkpoint.Head
+	if end.Seq <= s.in.shown[chain] {
+		// No site sends a record twice in a session: this is a replay.
+		s.close(wire.CodeProtocol, "%s: records up to %d were sent before", chain, s.in.shown[chain])
+		return
+	}
+	s.in.shown[chain] = end.Seq
 	s.learn(chain, end)
 	if end.Seq > head.Seq && s.rolledBack(chain, end) {
-		return // it came before the vector that would have told: lanes overtake each other
+		return
 	}
 	if end.Seq > head.Seq {
 		s.in.received[chain] = end
+		s.idle.cameIn()
 	}
+	r.Known = end.Seq <= head.Seq
 	s.in.open++
 	s.ready.Ingests = append(s.ready.Ingests, r)
 }
@@ -60,7 +68,7 @@ func (s *Session) Ingested(r Range, err error) {
 	if s.closed {
 		return
 	}
-	s.idleFor = 0
+	s.idle.in = 0
 	if err != nil {
 		s.alarm("records of %s from %s were not stored: %v", r.Chain, s.cfg.Peer, err)
 		s.close(wire.CodeChain, "%s: %v", r.Chain, err)

@@ -93,7 +93,7 @@ func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, recor
 	s.consider(chain)
 	lane := chain.Stream.Class.Lane()
 	l := &s.out.lanes[lane]
-	l.flights = append(l.flights, flight{chain, checkpoint.Head.Seq, size, s.pace.sending(size, len(s.out.owed) == 0)})
+	l.flights = append(l.flights, flight{chain, checkpoint.Head, size, s.pace.sending(size, len(s.out.owed) == 0)})
 	l.bytes += size
 	l.backlog = size >= batchMin/2 && size >= s.batchBytes()*7/8 // nearly full is full
 	s.send(lane, batch(chain, prev, first, records, checkpoint))
@@ -119,15 +119,22 @@ func (s *Session) NotLoaded(chain crdt.ChainID) {
 // stepAck frees the window of what became durable at the peer.
 func (s *Session) stepAck(m *wire.Ack) {
 	chain := chainOf(m.Chain)
-	if m.Seq > s.out.sent[chain] {
+	if m.Seq == 0 || m.Seq > s.out.sent[chain] {
 		s.close(wire.CodeProtocol, "%s acknowledged at %d, sent to %d", chain, m.Seq, s.out.sent[chain])
 		return
 	}
-	s.learn(chain, crdt.Head{Seq: m.Seq, Hash: crdt.Hash(m.Hash)})
 	lane := &s.out.lanes[chain.Stream.Class.Lane()]
+	for _, f := range lane.flights {
+		if f.chain == chain && f.end.Seq == m.Seq && f.end.Hash != crdt.Hash(m.Hash) {
+			s.close(wire.CodeChain, "%s acknowledged at %d with another hash than was sent", chain, m.Seq)
+			return
+		}
+	}
+	s.learn(chain, crdt.Head{Seq: m.Seq, Hash: crdt.Hash(m.Hash)})
 	kept := lane.flights[:0]
 	for _, f := range lane.flights {
-		if f.chain == chain && f.seq <= m.Seq {
+		if f.chain == chain && f.end.Seq <= m.Seq {
+			s.idle.wentOut()
 			lane.bytes -= f.bytes
 			s.pace.landed(f.bytes, f.stamp)
 			continue

@@ -101,6 +101,9 @@ type Range struct {
 	Checkpoint crdt.Checkpoint
 	// Bytes is the size of the records.
 	Bytes int
+	// Known says that the site seems to hold the records already: they are to be
+	// compared, which costs no write.
+	Known bool
 }
 
 // Ready is what the driver must do now.
@@ -108,10 +111,10 @@ type Ready struct {
 	Send    []Outgoing
 	Loads   []Load
 	Ingests []Range
-	// RolledBack is set when the peer holds more of this site's own chain than
-	// the session knows of. When the store does not hold as much either, the
-	// site was restored from an old copy of itself and must start a new
-	// incarnation.
+	// RolledBack is set when the peer shows records of this site's own chain, signed
+	// by this site, that the session does not know of. When the store does not hold
+	// as much either, the site was restored from an old copy of itself and must start
+	// a new incarnation.
 	RolledBack *Claim
 	// Proofs are the peer's questions ([wire.Prove]) and its answers to this
 	// site's ([wire.Proved]).
@@ -129,7 +132,7 @@ type Ready struct {
 	Bye *wire.Bye
 }
 
-// Claim is how far a peer says a chain goes.
+// Claim is how far a peer has shown that a chain goes.
 type Claim struct {
 	Chain crdt.ChainID
 	Head  crdt.Head
@@ -138,7 +141,7 @@ type Claim struct {
 // flight is a batch that was sent and not acknowledged.
 type flight struct {
 	chain crdt.ChainID
-	seq   uint64
+	end   crdt.Head
 	bytes int
 	stamp stamp
 }
@@ -169,7 +172,7 @@ type Session struct {
 	// disputes are the chains that differ, and whether the peer was told so; both
 	// ends leave them out.
 	disputes map[crdt.ChainID]bool
-	idleFor  int // ticks without progress while work is open
+	idle     progress
 	closed   bool
 }
 
@@ -187,6 +190,7 @@ type peerState struct {
 	handoverFor int
 	declined    map[tiers.StreamID]struct{} // by either end
 	strays      int                         // batches of streams that are not shared
+	unheld      int                         // chains of its vectors of which nothing is held here
 }
 
 // outbound is what the peer lacks and what is on its way there.
@@ -201,6 +205,7 @@ type outbound struct {
 type inbound struct {
 	received map[crdt.ChainID]crdt.Head // what will be held once all ingests land
 	wanted   map[crdt.ChainID]uint64    // what the peer said it holds beyond that
+	shown    map[crdt.ChainID]uint64    // how far the peer's batches went
 	open     int                        // ingests under way
 }
 
@@ -225,7 +230,7 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 		peer: peerState{
 			handover: !cfg.Topology.Linked(cfg.Self, cfg.Peer), declined: map[tiers.StreamID]struct{}{},
 		},
-		in: inbound{received: map[crdt.ChainID]crdt.Head{}, wanted: map[crdt.ChainID]uint64{}},
+		in: inbound{received: map[crdt.ChainID]crdt.Head{}, wanted: map[crdt.ChainID]uint64{}, shown: map[crdt.ChainID]uint64{}},
 		out: outbound{
 			sent: map[crdt.ChainID]uint64{}, owed: map[crdt.ChainID]struct{}{},
 			loading: map[crdt.ChainID]struct{}{},
@@ -313,7 +318,9 @@ func (s *Session) Step(m wire.Message) {
 			return
 		}
 	}
-	s.idleFor = 0
+	if !s.heard() {
+		return
+	}
 	switch m := m.(type) {
 	case *wire.Hello:
 		s.stepHello(m)
@@ -376,28 +383,29 @@ func (s *Session) Tick() {
 		return
 	}
 	s.tickProof()
+	s.idle.talk = max(s.idle.talk-talkPerTick, 0)
+	idle := s.idle.tick(s.waiting(), s.owing())
 	if s.settled() {
-		s.idleFor = 0
 		s.tickHandover()
 		return
 	}
-	if s.idleFor++; s.idleFor > s.cfg.StallTicks {
+	if idle > s.cfg.StallTicks {
 		s.alarm("link to %s makes no progress", s.cfg.Peer)
 		s.close(wire.CodeStalled, "no progress in %d ticks while records are owed", s.cfg.StallTicks)
 	}
 }
 
 // settled reports whether nothing is owed, awaited or under way.
-func (s *Session) settled() bool {
-	if !s.greeted || len(s.awaiting) > 0 || len(s.out.owed) > 0 || len(s.out.loading) > 0 || s.in.open > 0 {
-		return false
-	}
-	for i := range s.out.lanes {
-		if len(s.out.lanes[i].flights) > 0 {
-			return false
-		}
-	}
-	return true
+func (s *Session) settled() bool { return !s.waiting() && !s.owing() }
+
+// waiting reports whether something is to come from the peer, or on its way into
+// the store.
+func (s *Session) waiting() bool { return !s.greeted || len(s.awaiting) > 0 || s.in.open > 0 }
+
+// owing reports whether something is to be sent to the peer, or acknowledged.
+func (s *Session) owing() bool {
+	return len(s.out.owed) > 0 || len(s.out.loading) > 0 ||
+		slices.ContainsFunc(s.out.lanes[:], func(l laneOut) bool { return len(l.flights) > 0 })
 }
 
 // tickProof exchanges digests when this end has nothing left to do, and ends a

@@ -125,6 +125,9 @@ func Decode(frame []byte) (Message, error) {
 	if m == nil {
 		return &Unknown{FrameType: t, Payload: append([]byte(nil), payload...)}, nil
 	}
+	if err := checkElements(payload); err != nil {
+		return nil, fmt.Errorf("type %d: %w", t, err)
+	}
 	if err := c.dec.Unmarshal(payload, m); err != nil {
 		return nil, fmt.Errorf("%w: type %d: %w", ErrMalformed, t, err)
 	}
@@ -145,12 +148,23 @@ func NewReader(r io.Reader) *Reader { return &Reader{r: r} }
 // the stream it returns [io.EOF]; otherwise the error wraps [ErrMalformed],
 // [ErrTooLarge] or the stream's.
 func (r *Reader) Next() (Message, int, error) {
-	if _, err := io.ReadFull(r.r, r.header[:]); err != nil {
+	frame, err := r.Frame()
+	if err != nil {
 		return nil, 0, err
+	}
+	m, err := Decode(frame)
+	return m, len(r.header) + len(frame), err
+}
+
+// Frame returns what follows the length of the next frame, for [Decode]; it is
+// valid until the next call. The error is that of [Reader.Next].
+func (r *Reader) Frame() ([]byte, error) {
+	if _, err := io.ReadFull(r.r, r.header[:]); err != nil {
+		return nil, err
 	}
 	n := binary.BigEndian.Uint32(r.header[:])
 	if n > FrameBytesMax {
-		return nil, 0, fmt.Errorf("%w: %d bytes announced", ErrTooLarge, n)
+		return nil, fmt.Errorf("%w: %d bytes announced", ErrTooLarge, n)
 	}
 	// Grow as bytes arrive: an announced length alone costs the sender nothing.
 	if cap(r.buf) > 64<<10 {
@@ -162,9 +176,8 @@ func (r *Reader) Next() (Message, int, error) {
 		at := len(r.buf)
 		r.buf = append(r.buf, make([]byte, step)...)
 		if _, err := io.ReadFull(r.r, r.buf[at:]); err != nil {
-			return nil, 0, fmt.Errorf("frame of %d bytes: %w", n, errors.Join(io.ErrUnexpectedEOF, err))
+			return nil, fmt.Errorf("frame of %d bytes: %w", n, errors.Join(io.ErrUnexpectedEOF, err))
 		}
 	}
-	m, err := Decode(r.buf)
-	return m, len(r.header) + int(n), err
+	return r.buf, nil
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/tiermesh/tiermesh/tiers"
@@ -201,12 +202,18 @@ func (c Chain) validate() error {
 	if err := checkStream(c.Site, c.Class); err != nil {
 		return err
 	}
+	if err := checkIncarnation(c.Incarnation); err != nil {
+		return err
+	}
 	return check(c.Author.Validate())
 }
 
 func (m *Hello) validate() error {
 	if len(m.Federation) > 255 || m.VersionMin > m.VersionMax {
 		return fmt.Errorf("%w: hello", ErrMalformed)
+	}
+	if err := checkCount(len(m.Streams)); err != nil {
+		return err
 	}
 	for _, s := range m.Streams {
 		if err := checkStream(s.Site, s.Class); err != nil {
@@ -220,16 +227,16 @@ func (m *Hello) validate() error {
 }
 
 func (m *Vectors) validate() error {
+	if err := checkCount(len(m.Streams)); err != nil {
+		return err
+	}
 	for _, s := range m.Streams {
 		if err := checkStream(s.Site, s.Class); err != nil {
 			return err
 		}
 		for _, h := range s.Heads {
-			if err := check(h.Author.Validate()); err != nil {
+			if err := errors.Join(check(h.Author.Validate()), checkSeq(h.Seq), checkIncarnation(h.Incarnation)); err != nil {
 				return err
-			}
-			if h.Seq == 0 {
-				return fmt.Errorf("%w: head at 0", ErrMalformed)
 			}
 		}
 	}
@@ -240,13 +247,14 @@ func (m *Vectors) validate() error {
 const recordsMax = 65536
 
 func (m *Batch) validate() error {
-	if len(m.Records) == 0 || len(m.Records) > recordsMax || m.First == 0 || len(m.Checkpoint.Signature) > 256 {
+	if len(m.Records) == 0 || len(m.Records) > recordsMax || m.First == 0 || m.First > SeqMax || m.Checkpoint.Seq > SeqMax ||
+		len(m.Checkpoint.Signature) > signatureBytesMax {
 		return fmt.Errorf("%w: batch of %d records from %d", ErrMalformed, len(m.Records), m.First)
 	}
 	return m.Chain.validate()
 }
 
-func (m *Ack) validate() error { return m.Chain.validate() }
+func (m *Ack) validate() error { return errors.Join(m.Chain.validate(), checkSeq(m.Seq)) }
 
 func (*Proof) validate() error { return nil }
 
@@ -272,6 +280,9 @@ func (m *Bye) validate() error {
 const redirectAddrsMax = 16
 
 func (m *Decline) validate() error {
+	if err := checkCount(len(m.Streams)); err != nil {
+		return err
+	}
 	for _, s := range m.Streams {
 		if err := checkStream(s.Site, s.Class); err != nil {
 			return err
@@ -281,10 +292,7 @@ func (m *Decline) validate() error {
 }
 
 func (m *Resend) validate() error {
-	if m.First == 0 {
-		return fmt.Errorf("%w: resend from 0", ErrMalformed)
-	}
-	return m.Chain.validate()
+	return errors.Join(checkSeq(m.First), m.Chain.validate())
 }
 
 func (*Unknown) validate() error { return nil }

@@ -91,6 +91,9 @@ func (*Proved) Type() Type { return TypeProved }
 func (s *Signed) Type() Type { return s.FrameType }
 
 func (m *Prove) validate() error {
+	if err := checkCount(len(m.Streams)); err != nil {
+		return err
+	}
 	for _, s := range m.Streams {
 		if err := checkStream(s.Site, s.Class); err != nil {
 			return err
@@ -129,6 +132,9 @@ func EncodeBody(m interface{ validate() error }) ([]byte, error) {
 // DecodeBody reads a body into a [Manifest] or [Holdings] and checks it. The
 // error wraps [ErrMalformed].
 func DecodeBody(b []byte, m interface{ validate() error }) error {
+	if err := checkElements(b); err != nil {
+		return fmt.Errorf("signed body: %w", err)
+	}
 	if err := shared().dec.Unmarshal(b, m); err != nil {
 		return fmt.Errorf("%w: signed body: %w", ErrMalformed, err)
 	}
@@ -143,7 +149,7 @@ func (m *Manifest) validate() error {
 		if err := r.Chain.validate(); err != nil {
 			return err
 		}
-		if r.End.Seq <= r.Seq || len(r.End.Signature) > signatureBytesMax {
+		if r.End.Seq <= r.Seq || r.End.Seq > SeqMax || len(r.End.Signature) > signatureBytesMax {
 			return fmt.Errorf("%w: range from %d to %d", ErrMalformed, r.Seq, r.End.Seq)
 		}
 	}

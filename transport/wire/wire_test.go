@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -124,6 +125,50 @@ func pack(t *testing.T, payload []byte) []byte {
 	return w.EncodeAll(payload, nil)
 }
 
+func manyStreams(n int) []wire.StreamDigest {
+	return slices.Repeat([]wire.StreamDigest{{Site: "c", Class: 1}}, n)
+}
+
+// millionHeads is the payload of a vectors frame of 32 streams of 32,768 empty heads
+// each: a megabyte, and on the wire some hundred bytes.
+func millionHeads() []byte {
+	b := []byte{0xa1, 1, 0x98, 32}
+	for range 32 {
+		b = append(b, 0xa1, 3, 0x99, 0x80, 0)
+		b = append(b, bytes.Repeat([]byte{0xa0}, 1<<15)...)
+	}
+	return b
+}
+
+// TestDecodeUnfoldsLittle: what a small frame makes the decoder use is in proportion
+// to the largest frame, not to what it claims.
+func TestDecodeUnfoldsLittle(t *testing.T) {
+	f := frame(wire.TypeVectors, 1, pack(t, millionHeads()))
+	if used := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_, _ = wire.Decode(f)
+		}
+	}).AllocedBytesPerOp(); len(f) > 1024 || used > 3*wire.FrameBytesMax {
+		t.Errorf("a frame of %d bytes takes %d to refuse", len(f), used)
+	}
+}
+
+func TestUnfolded(t *testing.T) {
+	for name, row := range map[string]struct {
+		frame []byte
+		want  int
+	}{
+		"plain":        {frame(wire.TypeAck, 0, []byte("12345")), 7},
+		"says so":      {encode(t, &wire.Bye{Reason: strings.Repeat("x", 1000)})[4:], 1007},
+		"does not say": {frame(wire.TypeAck, 1, []byte("x")), wire.FrameBytesMax},
+	} {
+		if got := wire.Unfolded(row.frame); got != row.want {
+			t.Errorf("%s: %d, want %d", name, got, row.want)
+		}
+	}
+}
+
 func TestDecodeRefusals(t *testing.T) {
 	body := func(m wire.Message) []byte { return encode(t, m)[6:] }
 	chain := wire.Chain{Site: "c", Class: 1, Author: "c"}
@@ -131,25 +176,31 @@ func TestDecodeRefusals(t *testing.T) {
 		frame []byte
 		want  error
 	}{
-		"nothing":               {nil, wire.ErrMalformed},
-		"one byte":              {[]byte{1}, wire.ErrMalformed},
-		"unknown flag":          {frame(wire.TypeAck, 2, nil), wire.ErrMalformed},
-		"no CBOR":               {frame(wire.TypeAck, 0, []byte{0xff}), wire.ErrMalformed},
-		"bytes after":           {frame(wire.TypeProof, 0, append(body(&wire.Proof{}), 0)), wire.ErrMalformed},
-		"no zstd":               {frame(wire.TypeAck, 1, []byte("x")), wire.ErrMalformed},
-		"zstd bomb":             {frame(wire.TypeBatch, 1, pack(t, make([]byte, 64<<20))), wire.ErrTooLarge},
-		"key twice":             {frame(wire.TypeProof, 0, []byte{0xa2, 2, 1, 2, 1}), wire.ErrMalformed},
-		"endless array":         {frame(wire.TypeVectors, 0, []byte{0xa1, 1, 0x9f, 0xff}), wire.ErrMalformed},
-		"tag":                   {frame(wire.TypeProof, 0, []byte{0xa1, 2, 0xc1, 1}), wire.ErrMalformed},
-		"array of 2^32":         {frame(wire.TypeVectors, 0, []byte{0xa1, 1, 0x9a, 0xff, 0xff, 0xff, 0xff}), wire.ErrMalformed},
-		"nested 20 deep":        {frame(wire.TypeVectors, 0, append(bytes.Repeat([]byte{0x81}, 20), 0)), wire.ErrMalformed},
-		"site with a slash":     {frame(wire.TypeAck, 0, body(&wire.Ack{Chain: wire.Chain{Site: "a/b", Class: 1, Author: "c"}})), wire.ErrMalformed},
-		"class 8":               {frame(wire.TypeAck, 0, body(&wire.Ack{Chain: wire.Chain{Site: "c", Class: 8, Author: "c"}})), wire.ErrMalformed},
-		"no author":             {frame(wire.TypeAck, 0, body(&wire.Ack{Chain: wire.Chain{Site: "c", Class: 1}})), wire.ErrMalformed},
-		"versions upside down":  {frame(wire.TypeHello, 0, body(&wire.Hello{VersionMin: 2, VersionMax: 1, Site: "c"})), wire.ErrMalformed},
-		"head at 0":             {frame(wire.TypeVectors, 0, body(&wire.Vectors{Streams: []wire.StreamVector{{Site: "c", Class: 1, Heads: []wire.ChainHead{{Author: "c"}}}}})), wire.ErrMalformed},
-		"batch without records": {frame(wire.TypeBatch, 0, body(&wire.Batch{Chain: chain, First: 1})), wire.ErrMalformed},
-		"batch from 0":          {frame(wire.TypeBatch, 0, body(&wire.Batch{Chain: chain, Records: [][]byte{{1}}})), wire.ErrMalformed},
+		"nothing":                {nil, wire.ErrMalformed},
+		"one byte":               {[]byte{1}, wire.ErrMalformed},
+		"unknown flag":           {frame(wire.TypeAck, 2, nil), wire.ErrMalformed},
+		"no CBOR":                {frame(wire.TypeAck, 0, []byte{0xff}), wire.ErrMalformed},
+		"bytes after":            {frame(wire.TypeProof, 0, append(body(&wire.Proof{}), 0)), wire.ErrMalformed},
+		"no zstd":                {frame(wire.TypeAck, 1, []byte("x")), wire.ErrMalformed},
+		"zstd bomb":              {frame(wire.TypeBatch, 1, pack(t, make([]byte, 64<<20))), wire.ErrTooLarge},
+		"key twice":              {frame(wire.TypeProof, 0, []byte{0xa2, 2, 1, 2, 1}), wire.ErrMalformed},
+		"endless array":          {frame(wire.TypeVectors, 0, []byte{0xa1, 1, 0x9f, 0xff}), wire.ErrMalformed},
+		"tag":                    {frame(wire.TypeProof, 0, []byte{0xa1, 2, 0xc1, 1}), wire.ErrMalformed},
+		"array of 2^32":          {frame(wire.TypeVectors, 0, []byte{0xa1, 1, 0x9a, 0xff, 0xff, 0xff, 0xff}), wire.ErrMalformed},
+		"nested 20 deep":         {frame(wire.TypeVectors, 0, append(bytes.Repeat([]byte{0x81}, 20), 0)), wire.ErrMalformed},
+		"site with a slash":      {frame(wire.TypeAck, 0, body(&wire.Ack{Chain: wire.Chain{Site: "a/b", Class: 1, Author: "c"}})), wire.ErrMalformed},
+		"class 8":                {frame(wire.TypeAck, 0, body(&wire.Ack{Chain: wire.Chain{Site: "c", Class: 8, Author: "c"}})), wire.ErrMalformed},
+		"no author":              {frame(wire.TypeAck, 0, body(&wire.Ack{Chain: wire.Chain{Site: "c", Class: 1}})), wire.ErrMalformed},
+		"versions upside down":   {frame(wire.TypeHello, 0, body(&wire.Hello{VersionMin: 2, VersionMax: 1, Site: "c"})), wire.ErrMalformed},
+		"head at 0":              {frame(wire.TypeVectors, 0, body(&wire.Vectors{Streams: []wire.StreamVector{{Site: "c", Class: 1, Heads: []wire.ChainHead{{Author: "c"}}}}})), wire.ErrMalformed},
+		"batch without records":  {frame(wire.TypeBatch, 0, body(&wire.Batch{Chain: chain, First: 1})), wire.ErrMalformed},
+		"head past every chain":  {frame(wire.TypeVectors, 0, body(&wire.Vectors{Streams: []wire.StreamVector{{Site: "c", Class: 1, Heads: []wire.ChainHead{{Author: "c", Seq: 1 << 63}}}}})), wire.ErrMalformed},
+		"incarnation 2^32":       {frame(wire.TypeAck, 0, body(&wire.Ack{Chain: wire.Chain{Site: "c", Class: 1, Author: "c", Incarnation: 1<<32 - 1}, Seq: 1})), wire.ErrMalformed},
+		"batch past every chain": {frame(wire.TypeBatch, 0, body(&wire.Batch{Chain: chain, First: 1<<64 - 1, Records: [][]byte{{1}, {1}}})), wire.ErrMalformed},
+		"ack of nothing":         {frame(wire.TypeAck, 0, body(&wire.Ack{Chain: chain})), wire.ErrMalformed},
+		"100000 streams":         {frame(wire.TypeHello, 1, pack(t, body(&wire.Hello{Site: "c", Streams: manyStreams(100_000)}))), wire.ErrMalformed},
+		"a million heads":        {frame(wire.TypeVectors, 1, pack(t, millionHeads())), wire.ErrMalformed},
+		"batch from 0":           {frame(wire.TypeBatch, 0, body(&wire.Batch{Chain: chain, Records: [][]byte{{1}}})), wire.ErrMalformed},
 	} {
 		if m, err := wire.Decode(row.frame); !errors.Is(err, row.want) {
 			t.Errorf("%s: %+v, %v; want %v", name, m, err, row.want)
