@@ -11,8 +11,12 @@ import (
 // First encodes the change that creates a document: the bytes that the Automerge
 // library makes of the same operations, without calling it. It returns false
 // for operations that are left to the library: those that write a place twice,
-// delete, or name a container that they do not make. Strings must be UTF-8.
+// delete, or name a container that they do not make, and more than firstOpsMax.
+// Strings must be UTF-8.
 func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt.ChangeInfo, ok bool) {
+	if len(ops) > firstOpsMax {
+		return nil, info, false
+	}
 	e := firstEncoder{made: make(map[string]container, 4)}
 	for i, op := range ops {
 		if !e.add(uint64(i)+1, op, ops[:i]) {
@@ -33,6 +37,9 @@ func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt
 		Hash: sum, Actor: actor, Seq: 1, StartOp: 1, MaxOp: uint64(len(ops)), TimeMS: timeMS,
 	}, true
 }
+
+// firstOpsMax is up to how many operations each is compared with those before it.
+const firstOpsMax = 2048
 
 // container is an object that the change makes.
 type container struct {
