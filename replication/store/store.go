@@ -83,6 +83,9 @@ type Store struct {
 	marks marks
 	queue dirtyQueue
 	rot   rot
+	// database counts those that took the place of another; it changes while usage
+	// is paused.
+	database uint64
 
 	mu          sync.RWMutex // guards the fields below
 	chains      map[tiers.StreamID]map[crdt.Author]chainState
@@ -92,7 +95,8 @@ type Store struct {
 	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
 }
 
-// marks orders commits of Apply and of views, which both write dirty marks.
+// marks orders commits of Apply and of views, which both write dirty marks and count
+// them. It comes before Store.mu.
 type marks struct {
 	sync.Mutex
 	// untouched are documents in the queue that are as their history there says,
