@@ -234,7 +234,7 @@ func (s *Store) Gone(k DocKey) (Made, bool, error) {
 		return made, false, err
 	}
 	defer s.usage.leave()
-	made.Database = s.database
+	made.Database = s.marks.database
 	st, err := s.docState(k)
 	if errors.Is(err, ErrNotFound) {
 		return made, false, nil

@@ -125,7 +125,7 @@ func (t *Tx) history(k DocKey) *Changes {
 	}
 	return &Changes{
 		Raw: [][]byte{w.first.Body}, Decoded: []*change.Change{w.first.decoded}, Authors: []crdt.Author{w.first.author},
-		Times: []crdt.HybridTime{w.first.Time}, Heads: w.state.hashes(), Version: 1, Database: t.s.database,
+		Times: []crdt.HybridTime{w.first.Time}, Heads: w.state.hashes(), Version: 1, Database: t.s.marks.database,
 	}
 }
 

@@ -212,7 +212,7 @@ func (s *Store) Changes(k DocKey) (*Changes, error) {
 	if st.empty() {
 		return nil, fmt.Errorf("document %s: %w: its records were set aside", k, ErrNotFound)
 	}
-	out := &Changes{Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version(), Database: s.database}
+	out := &Changes{Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version(), Database: s.marks.database}
 	prefix := append(keyDoc(tableChange, k), 0)
 	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
 	if err != nil {

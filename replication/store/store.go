@@ -83,9 +83,6 @@ type Store struct {
 	marks marks
 	queue dirtyQueue
 	rot   rot
-	// database counts those that took the place of another; it changes while usage
-	// is paused.
-	database uint64
 
 	mu          sync.RWMutex // guards the fields below
 	chains      map[tiers.StreamID]map[crdt.Author]chainState
@@ -102,6 +99,9 @@ type marks struct {
 	// untouched are documents in the queue that are as their history there says,
 	// which saves reading their marks; the lock guards it.
 	untouched map[DocKey]struct{}
+	// database counts those that took the place of another; it changes while usage
+	// is paused, alone.
+	database uint64
 }
 
 // ending is how the store came to its end.

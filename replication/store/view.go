@@ -109,7 +109,7 @@ func (s *Store) putViews(views []Made) error {
 	defer s.marks.Unlock()
 	clean := uint64(0)
 	for _, v := range views {
-		if v.Database != s.database {
+		if v.Database != s.marks.database {
 			continue
 		}
 		now, err := s.putView(b, v)
