@@ -105,7 +105,7 @@ func (s *Session) forget(chain crdt.ChainID) {
 	for _, f := range lane.flights {
 		if f.chain == chain {
 			lane.bytes -= f.bytes
-			s.pace.dropped(f.bytes)
+			s.pace.dropped(f.bytes, f.stamp)
 			continue
 		}
 		kept = append(kept, f)

@@ -93,7 +93,7 @@ func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, recor
 	s.consider(chain)
 	lane := chain.Stream.Class.Lane()
 	l := &s.out.lanes[lane]
-	l.flights = append(l.flights, flight{chain, checkpoint.Head.Seq, size, s.pace.sending(size, len(s.out.owed) == 0)})
+	l.flights = append(l.flights, flight{chain, checkpoint.Head.Seq, size, s.pace.sending(size, lane > urgentLanes, len(s.out.owed) == 0)})
 	l.bytes += size
 	l.backlog = size >= batchMin/2 && size >= s.batchBytes()*7/8 // nearly full is full
 	s.send(lane, batch(chain, prev, first, records, checkpoint))
