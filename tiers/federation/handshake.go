@@ -106,6 +106,9 @@ func (s *Session) stepVectors(m *wire.Vectors) {
 // compare sets the peer's head of one chain against ours. It returns false
 // when the session ended.
 func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) bool {
+	if theirs.Seq == 0 {
+		return true // as if it were not named
+	}
 	mine := s.localHead(chain)
 	s.learn(chain, theirs)
 	switch {

@@ -3,7 +3,6 @@ package federation
 import (
 	"fmt"
 	"maps"
-	"slices"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -236,7 +235,7 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 		Site: cfg.Self, Node: cfg.Node, TopologyVersion: cfg.Topology.Version(),
 		Incarnation: cfg.Incarnation, LinkDigest: wire.Hash(crdt.LinkDigest(digests)), Features: Features,
 	}
-	for _, stream := range slices.SortedFunc(maps.Keys(digests), tiers.StreamID.Compare) {
+	for _, stream := range sorted(digests) {
 		hello.Streams = append(hello.Streams, wire.StreamDigest{
 			Site: stream.Site, Class: stream.Class, Digest: wire.Hash(digests[stream]),
 		})
