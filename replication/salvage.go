@@ -49,10 +49,10 @@ func Inspect(ctx context.Context, cfg RepairConfig) ([]store.Finding, error) {
 	if err := noSnapshot(cfg); err != nil {
 		out = append(out, store.Finding{File: cfg.path("snapshots"), What: err.Error()})
 	}
-	var broken error
+	var broken faults
 	st, err := store.Open(store.Config{
 		Dir: cfg.path("store"), Federation: cfg.Federation, Site: cfg.Site, Salvaging: true,
-		Fatal: func(err error) { broken = errors.Join(broken, err) },
+		Fatal: broken.add,
 	})
 	if errors.Is(err, store.ErrLocked) || errors.Is(err, store.ErrForeign) || errors.Is(err, store.ErrFormat) {
 		return nil, err
@@ -62,7 +62,7 @@ func Inspect(ctx context.Context, cfg RepairConfig) ([]store.Finding, error) {
 		return append(append(out, store.Finding{File: cfg.path("store"), What: err.Error()}), found...), listed
 	}
 	r, err := st.Scrub(ctx)
-	if closed := errors.Join(st.Close(), broken); closed != nil {
+	if closed := errors.Join(st.Close(), broken.all()); closed != nil {
 		r.Findings = append(r.Findings, store.Finding{File: cfg.path("store"), What: closed.Error()})
 	}
 	return append(out, r.Findings...), err
@@ -315,15 +315,15 @@ func (cfg SalvageConfig) replayInto(copied string) (incarnation uint32, err erro
 	if err := store.LinkCopy(cfg.path("store"), copied); err != nil {
 		return incarnation, err
 	}
-	var broken error
+	var broken faults
 	st, err := store.Open(store.Config{
 		Dir: copied, Federation: cfg.Federation, Site: cfg.Site, Salvaging: true,
-		Fatal: func(err error) { broken = errors.Join(broken, err) },
+		Fatal: broken.add,
 	})
 	if err != nil {
 		return incarnation, err
 	}
-	return incarnation, errors.Join(cfg.replay(st), st.Close(), broken)
+	return incarnation, errors.Join(cfg.replay(st), st.Close(), broken.all())
 }
 
 // replay applies what can be read of the log to a store.
