@@ -133,21 +133,20 @@ func (e *firstEncoder) value(v crdt.Scalar) bool {
 // appendColumns appends the list of columns and their bytes; empty ones are left
 // out.
 func (e *firstEncoder) appendColumns(b []byte) []byte {
-	num := func(b []byte, v uint64) []byte { return appendULEB(b, v) }
 	columns := [...]struct {
 		spec uint64
 		data []byte
 	}{
-		{colObjActor, e.objActor.encode(num)},
-		{colObjCtr, e.objCtr.encode(num)},
-		{colKeyActor, e.keyActor.encode(num)},
+		{colObjActor, e.objActor.encode(appendULEB)},
+		{colObjCtr, e.objCtr.encode(appendULEB)},
+		{colKeyActor, e.keyActor.encode(appendULEB)},
 		{colKeyCtr, e.keyCtr.encode(appendSLEB)},
 		{colKeyStr, e.keyStr.encode(func(b []byte, s string) []byte { return append(appendULEB(b, uint64(len(s))), s...) })},
 		{colInsert, encodeBooleans(e.insert)},
-		{colAction, e.action.encode(num)},
-		{colValMeta, e.meta.encode(num)},
+		{colAction, e.action.encode(appendULEB)},
+		{colValMeta, e.meta.encode(appendULEB)},
 		{colValRaw, e.raw},
-		{colPredGroup, e.predGroups.encode(num)},
+		{colPredGroup, e.predGroups.encode(appendULEB)},
 	}
 	n := uint64(0)
 	for _, c := range columns {
