@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -35,7 +37,7 @@ func TestCombinedCommands(t *testing.T) {
 				switch {
 				case err == nil && shared:
 					won[i/2].Add(1)
-				case err != nil && !(shared && errors.Is(err, store.ErrMoved)):
+				case err != nil && (!shared || !errors.Is(err, store.ErrMoved)):
 					t.Errorf("client %d, item %d: %v", c, i, err)
 				}
 			}
@@ -63,5 +65,45 @@ func TestCombinedCommands(t *testing.T) {
 	defer func() { _ = g.Close() }()
 	if got := g.Store().Vector(stream).Digest(stream); got != vector {
 		t.Errorf("after a replay: %s, want %s", got, vector)
+	}
+}
+
+// TestSalvageReadsCombinedEntries: an incarnation that began among other commands
+// is one that a salvage knows of, and does not begin again.
+func TestSalvageReadsCombinedEntries(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	puts(t, g, "a", 1)
+	if err := g.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := replication.LogIncarnation(dir, 6, stream.Site); err != nil || found != 7 {
+		t.Errorf("incarnation %d, %v; want 7", found, err)
+	}
+}
+
+// TestAsideInSharedEntry: what an entry comes to does not depend on Raft's
+// batches, also not one that no combiner makes.
+func TestAsideInSharedEntry(t *testing.T) {
+	var codes [2]int
+	for i, together := range []bool{false, true} {
+		g := open(t, t.TempDir())
+		puts(t, g, "a", 3)
+		st := g.Store()
+		chain := crdt.ChainID{Stream: stream, Author: crdt.Author{Site: stream.Site, Incarnation: 1}}
+		hash, err := st.HashAt(chain, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if codes[i], err = replication.ApplyAside(st, stream.Site, store.Evict{Chain: chain, Keep: 1, Hash: hash}, together); err != nil {
+			t.Fatal(err)
+		}
+		if n := st.Counts().Records; n != 3 {
+			t.Errorf("together %v: %d records, want 3", together, n)
+		}
+		_ = g.Abandon()
+	}
+	if codes[0] != codes[1] || codes[0] == 0 {
+		t.Errorf("outcomes %v", codes)
 	}
 }

@@ -141,6 +141,18 @@ func (c command) kinds() (n int) {
 	return n
 }
 
+// commands returns the encoded commands of a log entry.
+func (c codec) commands(entry []byte) ([]cbor.RawMessage, error) {
+	if len(entry) == 0 || entry[0]&0xe0 != cborArray {
+		return []cbor.RawMessage{entry}, nil
+	}
+	var out []cbor.RawMessage
+	if err := c.dec.Unmarshal(entry, &out); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	return out, nil
+}
+
 func (c codec) decodeCommand(b []byte) (command, error) {
 	var cmd command
 	if err := c.dec.Unmarshal(b, &cmd); err != nil {

@@ -1,6 +1,16 @@
 package replication
 
-import "github.com/hashicorp/raft"
+import (
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+)
 
 // Snapshot flushes the store and lets Raft forget what it reflects.
 func (g *Group) Snapshot() error { return g.raft.Snapshot().Error() }
@@ -10,3 +20,72 @@ func OpenSnapshots(dir string) (raft.SnapshotStore, error) { return newSnapshots
 
 // Node returns the node's number.
 func (g *Group) Node() uint32 { return g.cfg.Node }
+
+// joined encodes commands as one log entry.
+func joined(c codec, commands ...command) ([]byte, error) {
+	var batch []*proposal
+	for _, cmd := range commands {
+		b, err := c.enc.Marshal(cmd)
+		if err != nil {
+			return nil, err
+		}
+		batch = append(batch, &proposal{data: b})
+	}
+	return joinCommands(batch), nil
+}
+
+// LogIncarnation writes an entry that begins the incarnation after from, among
+// other commands, to the log of a node that is down, and returns the last one
+// that a salvage finds in the log.
+func LogIncarnation(dir string, from uint32, site tiers.SiteID) (uint32, error) {
+	c, err := newCodec()
+	if err != nil {
+		return 0, err
+	}
+	release := command{Claim: &claimCommand{Resource: "r", Epoch: 1}}
+	data, err := joined(c, release, command{Incarnation: &incarnationCommand{From: from}}, release)
+	if err != nil {
+		return 0, err
+	}
+	log, err := openLog(filepath.Join(dir, "raft.db"), nil)
+	if err != nil {
+		return 0, err
+	}
+	last, err := log.LastIndex()
+	if err == nil {
+		err = log.StoreLog(&raft.Log{Index: last + 1, Term: 1, Type: raft.LogCommand, Data: data})
+	}
+	found, _, unread := readLog(log, site)
+	return found, errors.Join(err, unread, log.Close())
+}
+
+// ApplyAside applies two entries to a store in one batch, or one by one: a claim,
+// and one that sets a chain aside after another command. It returns the code of
+// the latter's outcome.
+func ApplyAside(st *store.Store, site tiers.SiteID, e store.Evict, together bool) (code int, err error) {
+	c, err := newCodec()
+	if err != nil {
+		return 0, err
+	}
+	f := &fsm{store: st, site: site, codec: c, clock: crdt.NewClock(time.Now), fatal: func(fatal error) { err = errors.Join(err, fatal) }}
+	claim := command{Claim: &claimCommand{Resource: "r", Holder: "h"}}
+	aside := command{Aside: &asideCommand{
+		Site: e.Chain.Stream.Site, Class: e.Chain.Stream.Class, Author: e.Chain.Author.Site, Incarnation: e.Chain.Author.Incarnation,
+		Keep: e.Keep, Hash: e.Hash,
+	}}
+	first, failed := joined(c, claim)
+	second, again := joined(c, command{Incarnation: &incarnationCommand{From: 99}}, aside)
+	if failed = errors.Join(failed, again); failed != nil {
+		return 0, failed
+	}
+	at := st.AppliedIndex()
+	logs := []*raft.Log{{Index: at + 1, Type: raft.LogCommand, Data: first}, {Index: at + 2, Type: raft.LogCommand, Data: second}}
+	var out any
+	if together {
+		out = f.ApplyBatch(logs)[1]
+	} else {
+		f.Apply(logs[0])
+		out = f.Apply(logs[1])
+	}
+	return out.([]outcome)[1].Code, err
+}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/fxamacker/cbor/v2"
 	"github.com/hashicorp/raft"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -88,20 +87,13 @@ func (f *fsm) applyHeld(logs []*raft.Log) []any {
 // entry runs the commands of one log entry, each on its own, and returns their
 // outcomes.
 func (f *fsm) entry(tx *store.Tx, data []byte) ([]outcome, error) {
-	commands := []cbor.RawMessage{data}
-	if len(data) > 0 && data[0]&0xe0 == cborArray {
-		if err := f.codec.dec.Unmarshal(data, &commands); err != nil {
-			return []outcome{{Code: rejectionCode(ErrBadCommand), Reason: err.Error()}}, nil
-		}
+	commands, err := f.codec.commands(data)
+	if err != nil {
+		return []outcome{{Code: rejectionCode(err), Reason: err.Error()}}, nil
 	}
 	done := make([]outcome, len(commands))
 	for i, c := range commands {
-		var err error
-		done[i], err = f.apply(tx, c)
-		if errors.Is(err, errAlone) && i > 0 {
-			done[i], err = outcome{Code: rejectionCode(ErrBadCommand), Reason: "a command that must be alone shares its entry"}, nil
-		}
-		if err != nil {
+		if done[i], err = f.apply(tx, c, len(commands) > 1); err != nil {
 			return nil, err
 		}
 	}
@@ -119,9 +111,15 @@ func (f *fsm) renew(tx *store.Tx, index uint64) (*store.Tx, error) {
 	return f.store.Begin(), nil
 }
 
-// apply runs one command. A rejection is an outcome; an error is fatal.
-func (f *fsm) apply(tx *store.Tx, data []byte) (outcome, error) {
+// apply runs one command; shared says that there are others in its entry. A
+// rejection is an outcome; an error is fatal.
+func (f *fsm) apply(tx *store.Tx, data []byte, shared bool) (outcome, error) {
 	cmd, err := f.codec.decodeCommand(data)
+	if err == nil && shared && cmd.Aside != nil {
+		// Never by what else the Tx holds: that is up to Raft's batches, which
+		// differ between nodes.
+		err = fmt.Errorf("%w: a command that must be alone shares its entry", ErrBadCommand)
+	}
 	if err != nil {
 		return outcome{Code: rejectionCode(err), Reason: err.Error()}, nil
 	}

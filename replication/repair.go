@@ -119,6 +119,24 @@ type copyOf struct {
 	upTo uint64
 }
 
+// faults collects what Pebble finds in its goroutines.
+type faults struct {
+	mu  sync.Mutex // guards err
+	err error
+}
+
+func (f *faults) add(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = errors.Join(f.err, err)
+}
+
+func (f *faults) all() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.err
+}
+
 // receive makes the copy of a sibling's backup.
 func (c copyOf) receive(ctx context.Context, r io.Reader) (index uint64, err error) {
 	if err := clearRepair(c.Dir); err != nil {
@@ -142,9 +160,9 @@ func (c copyOf) receive(ctx context.Context, r io.Reader) (index uint64, err err
 // check reads the whole copy, brings it up to date and makes it ready.
 func (c copyOf) check(ctx context.Context) (index uint64, err error) {
 	path := filepath.Join(c.Dir, repairCopy)
-	var broken error
+	var broken faults
 	st, err := store.Open(store.Config{
-		Dir: path, Federation: c.Federation, Site: c.Site, Fatal: func(err error) { broken = errors.Join(broken, err) },
+		Dir: path, Federation: c.Federation, Site: c.Site, Fatal: broken.add,
 	})
 	if err != nil {
 		return 0, fmt.Errorf("copy: %w", err)
@@ -157,7 +175,7 @@ func (c copyOf) check(ctx context.Context) (index uint64, err error) {
 		_, err = replay(st, c.log, c.Site, c.upTo)
 	}
 	index = st.AppliedIndex()
-	if err := errors.Join(err, st.Close(), broken); err != nil {
+	if err := errors.Join(err, st.Close(), broken.all()); err != nil {
 		return 0, fmt.Errorf("copy: %w", err)
 	}
 	if err := errors.Join(os.Rename(path, filepath.Join(c.Dir, repairReady)), archive.SyncDir(c.Dir)); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/replication/archive"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // The directories of a salvage: a working copy of the damaged store, what is
@@ -48,10 +49,10 @@ func Inspect(ctx context.Context, cfg RepairConfig) ([]store.Finding, error) {
 	if err := noSnapshot(cfg); err != nil {
 		out = append(out, store.Finding{File: cfg.path("snapshots"), What: err.Error()})
 	}
-	var broken error
+	var broken faults
 	st, err := store.Open(store.Config{
 		Dir: cfg.path("store"), Federation: cfg.Federation, Site: cfg.Site, Salvaging: true,
-		Fatal: func(err error) { broken = errors.Join(broken, err) },
+		Fatal: broken.add,
 	})
 	if errors.Is(err, store.ErrLocked) || errors.Is(err, store.ErrForeign) || errors.Is(err, store.ErrFormat) {
 		return nil, err
@@ -61,7 +62,7 @@ func Inspect(ctx context.Context, cfg RepairConfig) ([]store.Finding, error) {
 		return append(append(out, store.Finding{File: cfg.path("store"), What: err.Error()}), found...), listed
 	}
 	r, err := st.Scrub(ctx)
-	if closed := errors.Join(st.Close(), broken); closed != nil {
+	if closed := errors.Join(st.Close(), broken.all()); closed != nil {
 		r.Findings = append(r.Findings, store.Finding{File: cfg.path("store"), What: closed.Error()})
 	}
 	return append(out, r.Findings...), err
@@ -307,22 +308,22 @@ func (cfg SalvageConfig) replayInto(copied string) (incarnation uint32, err erro
 	if err != nil {
 		return 0, err
 	}
-	incarnation, _, err = readLog(log)
+	incarnation, _, err = readLog(log, cfg.Site)
 	if err := errors.Join(err, log.Close()); err != nil {
 		return incarnation, err
 	}
 	if err := store.LinkCopy(cfg.path("store"), copied); err != nil {
 		return incarnation, err
 	}
-	var broken error
+	var broken faults
 	st, err := store.Open(store.Config{
 		Dir: copied, Federation: cfg.Federation, Site: cfg.Site, Salvaging: true,
-		Fatal: func(err error) { broken = errors.Join(broken, err) },
+		Fatal: broken.add,
 	})
 	if err != nil {
 		return incarnation, err
 	}
-	return incarnation, errors.Join(cfg.replay(st), st.Close(), broken)
+	return incarnation, errors.Join(cfg.replay(st), st.Close(), broken.all())
 }
 
 // replay applies what can be read of the log to a store.
@@ -332,14 +333,14 @@ func (cfg SalvageConfig) replay(into *store.Store) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	_, last, unread := readLog(log)
+	_, last, unread := readLog(log, cfg.Site)
 	_, err = replay(into, log, cfg.Site, last)
 	return errors.Join(err, unread)
 }
 
-// readLog returns the highest incarnation that a log speaks of, the last entry up
+// readLog returns the highest incarnation of a site that its log speaks of, the last entry up
 // to which it can be read, and why not further.
-func readLog(log *sealedLog) (incarnation uint32, last uint64, unread error) {
+func readLog(log *sealedLog, site tiers.SiteID) (incarnation uint32, last uint64, unread error) {
 	c, err := newCodec()
 	if err != nil {
 		return 0, 0, err
@@ -358,11 +359,25 @@ func readLog(log *sealedLog) (incarnation uint32, last uint64, unread error) {
 		if l.Type != raft.LogCommand {
 			continue
 		}
-		if cmd, err := c.decodeCommand(l.Data); err == nil && cmd.Incarnation != nil {
-			incarnation = max(incarnation, cmd.Incarnation.From+1)
-		}
+		incarnation = max(incarnation, c.incarnation(l.Data, site))
 	}
 	return incarnation, last, err
+}
+
+// incarnation returns the highest incarnation of a site that a log entry begins, 0
+// for none.
+func (c codec) incarnation(entry []byte, site tiers.SiteID) (n uint32) {
+	commands, _ := c.commands(entry) // what is malformed began nothing
+	for _, b := range commands {
+		switch cmd, err := c.decodeCommand(b); {
+		case err != nil:
+		case cmd.Incarnation != nil:
+			n = max(n, cmd.Incarnation.From+1)
+		case cmd.Aside != nil && cmd.Aside.Author == site:
+			n = max(n, cmd.Aside.Incarnation+1)
+		}
+	}
+	return n
 }
 
 // finishSalvage puts what was prepared in its place.

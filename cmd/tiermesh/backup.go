@@ -171,26 +171,16 @@ The state before is kept in recover.old in the data directory. --confirm takes
 the site's code, so that this is never done to another site by mistake.`,
 		Example: "  tiermesh recover --config /etc/tiermesh/node.json --confirm 500101",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := readConfig(config)
+			at, err := confirmed(config, confirm, "recover")
 			if err != nil {
 				return err
 			}
-			if err := cfg.Validate(); err != nil {
-				return err
-			}
-			creds, err := identity.Load(cfg.Credentials)
-			if err != nil {
-				return err
-			}
-			if confirm != string(creds.ID.Site) {
-				return fmt.Errorf("%w: this is a node of site %s: to recover it type --confirm %s", errInput, creds.ID.Site, creds.ID.Site)
-			}
-			info, err := replication.Recover(replication.RecoverConfig{Dir: cfg.Dir, Federation: creds.ID.Federation, Site: creds.ID.Site})
+			info, err := replication.Recover(at)
 			if err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "site %s recovered: %d records, %d of the log's entries replayed, incarnation %d; the old state is in %s\n",
-				creds.ID.Site, info.Records, info.Replayed, info.Incarnation, info.Old)
+				confirm, info.Records, info.Replayed, info.Incarnation, info.Old)
 			return err
 		},
 	}
@@ -198,4 +188,24 @@ the site's code, so that this is never done to another site by mistake.`,
 	cmd.Flags().StringVar(&confirm, "confirm", "", "the code of the site, typed out")
 	require(cmd, "config")
 	return cmd
+}
+
+// confirmed reads the configuration of a node that is down and returns where it
+// is, when the site's code was typed to confirm what is to be done to it.
+func confirmed(config, confirm, verb string) (at replication.RecoverConfig, err error) {
+	cfg, err := readConfig(config)
+	if err == nil {
+		err = cfg.Validate()
+	}
+	if err != nil {
+		return at, err
+	}
+	creds, err := identity.Load(cfg.Credentials)
+	if err != nil {
+		return at, err
+	}
+	if confirm != string(creds.ID.Site) {
+		return at, fmt.Errorf("%w: this is a node of site %s: to %s it type --confirm %s", errInput, creds.ID.Site, verb, creds.ID.Site)
+	}
+	return replication.RecoverConfig{Dir: cfg.Dir, Federation: creds.ID.Federation, Site: creds.ID.Site}, nil
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
-	"github.com/tiermesh/tiermesh/transport/identity"
 )
 
 // errLost ends a salvage that could not read everything.
@@ -137,23 +136,11 @@ is any. After a salvage the other nodes must never be started again with their o
 directories: give these with --also, then empty them; they join again.`,
 		Example: "  tiermesh salvage --config /etc/tiermesh/node.json --confirm 500101\n  tiermesh salvage --config /etc/tiermesh/node.json --confirm 500101 --also /var/lib/tiermesh/500101/damaged-20261125T160000Z/store",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := readConfig(config)
+			at, err := confirmed(config, confirm, "salvage")
 			if err != nil {
 				return err
 			}
-			if err := cfg.Validate(); err != nil {
-				return err
-			}
-			creds, err := identity.Load(cfg.Credentials)
-			if err != nil {
-				return err
-			}
-			if confirm != string(creds.ID.Site) {
-				return fmt.Errorf("%w: this is a node of site %s: to salvage it type --confirm %s", errInput, creds.ID.Site, creds.ID.Site)
-			}
-			info, err := replication.Salvage(cmd.Context(), replication.SalvageConfig{Also: also, RepairConfig: replication.RepairConfig{
-				RecoverConfig: replication.RecoverConfig{Dir: cfg.Dir, Federation: creds.ID.Federation, Site: creds.ID.Site}, Now: time.Now(),
-			}})
+			info, err := replication.Salvage(cmd.Context(), replication.SalvageConfig{Also: also, RepairConfig: replication.RepairConfig{RecoverConfig: at, Now: time.Now()}})
 			if err != nil {
 				return err
 			}

@@ -102,7 +102,8 @@ type decoder struct {
 	*reader
 	lim    Limits
 	c      *Change
-	actors []crdt.Actor // own actor first, then the others
+	actors []crdt.Actor        // own actor first, then the others
+	used   map[Object]struct{} // c.Uses, once there are many
 }
 
 func (d *decoder) header() {

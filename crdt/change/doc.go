@@ -1,6 +1,7 @@
-// Package change decodes and checks one Automerge change in pure Go, before
-// anything reaches the engine, which aborts the process on some of the changes
-// that this package refuses.
+// Package change decodes and checks Automerge changes in pure Go, before anything
+// reaches the Automerge library, which aborts the process on some of the changes
+// that this package refuses. It also reads the document that changes make ([Tree])
+// and encodes the change that creates one ([First]), as the library would.
 //
 // Layer 1 (part of crdt): it imports crdt only. All functions are pure and safe
 // for concurrent use.

@@ -11,8 +11,12 @@ import (
 // First encodes the change that creates a document: the bytes that the Automerge
 // library makes of the same operations, without calling it. It returns false
 // for operations that are left to the library: those that write a place twice,
-// delete, or name a container that they do not make. Strings must be UTF-8.
+// delete, or name a container that they do not make, and more than firstOpsMax.
+// Strings must be UTF-8.
 func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt.ChangeInfo, ok bool) {
+	if len(ops) > firstOpsMax {
+		return nil, info, false
+	}
 	e := firstEncoder{made: make(map[string]container, 4)}
 	for i, op := range ops {
 		if !e.add(uint64(i)+1, op, ops[:i]) {
@@ -33,6 +37,9 @@ func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt
 		Hash: sum, Actor: actor, Seq: 1, StartOp: 1, MaxOp: uint64(len(ops)), TimeMS: timeMS,
 	}, true
 }
+
+// firstOpsMax is up to how many operations each is compared with those before it.
+const firstOpsMax = 2048
 
 // container is an object that the change makes.
 type container struct {
@@ -126,21 +133,20 @@ func (e *firstEncoder) value(v crdt.Scalar) bool {
 // appendColumns appends the list of columns and their bytes; empty ones are left
 // out.
 func (e *firstEncoder) appendColumns(b []byte) []byte {
-	num := func(b []byte, v uint64) []byte { return appendULEB(b, v) }
 	columns := [...]struct {
 		spec uint64
 		data []byte
 	}{
-		{colObjActor, e.objActor.encode(num)},
-		{colObjCtr, e.objCtr.encode(num)},
-		{colKeyActor, e.keyActor.encode(num)},
+		{colObjActor, e.objActor.encode(appendULEB)},
+		{colObjCtr, e.objCtr.encode(appendULEB)},
+		{colKeyActor, e.keyActor.encode(appendULEB)},
 		{colKeyCtr, e.keyCtr.encode(appendSLEB)},
 		{colKeyStr, e.keyStr.encode(func(b []byte, s string) []byte { return append(appendULEB(b, uint64(len(s))), s...) })},
 		{colInsert, encodeBooleans(e.insert)},
-		{colAction, e.action.encode(num)},
-		{colValMeta, e.meta.encode(num)},
+		{colAction, e.action.encode(appendULEB)},
+		{colValMeta, e.meta.encode(appendULEB)},
 		{colValRaw, e.raw},
-		{colPredGroup, e.predGroups.encode(num)},
+		{colPredGroup, e.predGroups.encode(appendULEB)},
 	}
 	n := uint64(0)
 	for _, c := range columns {

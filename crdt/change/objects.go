@@ -11,7 +11,8 @@ import (
 // other: each edits only objects that are among what it follows, maps by key
 // and lists by element. The Automerge library aborts on anything else. The
 // verdict does not depend on which causal order it is. The error wraps
-// [ErrMalformed].
+// [ErrMalformed], or [ErrTooLarge] when changes and actors are so many that what
+// each follows does not fit into memory.
 func CheckObjects(changes []*Change) error {
 	type maker struct {
 		seq  uint64
@@ -20,6 +21,16 @@ func CheckObjects(changes []*Change) error {
 	type op struct {
 		actor   crdt.Actor
 		counter uint64
+	}
+	if !slices.ContainsFunc(changes, func(c *Change) bool { return len(c.Uses) > 0 }) {
+		return nil
+	}
+	actors := map[crdt.Actor]struct{}{}
+	for _, c := range changes {
+		actors[c.Actor] = struct{}{}
+	}
+	if len(changes)*len(actors) > clocksMax {
+		return fmt.Errorf("%w: %d changes of %d actors", ErrTooLarge, len(changes), len(actors))
 	}
 	made := map[op]maker{}
 	var past pasts
@@ -37,6 +48,10 @@ func CheckObjects(changes []*Change) error {
 	}
 	return nil
 }
+
+// clocksMax bounds the entries of all clocks of a document, of eight bytes each:
+// 10,000 changes of 1,600 actors, that is, leaderships.
+const clocksMax = 16 << 20
 
 // clock is, by actor, the last sequence number that a change follows.
 type clock []uint64

@@ -270,10 +270,28 @@ func (d *decoder) object(t *table, i int, ctr uint64, made map[uint64]bool) {
 
 // use notes an object of another change.
 func (d *decoder) use(o Object) {
-	if !slices.Contains(d.c.Uses, o) {
-		d.c.Uses = append(d.c.Uses, o)
+	if d.used == nil {
+		if slices.Contains(d.c.Uses, o) {
+			return
+		}
+		if len(d.c.Uses) == fewUses {
+			d.used = make(map[Object]struct{}, 4*fewUses)
+			for _, u := range d.c.Uses {
+				d.used[u] = struct{}{}
+			}
+		}
 	}
+	if d.used != nil {
+		if _, known := d.used[o]; known {
+			return
+		}
+		d.used[o] = struct{}{}
+	}
+	d.c.Uses = append(d.c.Uses, o)
 }
+
+// fewUses is up to how many objects are searched one by one.
+const fewUses = 16
 
 // key checks what an operation addresses inside its object: a map key, or an
 // element of a list, where counter 0 without an actor is the head.

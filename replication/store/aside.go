@@ -225,19 +225,23 @@ func (s *Store) AsideRecords(a Aside, first uint64, limit int) ([][]byte, error)
 	return out, nil
 }
 
-// Gone reports whether nothing is left of a document, after its records were set
-// aside, and the version at which that is so.
-func (s *Store) Gone(k DocKey) (version uint64, gone bool, err error) {
+// Gone returns the view that takes the place of a document's of which nothing is
+// left after its records were set aside, and false when something is. Of one that
+// the store knows nothing of, the version is zero.
+func (s *Store) Gone(k DocKey) (Made, bool, error) {
+	made := Made{Key: k, Gone: true}
 	if err := s.usage.enter(); err != nil {
-		return 0, false, err
+		return made, false, err
 	}
 	defer s.usage.leave()
+	made.Database = s.marks.database
 	st, err := s.docState(k)
 	if errors.Is(err, ErrNotFound) {
-		return 0, false, nil
+		return made, false, nil
 	}
 	if err != nil {
-		return 0, false, err
+		return made, false, err
 	}
-	return st.version(), st.empty(), nil
+	made.Version = st.version()
+	return made, st.empty(), nil
 }

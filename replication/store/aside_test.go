@@ -171,11 +171,11 @@ func TestSetAsideOnce(t *testing.T) {
 	if err := tx.Discard(); err != nil {
 		t.Fatal(err)
 	}
-	version, gone, err := s.Gone(doc)
+	made, gone, err := s.Gone(doc)
 	if dirty, derr := s.IsDirty(doc); err != nil || derr != nil || !gone || !dirty {
 		t.Fatalf("gone %v, dirty %v, %v %v", gone, dirty, err, derr)
 	}
-	if err := s.PutViews(store.Made{Key: doc, Gone: true, Version: version}); err != nil {
+	if err := s.PutViews(made); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.View(doc); !errors.Is(err, store.ErrNotFound) {
@@ -190,8 +190,8 @@ func TestSetAsideOnce(t *testing.T) {
 	if err := put(first); err != nil {
 		t.Errorf("written anew: %v", err)
 	}
-	if v, gone, err := s.Gone(doc); gone || v <= version || err != nil {
-		t.Errorf("version %d after %d, gone %v, %v", v, version, gone, err)
+	if v, gone, err := s.Gone(doc); gone || v.Version <= made.Version || err != nil {
+		t.Errorf("version %d after %d, gone %v, %v", v.Version, made.Version, gone, err)
 	}
 }
 

@@ -74,6 +74,7 @@ func (s *Store) Replace(checkpoint string) error {
 
 // showAll makes every chain look grown, after the database was replaced.
 func (s *Store) showAll() {
+	s.marks.database++
 	s.mu.Lock()
 	for stream, authors := range s.chains {
 		for author, st := range authors {

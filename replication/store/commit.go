@@ -102,11 +102,10 @@ func (t *Tx) Commit(index uint64) error {
 	for _, k := range created {
 		dirty = append(dirty, Dirty{Key: k, History: t.history(k)})
 	}
-	newly, err := t.s.commit(t.batch, dirty, touched)
-	if err != nil {
+	if err := t.s.commit(t.batch, dirty, touched); err != nil {
 		return err
 	}
-	t.show(index, newly+uint64(len(created)))
+	t.show(index)
 	for _, k := range touched {
 		dirty = append(dirty, Dirty{Key: k})
 	}
@@ -126,34 +125,38 @@ func (t *Tx) history(k DocKey) *Changes {
 	}
 	return &Changes{
 		Raw: [][]byte{w.first.Body}, Decoded: []*change.Change{w.first.decoded}, Authors: []crdt.Author{w.first.author},
-		Times: []crdt.HybridTime{w.first.Time}, Heads: w.state.hashes(), Version: 1,
+		Times: []crdt.HybridTime{w.first.Time}, Heads: w.state.hashes(), Version: 1, Database: t.s.marks.database,
 	}
 }
 
-// commit writes a batch of Apply and returns how many of the documents that it
-// touches, and marks dirty, were clean.
-func (s *Store) commit(b *pebble.Batch, created []Dirty, touched []DocKey) (newly uint64, err error) {
+// commit writes a batch of Apply, and counts the documents that it creates or
+// touches, and marks dirty, with the marks: a view may be put the next moment.
+func (s *Store) commit(b *pebble.Batch, created []Dirty, touched []DocKey) error {
 	s.marks.Lock()
 	defer s.marks.Unlock()
-	if newly, err = s.countClean(touched); err != nil {
-		return 0, err
+	newly, err := s.countClean(touched)
+	if err != nil {
+		return err
 	}
 	for _, k := range touched {
 		delete(s.marks.untouched, k)
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
-		return 0, fmt.Errorf("commit store: %w", err)
+		return fmt.Errorf("commit store: %w", err)
 	}
 	for _, d := range created {
 		if d.History != nil && len(s.marks.untouched) < dirtyQueueMax {
 			s.marks.untouched[d.Key] = struct{}{}
 		}
 	}
-	return newly, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Dirty += newly + uint64(len(created))
+	return nil
 }
 
 // show makes a committed Tx visible to those who read the store's memory.
-func (t *Tx) show(index, newly uint64) {
+func (t *Tx) show(index uint64) {
 	s := t.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +174,6 @@ func (t *Tx) show(index, newly uint64) {
 	}
 	s.counts.Records += t.records
 	s.counts.Refused += t.refused
-	s.counts.Dirty += newly
 	if t.records > 0 {
 		signal(s.changed)
 	}

@@ -1,15 +1,25 @@
 package store
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/tiermesh/tiermesh/crdt/change"
+)
 
 // dirtyQueueMax bounds the documents that the queue names. Past it the marks on
 // disk are scanned, which costs more: a scan reads over the marks that were
 // deleted.
 const dirtyQueueMax = 16_384
 
-// freshBytesMax bounds the changes that the queue keeps of new documents, which take
-// some times as much once they are decoded.
-const freshBytesMax = 4 << 20
+// freshBytesMax bounds what the queue, and a Tx, keep of new documents' changes.
+const freshBytesMax = 8 << 20
+
+// decodedOpBytes is about what an operation takes once it is decoded. Encoded, a
+// hundred bytes may hold a hundred thousand of them.
+const decodedOpBytes = 256
+
+// freshBytes is what a change takes that is kept with its decoded form.
+func freshBytes(raw []byte, c *change.Change) int { return len(raw) + int(c.Ops)*decodedOpBytes }
 
 // Dirty is a document whose view is behind.
 type Dirty struct {
@@ -54,8 +64,8 @@ func (q *dirtyQueue) add(docs ...Dirty) {
 // size is what a history takes.
 func (d Dirty) size() (n int) {
 	if d.History != nil {
-		for _, raw := range d.History.Raw {
-			n += len(raw)
+		for i, raw := range d.History.Raw {
+			n += freshBytes(raw, d.History.Decoded[i])
 		}
 	}
 	return n

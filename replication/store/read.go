@@ -184,6 +184,9 @@ type Changes struct {
 	Pending, Refused int
 	// Version rises with every record that touches the document.
 	Version uint64
+	// Database tells the database that this was read from those whose place it
+	// takes, or that take its.
+	Database uint64
 }
 
 // Changes reads a document's history. The error wraps [ErrNotFound].
@@ -209,7 +212,7 @@ func (s *Store) Changes(k DocKey) (*Changes, error) {
 	if st.empty() {
 		return nil, fmt.Errorf("document %s: %w: its records were set aside", k, ErrNotFound)
 	}
-	out := &Changes{Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version()}
+	out := &Changes{Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version(), Database: s.marks.database}
 	prefix := append(keyDoc(tableChange, k), 0)
 	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
 	if err != nil {

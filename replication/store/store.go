@@ -92,12 +92,16 @@ type Store struct {
 	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
 }
 
-// marks orders commits of Apply and of views, which both write dirty marks.
+// marks orders commits of Apply and of views, which both write dirty marks and count
+// them. It comes before Store.mu.
 type marks struct {
 	sync.Mutex
 	// untouched are documents in the queue that are as their history there says,
 	// which saves reading their marks; the lock guards it.
 	untouched map[DocKey]struct{}
+	// database counts those that took the place of another; it changes while usage
+	// is paused, alone.
+	database uint64
 }
 
 // ending is how the store came to its end.

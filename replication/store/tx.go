@@ -35,6 +35,7 @@ type Tx struct {
 	// incarnation is zero while unchanged.
 	incarnation uint32
 	evicted     bool // SetAside did something
+	kept        int  // bytes of the documents' first records
 }
 
 // docWork is a document that the Tx has read and may have changed.
@@ -47,7 +48,8 @@ type docWork struct {
 	// added are the changes that this Tx applied, which the database does not
 	// show yet.
 	added []docHead
-	// first is the record that created the document in this Tx.
+	// first is the record that created the document in this Tx; nil when that is
+	// read again, should it be needed.
 	first *firstRecord
 }
 
@@ -302,7 +304,8 @@ func (t *Tx) judgePending(w *docWork, p ref, rec crdt.Record) (gone bool, err er
 
 // advance makes a record's fitting change part of its document.
 func (t *Tx) advance(w *docWork, p ref, rec crdt.Record, c *change.Change) error {
-	if w.fresh && w.first == nil {
+	if size := freshBytes(rec.Body, c); w.fresh && w.first == nil && t.kept+size <= freshBytesMax {
+		t.kept += size
 		w.first = &firstRecord{rec, p.author, c}
 	}
 	info := c.Info()

@@ -15,6 +15,12 @@ import (
 // document whose view is not written afterwards is given out again when the
 // store is next opened.
 func (s *Store) TakeDirty(limit int) ([]Dirty, error) {
+	// Up to where a scan's end is noted: what it found says nothing of a database
+	// that takes the place of the one that it read.
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
 	if docs := s.queue.take(limit); len(docs) > 0 {
 		return docs, nil
 	}
@@ -35,10 +41,6 @@ func (s *Store) Requeue(k DocKey) { s.queue.add(Dirty{Key: k}) }
 
 // dirtyDocs reads dirty marks from behind after on, in key order.
 func (s *Store) dirtyDocs(after DocKey, limit int) ([]Dirty, error) {
-	if err := s.usage.enter(); err != nil {
-		return nil, err
-	}
-	defer s.usage.leave()
 	lower := []byte{tableDirty}
 	if after.Doc != "" {
 		lower = append(keyDoc(tableDirty, after), 0)
@@ -76,8 +78,9 @@ type Made struct {
 	Key  DocKey
 	View crdt.View
 	// Gone says that nothing is left of the document, and View is empty.
-	Gone    bool
-	Version uint64
+	Gone bool
+	// Version and Database are the history's.
+	Version, Database uint64
 }
 
 // goneJSON stands in the place of the JSON of a view of which nothing is left,
@@ -86,38 +89,44 @@ const goneJSON = "\x00"
 
 // PutViews replaces documents' views and index entries, each of another
 // document. A document stays dirty when it moved on since; a view that was made
-// from a later history stays.
+// from a later history stays. Views of a database whose place another one took are
+// dropped: that one has dirty marks of its own, and may hold other things.
 func (s *Store) PutViews(views ...Made) error {
 	if err := s.usage.enter(); err != nil {
 		return err
 	}
 	defer s.usage.leave()
-	clean, err := s.putViews(views)
-	if err != nil {
+	if err := s.putViews(views); err != nil {
 		return fmt.Errorf("put views: %w", err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.counts.Dirty -= clean
 	return nil
 }
 
-// putViews writes views and returns how many documents that made clean.
-func (s *Store) putViews(views []Made) (clean uint64, err error) {
+func (s *Store) putViews(views []Made) error {
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }()
 	s.marks.Lock()
 	defer s.marks.Unlock()
+	clean := uint64(0)
 	for _, v := range views {
+		if v.Database != s.marks.database {
+			continue
+		}
 		now, err := s.putView(b, v)
 		if err != nil {
-			return 0, fmt.Errorf("%s: %w", v.Key, err)
+			return fmt.Errorf("%s: %w", v.Key, err)
 		}
 		if now {
 			clean++
 		}
 	}
-	return clean, b.Commit(pebble.NoSync)
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts.Dirty -= clean
+	return nil
 }
 
 // putView adds a view to a batch and reports whether its document is clean then.

@@ -1,5 +1,5 @@
 // Package view materialises documents: it reads a dirty document's changes
-// through the Automerge engine, folds them with its kind's rules, and stores
+// through the engine, folds them with its kind's rules, and stores
 // the resulting view and index entries.
 //
 // Layer 2 (part of replication): it imports tiers, crdt and the store. It runs

@@ -237,7 +237,7 @@ func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bo
 			return v, false, err
 		}
 	}
-	v.Key, v.Version = k, history.Version
+	v.Key, v.Version, v.Database = k, history.Version, history.Database
 	keep = len(history.Raw) >= keptFrom
 	v.View, err = m.fold(k, history, forStore && !keep)
 	if errors.Is(err, crdt.ErrUnavailable) {
@@ -257,11 +257,17 @@ func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bo
 // drop takes away the view of a document of which nothing is left, and returns
 // the error that says so.
 func (m *Materialiser) drop(k store.DocKey, notFound error) error {
-	version, gone, err := m.cfg.Store.Gone(k)
-	if err != nil || !gone {
-		return errors.Join(err, notFound)
+	made, gone, err := m.cfg.Store.Gone(k)
+	switch {
+	case err != nil:
+		return err
+	case made.Version == 0:
+		// It was in the database whose place this one took, and here it is not.
+		return goneError{notFound}
+	case !gone:
+		return notFound
 	}
-	if err := m.cfg.Store.PutViews(store.Made{Key: k, Gone: true, Version: version}); err != nil {
+	if err := m.cfg.Store.PutViews(made); err != nil {
 		return err
 	}
 	return goneError{notFound}

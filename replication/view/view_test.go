@@ -237,6 +237,31 @@ func TestOldViewDoesNotReplaceNewer(t *testing.T) {
 	}
 }
 
+// TestDocumentLeftBehind: a document that was handed out, and is not in the
+// database that took the place of the one that had it, has no view and stops
+// nobody.
+func TestDocumentLeftBehind(t *testing.T) {
+	f := newFixture(t)
+	m := view.New(view.Config{Store: f.s, Engine: engine.New(), Folds: map[string]view.Fold{"event": fold}})
+	f.put("event:kept", "k", "1")
+	copied := t.TempDir() + "/copy"
+	if err := f.s.Checkpoint(copied); err != nil {
+		t.Fatal(err)
+	}
+	f.put("event:lost", "k", "1")
+	if err := f.s.Replace(copied); err != nil {
+		t.Fatal(err)
+	}
+	f.s.Requeue(key("event:lost")) // as if there had been no engine when it was taken
+	run(t, m, f.s)
+	if hits, err := f.s.Index(store.IndexQuery{Name: "event"}); err != nil || len(hits) != 1 {
+		t.Errorf("%v, %v", hits, err)
+	}
+	if _, err := m.View(key("event:lost")); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a document that is not there: %v", err)
+	}
+}
+
 // BenchmarkMaterialise makes the views of events with two changes, with the
 // engine in this process and in a worker of its own.
 func BenchmarkMaterialise(b *testing.B) {

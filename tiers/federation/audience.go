@@ -2,6 +2,7 @@ package federation
 
 import (
 	"errors"
+
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/transport/wire"
@@ -107,7 +108,7 @@ func (s *Session) forget(chain crdt.ChainID) {
 	for _, f := range lane.flights {
 		if f.chain == chain {
 			lane.bytes -= f.bytes
-			s.pace.dropped(f.bytes)
+			s.pace.dropped(f.bytes, f.stamp)
 			continue
 		}
 		kept = append(kept, f)

@@ -43,7 +43,7 @@ func (s Statement) message() []byte {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	b = append(b, s.Nonce[:]...)
-	for _, stream := range slices.SortedFunc(maps.Keys(s.Digests), tiers.StreamID.Compare) {
+	for _, stream := range sorted(s.Digests) {
 		digest := s.Digests[stream]
 		b = append(b, byte(len(stream.Site)))
 		b = append(b, stream.Site...)
@@ -66,7 +66,7 @@ func digestsOf(vectors map[tiers.StreamID]crdt.Vector) map[tiers.StreamID]crdt.H
 func AskProof(t *tiers.Topology, vectors map[tiers.StreamID]crdt.Vector, nonce wire.Nonce, nowMS int64) *wire.Prove {
 	m := &wire.Prove{Nonce: nonce, TopologyVersion: t.Version(), TimeMS: nowMS}
 	digests := digestsOf(vectors)
-	for _, stream := range slices.SortedFunc(maps.Keys(digests), tiers.StreamID.Compare) {
+	for _, stream := range sorted(digests) {
 		m.Streams = append(m.Streams, wire.StreamDigest{Site: stream.Site, Class: stream.Class, Digest: wire.Hash(digests[stream])})
 	}
 	return m
@@ -90,7 +90,7 @@ func AnswerProof(t *tiers.Topology, self, asker tiers.SiteID, vectors map[tiers.
 	}
 	mine := digestsOf(vectors)
 	heads := 0
-	for _, stream := range slices.SortedFunc(maps.Keys(union(asked, mine)), tiers.StreamID.Compare) {
+	for _, stream := range sorted(union(asked, mine)) {
 		a, asks := asked[stream]
 		b, holds := mine[stream]
 		if asks == holds && a == b || !t.InAudience(stream, self) || !t.InAudience(stream, asker) {
@@ -246,7 +246,7 @@ func (c *Certificate) MarshalJSON() ([]byte, error) {
 		AskedMS: c.AskedMS, AnsweredMS: c.AnsweredMS, Nonce: hex.EncodeToString(c.Nonce[:]),
 		LinkDigest: hex.EncodeToString(link[:]), Streams: []certificateStream{},
 	}
-	for _, stream := range slices.SortedFunc(maps.Keys(c.Vectors), tiers.StreamID.Compare) {
+	for _, stream := range sorted(c.Vectors) {
 		v, digest := c.Vectors[stream], c.Digests[stream]
 		s := certificateStream{Site: stream.Site, Class: stream.Class.String(), Digest: hex.EncodeToString(digest[:]), Heads: []certificateHead{}}
 		for _, a := range v.Authors() {

@@ -72,7 +72,7 @@ func (s *Session) stepResend(m *wire.Resend) {
 		return
 	}
 	last := s.local[chain.Stream][chain.Author].Seq
-	if m.First > last {
+	if m.First == 0 || m.First > last {
 		s.close(wire.CodeProtocol, "%s asked for from %d, this site holds %d", chain, m.First, last)
 		return
 	}
@@ -100,7 +100,7 @@ func (s *Session) loadedDisputed(chain crdt.ChainID, prev crdt.Hash, first uint6
 		return false
 	}
 	if !s.closed && !s.yields(chain) {
-		s.send(chain.Stream.Class.Lane(), batch(chain, prev, first, records, cp))
+		s.send(chain.Stream.Class.Lane(), wireBatch(Range{Chain: chain, First: first, Records: records, Checkpoint: cp}, prev))
 	}
 	return true
 }

@@ -134,6 +134,9 @@ func (s *Session) stepVectors(m *wire.Vectors) {
 // chain than it holds is a claim like any other: the records follow, and only they
 // carry the site's signature (see [Session.rolledBack]).
 func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) {
+	if theirs.Seq == 0 {
+		return // as if it were not named
+	}
 	mine := s.localHead(chain)
 	s.learn(chain, theirs)
 	switch {

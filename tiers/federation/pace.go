@@ -29,6 +29,7 @@ const (
 type pace struct {
 	now       time.Duration
 	inFlight  int
+	bulk      int           // of these, bytes of lanes that wait for the window
 	delivered int           // bytes acknowledged so far
 	at        time.Duration // when delivered last grew, or sending began
 	rate      float64       // bytes a second
@@ -41,22 +42,26 @@ type stamp struct {
 	sent, at  time.Duration
 	delivered int
 	idle      bool // nothing more was owed: it says little about the link's rate
-	alone     bool // nothing else was under way: it says what the round trip is
+	alone     bool // no bulk was under way: it says what the round trip is
+	bulk      bool
 }
 
 // sending takes in a flight that leaves now.
-func (p *pace) sending(bytes int, idle bool) stamp {
-	alone := p.inFlight == 0
-	if alone {
+func (p *pace) sending(bytes int, bulk, idle bool) stamp {
+	if p.inFlight == 0 {
 		p.at = p.now
 	}
+	s := stamp{sent: p.now, at: p.at, delivered: p.delivered, idle: idle, alone: p.bulk == 0, bulk: bulk}
 	p.inFlight += bytes
-	return stamp{sent: p.now, at: p.at, delivered: p.delivered, idle: idle, alone: alone}
+	if bulk {
+		p.bulk += bytes
+	}
+	return s
 }
 
 // landed takes in a flight's acknowledgement.
 func (p *pace) landed(bytes int, s stamp) {
-	p.inFlight -= bytes
+	p.dropped(bytes, s)
 	p.delivered += bytes
 	p.at = p.now
 	if rtt := p.now - s.sent; p.rtt == 0 || rtt <= p.rtt || s.alone {
@@ -76,17 +81,35 @@ func (p *pace) landed(bytes int, s stamp) {
 }
 
 // dropped takes in a flight that nobody will acknowledge.
-func (p *pace) dropped(bytes int) { p.inFlight -= bytes }
+func (p *pace) dropped(bytes int, s stamp) {
+	p.inFlight -= bytes
+	if s.bulk {
+		p.bulk -= bytes
+	}
+}
 
 // window returns how many bytes may be under way, at most most.
 func (p *pace) window(most int) int {
 	switch {
 	case p.rate == 0:
 		return min(windowFirst, most)
-	case p.now-p.rttAt > rttLasts:
-		return 1 // what is under way lands first; the next one goes alone
+	case p.stale():
+		return 1
 	}
 	return min(max(int(p.rate*(p.rtt+queueTarget).Seconds()), windowMin), most)
+}
+
+// stale reports whether the round trip has to be measured anew.
+func (p *pace) stale() bool { return p.rate > 0 && p.now-p.rttAt > rttLasts }
+
+// room reports whether bulk may start another flight. What of it is under way when
+// the round trip is stale lands first, and the next one goes alone. Urgent flights,
+// which do not wait, do not count then: they may follow each other for ever.
+func (p *pace) room(most int) bool {
+	if p.stale() {
+		return p.bulk == 0
+	}
+	return p.inFlight < p.window(most)
 }
 
 // Now tells the session what time it is: how long since any one moment. The
@@ -114,7 +137,7 @@ func (s *Session) room(lane int) bool {
 	if lane <= urgentLanes {
 		return l.bytes < s.cfg.WindowBytes
 	}
-	return s.pace.inFlight < s.pace.window(s.cfg.WindowBytes)
+	return s.pace.room(s.cfg.WindowBytes)
 }
 
 // urgentLanes is the last of the lanes that never wait for bulk.

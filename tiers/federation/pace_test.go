@@ -19,6 +19,8 @@ type slowLink struct {
 	rate   float64 // bytes a second, each way
 	delay  time.Duration
 	disk   time.Duration // from the arrival of a batch to its durability
+	jitter time.Duration // more delay for each message than for the last, up to this
+	sent   int
 	now    time.Duration
 	free   [2]time.Duration // when the hop towards an end is free again
 	events eventQueue
@@ -65,7 +67,9 @@ func (s *slowLink) settle() {
 					}
 				}
 				s.free[i] = max(s.free[i], s.now) + time.Duration(float64(size)/s.rate*float64(time.Second))
-				s.after(s.free[i]-s.now+s.delay, func() { s.arrive(i, m) })
+				s.sent++
+				late := s.jitter * time.Duration(min(s.sent, 1000)) / 1000 // the first round trip is the shortest
+				s.after(s.free[i]-s.now+s.delay+late, func() { s.arrive(i, m) })
 			}
 			s.l.queue[i][lane] = nil
 		}
@@ -160,4 +164,24 @@ func TestFastLinkIsFilled(t *testing.T) {
 			t.Errorf("%s: the backlog took %s, at the link's rate %s", name, s.now, ideal)
 		}
 	}
+}
+
+// TestBulkBesideUrgent: urgent records that come faster than one a round trip,
+// without end, delay bulk and do not stop it.
+func TestBulkBesideUrgent(t *testing.T) {
+	const records = 1200
+	s := newSlowLink(t, 62_500, 600*time.Millisecond, records, 1000)
+	s.jitter = 5 * time.Millisecond
+	urgent := tiers.StreamID{Site: "t1", Class: tiers.ClassUrgent}
+	bulk := crdt.ChainID{Stream: tiers.StreamID{Site: "t1", Class: tiers.ClassBulk}, Author: crdt.Author{Site: "t1", Incarnation: 1}}
+	for i := range 400 {
+		s.after(time.Duration(i)*200*time.Millisecond, func() {
+			s.w.write("t1", urgent, "help")
+			s.settle()
+			if i == 399 && s.stored[bulk] < records {
+				t.Errorf("%d of %d bulk records while urgent ones came for %s", s.stored[bulk], records, s.now)
+			}
+		})
+	}
+	s.run()
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -40,7 +38,7 @@ func WriteRequest(w io.Writer, r Request, s crdt.Signer) error {
 	h := &wire.Holdings{
 		Federation: r.Federation, Site: r.Site, From: r.From, TimeMS: r.TimeMS, TopologyVersion: r.TopologyVersion,
 	}
-	for _, stream := range slices.SortedFunc(maps.Keys(r.Vectors), tiers.StreamID.Compare) {
+	for _, stream := range sorted(r.Vectors) {
 		h.Streams = append(h.Streams, wireVector(stream, r.Vectors[stream]))
 	}
 	body, err := wire.EncodeBody(h)

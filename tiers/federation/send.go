@@ -93,20 +93,10 @@ func (s *Session) Loaded(chain crdt.ChainID, prev crdt.Hash, first uint64, recor
 	s.consider(chain)
 	lane := chain.Stream.Class.Lane()
 	l := &s.out.lanes[lane]
-	l.flights = append(l.flights, flight{chain, checkpoint.Head, size, s.pace.sending(size, len(s.out.owed) == 0)})
+	l.flights = append(l.flights, flight{chain, checkpoint.Head, size, s.pace.sending(size, lane > urgentLanes, len(s.out.owed) == 0)})
 	l.bytes += size
 	l.backlog = size >= batchMin/2 && size >= s.batchBytes()*7/8 // nearly full is full
-	s.send(lane, batch(chain, prev, first, records, checkpoint))
-}
-
-func batch(chain crdt.ChainID, prev crdt.Hash, first uint64, records [][]byte, checkpoint crdt.Checkpoint) *wire.Batch {
-	return &wire.Batch{
-		Chain: wireChain(chain), Prev: wire.Hash(prev), First: first, Records: records,
-		Checkpoint: wire.Checkpoint{
-			Seq: checkpoint.Head.Seq, Hash: wire.Hash(checkpoint.Head.Hash),
-			TimeMS: checkpoint.TimeMS, Signature: checkpoint.Signature,
-		},
-	}
+	s.send(lane, wireBatch(Range{Chain: chain, First: first, Records: records, Checkpoint: checkpoint}, prev))
 }
 
 // NotLoaded answers a [Load] that found no checkpoint to end at yet; the chain
@@ -119,7 +109,7 @@ func (s *Session) NotLoaded(chain crdt.ChainID) {
 // stepAck frees the window of what became durable at the peer.
 func (s *Session) stepAck(m *wire.Ack) {
 	chain := chainOf(m.Chain)
-	if m.Seq == 0 || m.Seq > s.out.sent[chain] {
+	if m.Seq == 0 || m.Seq > s.out.sent[chain] { // a peer could name any chain at 0
 		s.close(wire.CodeProtocol, "%s acknowledged at %d, sent to %d", chain, m.Seq, s.out.sent[chain])
 		return
 	}

@@ -251,7 +251,7 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 		Site: cfg.Self, Node: cfg.Node, TopologyVersion: cfg.Topology.Version(),
 		Incarnation: cfg.Incarnation, LinkDigest: wire.Hash(crdt.LinkDigest(digests)), Features: Features,
 	}
-	for _, stream := range slices.SortedFunc(maps.Keys(digests), tiers.StreamID.Compare) {
+	for _, stream := range sorted(digests) {
 		hello.Streams = append(hello.Streams, wire.StreamDigest{
 			Site: stream.Site, Class: stream.Class, Digest: wire.Hash(digests[stream]),
 		})
