@@ -70,7 +70,7 @@ func TestByzantineStalls(t *testing.T) {
 		{"never reads", greeted(neverReads), append(stalled, wire.CodeProtocol)},
 	} {
 		t.Run(a.name, func(t *testing.T) {
-			s.t, s.mesh.t = t, t
+			s.t = t
 			ctx := limited(t)
 			c := s.dial()
 			if err := a.run(ctx, c); err != nil {
@@ -83,7 +83,7 @@ func TestByzantineStalls(t *testing.T) {
 			s.unharmed(ownChain)
 		})
 	}
-	s.t, s.mesh.t = t, t
+	s.t = t
 }
 
 // TestLieBurnsNoIncarnation: a peer that says, on link after link, that it holds more

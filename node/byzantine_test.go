@@ -182,9 +182,9 @@ func greeted(run func(ctx context.Context, c *byzantine.Conn) error, holds ...ti
 }
 
 // says sends messages that are made for the link.
-func says(make ...func(c *byzantine.Conn) wire.Message) func(ctx context.Context, c *byzantine.Conn) error {
+func says(all ...func(c *byzantine.Conn) wire.Message) func(ctx context.Context, c *byzantine.Conn) error {
 	return func(ctx context.Context, c *byzantine.Conn) error {
-		for _, m := range make {
+		for _, m := range all {
 			if err := c.Say(ctx, m(c)); err != nil {
 				return nil //nolint:nilerr // the link may end before the last one
 			}
@@ -314,7 +314,7 @@ func TestByzantine(t *testing.T) {
 	defer s.watchHeap()()
 	for _, a := range rows {
 		t.Run(a.name, func(t *testing.T) {
-			s.t, s.mesh.t = t, t
+			s.t = t
 			ctx := limited(t)
 			c := s.dial()
 			if err := a.run(ctx, c); err != nil {
@@ -328,5 +328,5 @@ func TestByzantine(t *testing.T) {
 			s.unharmed()
 		})
 	}
-	s.t, s.mesh.t = t, t
+	s.t = t
 }

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"errors"
+
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/transport/wire"
