@@ -102,7 +102,7 @@ func TestLieBurnsNoIncarnation(t *testing.T) {
 			t.Fatalf("told %s (%s), %v", code, reason, err)
 		}
 	}
-	s.refusedFor(wire.CodeCheckpoint)
+	s.refusedFor(wire.CodeCheckpoint, nil)
 	s.unharmed()
 }
 
@@ -145,7 +145,7 @@ func TestByzantineFlood(t *testing.T) {
 			}
 		}
 	}
-	s.refusedFor(wire.CodeProtocol)
+	s.refusedFor(wire.CodeProtocol, nil)
 	if held() != n {
 		t.Errorf("%d records of the flood", held())
 	}
