@@ -70,7 +70,7 @@ func TestByzantineStalls(t *testing.T) {
 		{"never reads", greeted(neverReads), append(stalled, wire.CodeProtocol)},
 	} {
 		t.Run(a.name, func(t *testing.T) {
-			s.t, s.mesh.t = t, t
+			s.t = t
 			ctx := limited(t)
 			c := s.dial()
 			if err := a.run(ctx, c); err != nil {
@@ -83,7 +83,7 @@ func TestByzantineStalls(t *testing.T) {
 			s.unharmed(ownChain)
 		})
 	}
-	s.t, s.mesh.t = t, t
+	s.t = t
 }
 
 // TestLieBurnsNoIncarnation: a peer that says, on link after link, that it holds more
@@ -102,7 +102,7 @@ func TestLieBurnsNoIncarnation(t *testing.T) {
 			t.Fatalf("told %s (%s), %v", code, reason, err)
 		}
 	}
-	s.refusedFor(wire.CodeCheckpoint)
+	s.refusedFor(wire.CodeCheckpoint, nil)
 	s.unharmed()
 }
 
@@ -145,9 +145,49 @@ func TestByzantineFlood(t *testing.T) {
 			}
 		}
 	}
-	s.refusedFor(wire.CodeProtocol)
+	s.refusedFor(wire.CodeProtocol, nil)
 	if held() != n {
 		t.Errorf("%d records of the flood", held())
+	}
+	s.unharmed(ownChain)
+}
+
+// TestReplayIsCompared: what a site holds already is compared and acknowledged; it
+// takes no entry of the site's log.
+func TestReplayIsCompared(t *testing.T) {
+	s := newSiege(t, local.Config{})
+	const n = 50
+	ctx, head := limited(t), ownChain.Origin()
+	batches := make([]wire.Message, n)
+	for i := range batches {
+		b, end, err := s.peer.Batch(ownChain, head, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		batches[i], head = b, end
+	}
+	st := s.Node(district).Group().Store()
+	for round := range 2 {
+		before := st.AppliedIndex()
+		c := s.dial()
+		if err := c.Greet(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for i, b := range batches {
+			if err := c.Say(ctx, b); err != nil {
+				t.Fatal(err)
+			}
+			ack, err := byzantine.Await[*wire.Ack](ctx, c)
+			if err != nil || ack.Seq != uint64(i+1) {
+				t.Fatalf("acknowledged %+v, %v", ack, err)
+			}
+		}
+		if entries := st.AppliedIndex() - before; round == 0 && entries < n || round == 1 && entries >= n/2 {
+			t.Errorf("round %d took %d entries of the log", round, entries)
+		}
+		if err := c.Close(wire.CodeOK, "again"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s.unharmed(ownChain)
 }

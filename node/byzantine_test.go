@@ -148,11 +148,14 @@ func (s *siege) dial() *byzantine.Conn {
 	return c
 }
 
-// refusedFor fails unless the district's status counts a refusal of the traitor.
-func (s *siege) refusedFor(code wire.Code) {
+// refused returns how often the district refused the traitor, by reason.
+func (s *siege) refused() map[string]uint64 { return s.link(district, traitor).Findings.Refused }
+
+// refusedFor fails unless the district's status counts another refusal than before.
+func (s *siege) refusedFor(code wire.Code, before map[string]uint64) {
 	s.t.Helper()
 	s.wait("the status to show why: "+code.String(), func() bool {
-		return s.link(district, traitor).Findings.Refused[code.String()] > 0
+		return s.refused()[code.String()] > before[code.String()]
 	})
 }
 
@@ -182,9 +185,9 @@ func greeted(run func(ctx context.Context, c *byzantine.Conn) error, holds ...ti
 }
 
 // says sends messages that are made for the link.
-func says(make ...func(c *byzantine.Conn) wire.Message) func(ctx context.Context, c *byzantine.Conn) error {
+func says(all ...func(c *byzantine.Conn) wire.Message) func(ctx context.Context, c *byzantine.Conn) error {
 	return func(ctx context.Context, c *byzantine.Conn) error {
-		for _, m := range make {
+		for _, m := range all {
 			if err := c.Say(ctx, m(c)); err != nil {
 				return nil //nolint:nilerr // the link may end before the last one
 			}
@@ -314,9 +317,9 @@ func TestByzantine(t *testing.T) {
 	defer s.watchHeap()()
 	for _, a := range rows {
 		t.Run(a.name, func(t *testing.T) {
-			s.t, s.mesh.t = t, t
+			s.t = t
 			ctx := limited(t)
-			c := s.dial()
+			before, c := s.refused(), s.dial()
 			if err := a.run(ctx, c); err != nil {
 				t.Fatal(err)
 			}
@@ -324,9 +327,9 @@ func TestByzantine(t *testing.T) {
 			if err != nil || !slices.Contains(a.want, code) {
 				t.Fatalf("told %s (%s), %v; want one of %v", code, reason, err, a.want)
 			}
-			s.refusedFor(code)
+			s.refusedFor(code, before)
 			s.unharmed()
 		})
 	}
-	s.t, s.mesh.t = t, t
+	s.t = t
 }

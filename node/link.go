@@ -17,8 +17,8 @@ import (
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
-// Bounds of a link's queues. When ingestQueue batches or ingestBytes of them
-// wait for the site's Raft, the link is not read, and QUIC's flow control holds
+// Bounds of a link's queues. When ingestQueue batches or ingestBytes of them, and
+// at most one frame beyond (wire.FrameBytesMax), wait for the site's Raft, the link is not read, and QUIC's flow control holds
 // the peer back; when laneQueue messages wait for the network, the session
 // waits, and ends when none leaves for as long as a stall takes.
 const (
