@@ -85,6 +85,7 @@ func TestBrokenLanes(t *testing.T) {
 func TestFrameWaitsForReceiver(t *testing.T) {
 	f := newFederation(t, "cq")
 	child, parent := link(t, f.endpoint("500101"), f.impatient("500000"))
+	meet(t, child, parent)
 	const n = 40 // of 1 MiB: more than the windows and buffers hold
 	sent := make(chan error, 1)
 	go func() { // ends when all is sent, or with the link

@@ -16,7 +16,7 @@
 // # Concurrency
 //
 // All methods of [Endpoint] and [Link] are safe for concurrent use; messages of
-// one lane arrive in the order in which Send was called. Send blocks on its own
-// lane's flow control only. A lane whose messages are not taken up is not read
+// one lane arrive in the order in which Send was called, and lane 0's first one
+// before those of all others. Send blocks on its own lane's flow control only. A lane whose messages are not taken up is not read
 // any further, and its sender is held back by QUIC's flow control.
 package transport

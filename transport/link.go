@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -25,6 +26,7 @@ type Link struct {
 	read sync.WaitGroup
 	idle time.Duration // how long a silent link lives
 	held held
+	met  atomic.Bool // the first message of lane 0 was taken up
 
 	mu     sync.Mutex // guards the fields below
 	opened [tiers.LaneCount]bool
@@ -192,13 +194,18 @@ func (l *Link) Send(ctx context.Context, lane tiers.Lane, m wire.Message) (int, 
 }
 
 // Recv returns the next message and the size of its frame; of several waiting
-// ones, that of the most urgent lane. After the link ended it returns a
-// [ClosedError] where either end said why.
+// ones, that of the most urgent lane. What comes on another lane before the first
+// message of lane 0, which says who speaks, waits for that: lanes do not keep
+// step. After the link ended it returns a [ClosedError] where either end said why.
 func (l *Link) Recv(ctx context.Context) (wire.Message, int, error) {
 	for {
 		for i := range l.in {
+			if i > 0 && !l.met.Load() {
+				break
+			}
 			select {
 			case m := <-l.in[i].queue:
+				l.met.Store(true)
 				l.in[i].release(m.room)
 				mark(l.some) // more may be queued, for the next Recv
 				return m.m, m.size, nil

@@ -155,6 +155,40 @@ func TestLaneOrder(t *testing.T) {
 	}
 }
 
+// meet takes the first message over lane 0, before which nothing else is.
+func meet(t *testing.T, from, to *transport.Link) {
+	t.Helper()
+	if _, err := from.Send(limited(t), 0, &wire.Proof{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := to.Recv(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHelloFirst: what overtakes the first message of lane 0 waits for it, or a
+// batch could come before the hello that says whose it is.
+func TestHelloFirst(t *testing.T) {
+	f := newFederation(t, "cq")
+	child, parent := link(t, f.endpoint("500101"), f.endpoint("500000"))
+	if _, err := child.Send(limited(t), 3, &wire.Proof{Streams: 3}); err != nil {
+		t.Fatal(err)
+	}
+	soon, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	if m, _, err := parent.Recv(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("%+v, %v came before the hello", m, err)
+	}
+	if _, err := child.Send(limited(t), 0, &wire.Hello{Site: "500101", VersionMin: 1, VersionMax: 1}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []wire.Type{wire.TypeHello, wire.TypeProof} {
+		if m, _, err := parent.Recv(limited(t)); err != nil || m.Type() != want {
+			t.Errorf("message %d: %+v, %v", i, m, err)
+		}
+	}
+}
+
 // TestUrgentOvertakes: a bulk lane that nobody reads is held back by flow
 // control; an urgent message passes it.
 func TestUrgentOvertakes(t *testing.T) {
