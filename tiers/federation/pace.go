@@ -120,7 +120,7 @@ func (s *Session) Now(t time.Duration) { s.pace.now = t }
 // batchBytes is the size at which the next batch ends: small on a slow link, so
 // that what is urgent finds a gap soon.
 func (s *Session) batchBytes() int {
-	return min(s.cfg.BatchBytes, max(s.pace.window(s.cfg.WindowBytes)/8, batchMin))
+	return min(s.cfg.BatchBytes, max(s.pace.window(s.cfg.WindowBytes)/2, batchMin))
 }
 
 // room reports whether a lane may start another flight. Urgent lanes have a
