@@ -89,3 +89,13 @@ func ApplyAside(st *store.Store, site tiers.SiteID, e store.Evict, together bool
 	}
 	return out.([]outcome)[1].Code, err
 }
+
+// LogLength returns how many entries the log holds.
+func (g *Group) LogLength() (uint64, error) {
+	first, err := g.log.FirstIndex()
+	if err != nil {
+		return 0, err
+	}
+	last, err := g.log.LastIndex()
+	return last - first + 1, err
+}

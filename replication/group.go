@@ -36,9 +36,12 @@ type Config struct {
 	// SnapshotEntries is how many entries the log may grow by before the store
 	// is flushed and the log cut; zero means 2048.
 	SnapshotEntries uint64
+	// SnapshotBytes is how many bytes the log may grow by before that; zero means
+	// 64 MiB. Ranges from peers make entries of hundreds of kilobytes.
+	SnapshotBytes int64
 	// TrailingEntries is how many entries the log keeps behind a snapshot: a
-	// follower that lacks more is sent the snapshot. Zero means 256 for a site
-	// of one node and 4,096 for more.
+	// follower that lacks more is sent the snapshot. Zero means 64 for a site
+	// of one node and 512 for more.
 	TrailingEntries uint64
 	// ElectionTimeout is how long a node waits for a leader; zero means 150 ms
 	// for a site of one node and 1 s for more.
@@ -76,10 +79,13 @@ func (c Config) withDefaults() Config {
 	if c.SnapshotEntries == 0 {
 		c.SnapshotEntries = 2048
 	}
+	if c.SnapshotBytes == 0 {
+		c.SnapshotBytes = 64 << 20
+	}
 	if c.TrailingEntries == 0 {
-		c.TrailingEntries = 256
+		c.TrailingEntries = 64
 		if c.Siblings.Nodes > 1 {
-			c.TrailingEntries = 4 << 10
+			c.TrailingEntries = 512
 		}
 	}
 	if c.ElectionTimeout == 0 {
@@ -174,8 +180,9 @@ func Open(cfg Config) (*Group, error) {
 		return nil, errors.Join(err, st.Close())
 	}
 	g.combine = combiner{g: g, waiting: make(chan *proposal, waitingMax)}
-	// Both end when Close lets nobody in any more.
+	// All end when Close lets nobody in any more.
 	g.ending.loops.Go(g.watchLeadership)
+	g.ending.loops.Go(g.watchLog)
 	g.ending.loops.Go(g.combine.run)
 	return g, nil
 }

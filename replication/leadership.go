@@ -2,9 +2,12 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/tiermesh/tiermesh/crdt"
 )
@@ -57,6 +60,22 @@ func (g *Group) watchLeadership() {
 		case <-g.ending.stop:
 			g.setLeadership(false)
 			return
+		}
+	}
+}
+
+// watchLog has a snapshot made, and the log cut, whenever the log grew by
+// SnapshotBytes: Raft itself counts entries alone. It returns when stop closes.
+func (g *Group) watchLog() {
+	for {
+		select {
+		case <-g.log.full:
+		case <-g.ending.stop:
+			return
+		}
+		g.log.grown.Store(0)
+		if err := g.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && !errors.Is(err, raft.ErrRaftShutdown) {
+			g.cfg.Logger.Warn("snapshot", "err", err)
 		}
 	}
 }

@@ -35,6 +35,9 @@ type sealedLog struct {
 	// otherwise panic. While the log is being opened the error is enough.
 	fatal   func(error)
 	running atomic.Bool
+	grown   atomic.Int64  // bytes stored since they were last looked at
+	bound   int64         // of grown
+	full    chan struct{} // capacity 1: grown passed its bound
 }
 
 var _ raft.LogStore = (*sealedLog)(nil)
@@ -61,6 +64,13 @@ func (s *sealedLog) StoreLogs(logs []*raft.Log) error {
 		c := *l
 		c.Data = append(append(make([]byte, 0, len(l.Data)+sealBytes), l.Data...), seal(l)...)
 		sealed[i] = &c
+		s.grown.Add(int64(len(c.Data)))
+	}
+	if s.bound > 0 && s.grown.Load() > s.bound {
+		select {
+		case s.full <- struct{}{}:
+		default:
+		}
 	}
 	return s.wrote("append to the raft log", s.boltStore.StoreLogs(sealed))
 }

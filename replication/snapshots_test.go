@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -112,5 +114,40 @@ func TestTornSnapshot(t *testing.T) {
 	entries, _ := os.ReadDir(dir)
 	if err != nil || len(list) != 1 || len(entries) != 1 || list[0].ID != m.ID || list[0].Index != m.Index {
 		t.Errorf("%v, %v, %v", list, entries, err)
+	}
+}
+
+// TestLogIsBounded: few large entries are forgotten, too, once a snapshot reflects
+// them; Raft itself counts entries alone.
+func TestLogIsBounded(t *testing.T) {
+	cfg := config(t, t.TempDir())
+	cfg.SnapshotBytes, cfg.TrailingEntries = 1<<20, 4
+	g, err := replication.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = g.Close() }()
+	if _, err := g.Lead(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 40 {
+		it := item(t, g, tiers.DocID(fmt.Sprintf("event:%d", i)), &store.Changes{}, strings.Repeat("x", 100_000))
+		if _, err := g.Append(limited(t), "", []store.Item{it}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ctx := limited(t); ; {
+		n, err := g.LogLength()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n < 30 { // of more than forty
+			return
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			t.Fatalf("the log still holds %d entries", n)
+		}
 	}
 }

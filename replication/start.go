@@ -115,7 +115,7 @@ func openLog(path string, fatal func(error)) (*sealedLog, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open raft log %s: %w", path, err)
 	}
-	return &sealedLog{boltStore: bolt, fatal: fatal}, nil
+	return &sealedLog{boltStore: bolt, fatal: fatal, full: make(chan struct{}, 1)}, nil
 }
 
 // transport returns what carries Raft's messages.
@@ -142,6 +142,7 @@ func (g *Group) openRaft() error {
 	if g.log, err = openLog(filepath.Join(g.cfg.Dir, "raft.db"), g.cfg.Fatal); err != nil {
 		return err
 	}
+	g.log.bound = g.cfg.SnapshotBytes
 	logger := newRaftLogger(g.cfg.Logger)
 	// An interrupted backup leaves hard links that would hold on to the disk.
 	left, err := filepath.Glob(filepath.Join(g.cfg.Dir, "backup-*"))

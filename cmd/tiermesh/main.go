@@ -15,7 +15,7 @@ import (
 )
 
 // gcPercent is how much the heap may grow between collections.
-const gcPercent = 300
+const gcPercent = 200
 
 func main() {
 	// package transport says it itself, once, through the node's logger
