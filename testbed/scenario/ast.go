@@ -134,11 +134,12 @@ type (
 		A, B   tiers.SiteID // of "linked"
 		Within time.Duration
 	}
-	// Expect judges a measure of the run so far. Durations are in seconds.
+	// Expect judges a measure of the run so far.
 	Expect struct {
-		Measure string
-		Op      string // < <= = >= >
-		Value   float64
+		Measure Measure
+		A, B    tiers.SiteID // of "linked" and "unlinked", which have neither Op nor Value
+		Op      string       // < <= = >= >
+		Value   float64      // durations in seconds
 	}
 )
 

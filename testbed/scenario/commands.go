@@ -1,0 +1,285 @@
+package scenario
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// verb is a command of a step.
+type verb struct {
+	usage string
+	parse func(words []string) (Command, error)
+}
+
+var verbs = map[string]verb{
+	"publish":    {"publish", bare(Publish{})},
+	"report":     {"report COUNT|RATE/s [urgent] [from nyc311|made] at SITES [for DURATION]", parseReport},
+	"hush":       {"hush", bare(Hush{})},
+	"cut":        {"cut A B, or one way: cut A->B", parseCut},
+	"heal":       {"heal [A B]", parseHeal},
+	"isolate":    {"isolate SITES", parseIsolate},
+	"rejoin":     {"rejoin SITES", parseRejoin},
+	"flap":       {"flap A B every DURATION down DURATION for DURATION", parseFlap},
+	"slow":       {"slow A B [RATE] [DELAY] [loss=N%]", parseSlow},
+	"clock":      {"clock SITE +DURATION|-DURATION", parseClock},
+	"reparent":   {"reparent SITE under PARENT", parseReparent},
+	"reorganise": {"reorganise", bare(Reorganise{})},
+	"outages":    {"outages power|flood at SITES DURATION within DURATION", parseOutages},
+	"after":      {"after DURATION", parseAfter},
+	"until":      {"until converged|acknowledged|A B linked within DURATION", parseUntil},
+	"expect":     {"expect MEASURE <|<=|=|>=|> VALUE, expect MEASURE VALUE, or expect linked|unlinked A B", parseExpect},
+
+	string(ActKill): act(ActKill), string(ActStart): act(ActStart), string(ActPause): act(ActPause),
+	string(ActResume): act(ActResume), string(ActDiskFull): act(ActDiskFull), string(ActFsyncError): act(ActFsyncError),
+	string(ActBitrot): act(ActBitrot), string(ActBackup): act(ActBackup), string(ActRestoreBackup): act(ActRestoreBackup),
+	string(ActClone): act(ActClone), string(ActUpgrade): act(ActUpgrade),
+}
+
+// ActKinds lists every act, in order.
+func ActKinds() []ActKind {
+	return []ActKind{
+		ActKill, ActStart, ActPause, ActResume, ActDiskFull, ActFsyncError, ActBitrot, ActClock, ActBackup,
+		ActRestoreBackup, ActClone, ActUpgrade,
+	}
+}
+
+func bare(c Command) func([]string) (Command, error) {
+	return func(words []string) (Command, error) { return c, want(words, 0) }
+}
+
+// act parses what is done to a site, or to one node of it.
+func act(kind ActKind) verb {
+	return verb{fmt.Sprintf("%s SITE, or one node: %s 2 of SITE", kind, kind), func(words []string) (Command, error) {
+		a := Act{Kind: kind}
+		if len(words) == 3 && words[1] == "of" {
+			n, err := strconv.ParseUint(words[0], 10, 8)
+			if err != nil || n == 0 {
+				return nil, fmt.Errorf("%q: want a node's number, from 1", words[0])
+			}
+			a.Node, words = uint32(n), words[2:]
+		}
+		if err := want(words, 1); err != nil {
+			return nil, err
+		}
+		a.Site = tiers.SiteID(words[0])
+		return a, nil
+	}}
+}
+
+func parseReport(words []string) (Command, error) {
+	r := Report{From: SourceNYC311}
+	if len(words) < 3 {
+		return nil, errTooFew
+	}
+	if per, ok := strings.CutSuffix(words[0], "/s"); ok {
+		v, err := strconv.ParseFloat(per, 64)
+		if err != nil || !(v > 0 && v <= perSecondMax) {
+			return nil, fmt.Errorf("%q: want a rate up to %d/s", words[0], perSecondMax)
+		}
+		r.PerSecond = v
+	} else if n, err := strconv.Atoi(words[0]); err != nil || n < 1 || n > countMax {
+		return nil, fmt.Errorf("%q: want a number up to %d, or a rate such as 20/s", words[0], countMax)
+	} else {
+		r.Count = n
+	}
+	words = words[1:]
+	if words[0] == "urgent" {
+		r.Urgent, words = true, words[1:]
+	}
+	if len(words) > 1 && words[0] == "from" {
+		if r.From = words[1]; r.From != SourceNYC311 && r.From != SourceMade {
+			return nil, fmt.Errorf("no source %q: want %s or %s", r.From, SourceNYC311, SourceMade)
+		}
+		words = words[2:]
+	}
+	if len(words) == 0 || words[0] != "at" {
+		return nil, errors.New("want at and sites")
+	}
+	var err error
+	if r.At, words, err = parseSites(words[1:]); err != nil {
+		return nil, err
+	}
+	if len(words) == 2 && words[0] == "for" && r.PerSecond > 0 {
+		r.For, err = parseDuration(words[1])
+		return r, err
+	}
+	return r, want(words, 0)
+}
+
+// Bounds of what is reported.
+const (
+	perSecondMax = 100_000
+	countMax     = 10_000_000
+)
+
+// pair reads two different sites.
+func pair(words []string) (a, b tiers.SiteID, err error) {
+	if err := want(words, 2); err != nil {
+		return "", "", err
+	}
+	if words[0] == words[1] {
+		return "", "", fmt.Errorf("%s and %s are the same site: want two", words[0], words[1])
+	}
+	return tiers.SiteID(words[0]), tiers.SiteID(words[1]), nil
+}
+
+func parseCut(words []string) (Command, error) {
+	oneWay := false
+	if len(words) == 1 {
+		from, to, ok := strings.Cut(words[0], "->")
+		if !ok {
+			return nil, errTooFew
+		}
+		words, oneWay = []string{from, to}, true
+	}
+	a, b, err := pair(words)
+	return Cut{A: a, B: b, OneWay: oneWay}, err
+}
+
+func parseHeal(words []string) (Command, error) {
+	if len(words) == 0 {
+		return Heal{}, nil
+	}
+	a, b, err := pair(words)
+	return Heal{A: a, B: b}, err
+}
+
+func parseIsolate(words []string) (Command, error) {
+	at, rest, err := parseSites(words)
+	if err == nil {
+		err = want(rest, 0)
+	}
+	return Isolate{At: at}, err
+}
+
+func parseRejoin(words []string) (Command, error) {
+	at, rest, err := parseSites(words)
+	if err == nil {
+		err = want(rest, 0)
+	}
+	return Rejoin{At: at}, err
+}
+
+func parseFlap(words []string) (Command, error) {
+	if err := want(words, 8); err != nil {
+		return nil, err
+	}
+	if words[2] != "every" || words[4] != "down" || words[6] != "for" {
+		return nil, errors.New("want every, down and for")
+	}
+	a, b, err := pair(words[:2])
+	f := Flap{A: a, B: b}
+	var errs [3]error
+	f.Every, errs[0] = parseDuration(words[3])
+	f.Down, errs[1] = parseDuration(words[5])
+	f.For, errs[2] = parseDuration(words[7])
+	if err := errors.Join(err, errors.Join(errs[:]...)); err != nil {
+		return nil, err
+	}
+	if f.Down >= f.Every {
+		return nil, fmt.Errorf("down for %s of every %s: want less", formatDuration(f.Down), formatDuration(f.Every))
+	}
+	return f, nil
+}
+
+func parseSlow(words []string) (Command, error) {
+	if len(words) < 3 {
+		return nil, errTooFew
+	}
+	a, b, err := pair(words[:2])
+	if err != nil {
+		return nil, err
+	}
+	l, err := parseLine(words[2:])
+	return Slow{A: a, B: b, Line: l}, err
+}
+
+func parseClock(words []string) (Command, error) {
+	if err := want(words, 2); err != nil {
+		return nil, err
+	}
+	sign := time.Duration(1)
+	by, ok := strings.CutPrefix(words[1], "+")
+	if !ok {
+		if by, ok = strings.CutPrefix(words[1], "-"); !ok {
+			return nil, fmt.Errorf("%q: want a duration with + or -, such as +1h", words[1])
+		}
+		sign = -1
+	}
+	d, err := parseDuration(by)
+	return Act{Kind: ActClock, Site: tiers.SiteID(words[0]), By: sign * d}, err
+}
+
+func parseReparent(words []string) (Command, error) {
+	if err := want(words, 3); err != nil {
+		return nil, err
+	}
+	if words[1] != "under" {
+		return nil, errors.New("want under")
+	}
+	return Reparent{Site: tiers.SiteID(words[0]), Under: tiers.SiteID(words[2])}, nil
+}
+
+func parseOutages(words []string) (Command, error) {
+	if len(words) < 5 {
+		return nil, errTooFew
+	}
+	if words[1] != "at" || !slices.Contains([]string{"power", "flood"}, words[0]) {
+		return nil, fmt.Errorf("%q: want power or flood, and at", words[0])
+	}
+	o := Outages{Profile: words[0]}
+	var err error
+	if o.At, words, err = parseSites(words[2:]); err != nil {
+		return nil, err
+	}
+	if err := want(words, 3); err != nil {
+		return nil, err
+	}
+	if words[1] != "within" {
+		return nil, errors.New("want within")
+	}
+	var also error
+	o.Of, err = parseDuration(words[0])
+	o.Within, also = parseDuration(words[2])
+	return o, errors.Join(err, also)
+}
+
+func parseAfter(words []string) (Command, error) {
+	if err := want(words, 1); err != nil {
+		return nil, err
+	}
+	d, err := parseDuration(words[0])
+	return After{For: d}, err
+}
+
+func parseUntil(words []string) (Command, error) {
+	u := Until{}
+	if len(words) == 5 && words[2] == string(Linked) {
+		a, b, err := pair(words[:2])
+		if err != nil {
+			return nil, err
+		}
+		u.A, u.B, words = a, b, words[2:]
+	} else if len(words) > 0 && words[0] == string(Linked) {
+		return nil, errors.New("want the two sites before linked")
+	}
+	if err := want(words, 3); err != nil {
+		return nil, err
+	}
+	u.What = Condition(words[0])
+	if !slices.Contains([]Condition{Converged, Acknowledged, Linked}, u.What) {
+		return nil, fmt.Errorf("no condition %q: want converged, acknowledged or A B linked", words[0])
+	}
+	if words[1] != "within" {
+		return nil, errors.New("want within")
+	}
+	var err error
+	u.Within, err = parseDuration(words[2])
+	return u, err
+}

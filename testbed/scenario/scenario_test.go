@@ -1,0 +1,117 @@
+package scenario_test
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+	"pgregory.net/rapid"
+
+	"github.com/tiermesh/tiermesh/testbed/scenario"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// TestScripts: each script of testdata prints as it is understood, or what is
+// wrong with each line and what would be valid.
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata/scripts", func(t *testing.T, path string) {
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			s, err := scenario.Parse("x.txt", strings.NewReader(d.Input))
+			if err != nil {
+				if !errors.Is(err, scenario.ErrScript) {
+					t.Errorf("%v does not wrap ErrScript", err)
+				}
+				return err.Error() + "\n"
+			}
+			least, most := s.Takes()
+			return fmt.Sprintf("%stakes %s to %s\n", s, least, most)
+		})
+	})
+}
+
+// TestRoundTrip: what a script prints parses to the same commands.
+func TestRoundTrip(t *testing.T) {
+	const head = "limit 366d\nsite c city\nsite d district under c\nsite e district under c\nsite t township under d\nsite u township under e\nnodes 3 at t\n"
+	ids := []string{"c", "d", "e", "t", "u"}
+	duration := rapid.SampledFrom([]string{"1ms", "500ms", "1.5s", "30s", "90s", "5m", "2h", "36h", "3d"})
+	rapid.Check(t, func(rt *rapid.T) {
+		var b strings.Builder
+		b.WriteString(head)
+		site := func() string { return rapid.SampledFrom(ids).Draw(rt, "site") }
+		at := func() string {
+			return rapid.SampledFrom(append([]string{"all", "city", "districts", "townships", "townships of d"}, ids...)).Draw(rt, "at")
+		}
+		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
+			a, other := site(), site()
+			if a == other {
+				other = map[bool]string{true: "d", false: "c"}[a == "c"]
+			}
+			d := func() string { return duration.Draw(rt, "duration") }
+			b.WriteString(rapid.SampledFrom([]string{
+				"publish", "hush", "reorganise", "report 20 at " + at(), "report 2.5/s urgent from made at " + at() + " for " + d(),
+				"cut " + a + " " + other, "cut " + a + "->" + other, "heal", "heal " + a + " " + other, "isolate " + at(), "rejoin " + at(),
+				"flap " + a + " " + other + " every 5d down " + d() + " for " + d(), "slow " + a + " " + other + " 500kbit 300ms loss=2.5%",
+				"kill " + a, "pause 2 of t", "start t", "clock " + a + " -" + d(), "reparent t under " + rapid.SampledFrom([]string{"c", "e"}).Draw(rt, "under"),
+				"backup t\nrestore-backup t\nclone t", "outages flood at " + at() + " 72d within " + d(), "after " + d(),
+				"until converged within " + d(), "until " + a + " " + other + " linked within " + d(), "expect lost 0",
+				"expect urgent p99 < " + d(), "expect connected <= 4", "expect wire ratio < 1.25", "expect unlinked " + a + " " + other,
+			}).Draw(rt, "step") + "\n")
+		}
+		first, err := scenario.Parse("a", strings.NewReader(b.String()))
+		if err != nil {
+			if strings.Contains(err.Error(), "already") {
+				rt.Skip("the same parent twice")
+			}
+			rt.Fatalf("%v in\n%s", err, b.String())
+		}
+		again, err := scenario.Parse("a", strings.NewReader(first.String()))
+		if err != nil {
+			rt.Fatalf("%v in\n%s", err, first)
+		}
+		for i := range first.Steps {
+			if !reflect.DeepEqual(first.Steps[i].Do, again.Steps[i].Do) {
+				rt.Fatalf("%#v became %#v", first.Steps[i].Do, again.Steps[i].Do)
+			}
+		}
+		if first.String() != again.String() || !reflect.DeepEqual(first.Federation, again.Federation) {
+			rt.Fatalf("%s\nbecame\n%s", first, again)
+		}
+	})
+}
+
+// TestChongqing: the real city is 1 + 38 + 1,031 sites.
+func TestChongqing(t *testing.T) {
+	s, err := scenario.Parse("x", strings.NewReader("chongqing\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := map[tiers.Tier]int{}
+	for _, r := range s.Federation.Sites {
+		count[r.Tier]++
+	}
+	if count[tiers.TierCity] != 1 || count[tiers.TierDistrict] != 38 || count[tiers.TierTownship] != 1031 {
+		t.Errorf("%v", count)
+	}
+}
+
+// FuzzParse: no text makes the parser fail but by an [scenario.Error], and what it
+// takes it also prints.
+func FuzzParse(f *testing.F) {
+	f.Add("chongqing districts 2 townships 3\nreport 20/s at townships of 500101 for 5s\ncut 500101->500000\nafter 30s\nheal\nuntil converged within 60s\nexpect lost 0\n")
+	f.Add("site c city\nsite d district under c\nslow c d 1kbit 1s loss=99%\nclock d +1h\nexpect urgent p99 < 1s")
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := scenario.Parse("x", strings.NewReader(text))
+		if err != nil {
+			if !errors.Is(err, scenario.ErrScript) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if _, err := scenario.Parse("x", strings.NewReader(s.String())); err != nil {
+			t.Fatalf("%v in\n%s", err, s)
+		}
+	})
+}
