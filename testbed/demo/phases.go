@@ -12,13 +12,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/testbed/content"
 	"github.com/tiermesh/tiermesh/testbed/data"
 	"github.com/tiermesh/tiermesh/tiers"
-	"github.com/tiermesh/tiermesh/tiers/catalog"
-	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/track"
 )
@@ -41,7 +39,7 @@ const conflictTrack = "flood-control"
 // publish writes the city's catalog and waits until every site has it.
 func (d *player) publish(ctx context.Context) error {
 	d.p.Step("1. the city publishes boards, tracks, event types and rules")
-	entries, err := cityCatalog()
+	entries, err := content.Catalog()
 	if err != nil {
 		return err
 	}
@@ -65,36 +63,6 @@ func (d *player) publish(ctx context.Context) error {
 	}
 	d.p.Line(fmt.Sprintf("%d catalog entries at %d sites", len(entries), d.table.Sites))
 	return nil
-}
-
-// cityCatalog is what the city publishes: real boards and event types, the
-// default tracks, and one dispatch rule a category with a catch-all.
-func cityCatalog() ([]node.Entry, error) {
-	var out []node.Entry
-	var failed error
-	add := func(kind, code string, ops []crdt.Op, err error) {
-		out = append(out, node.Entry{Doc: tiers.NewDocID(kind, code), Ops: ops})
-		failed = errors.Join(failed, err)
-	}
-	for _, b := range catalog.DefaultBoards() {
-		ops, err := catalog.BoardOps(b)
-		add("board", b.Code, ops, err)
-	}
-	for _, t := range track.DefaultTracks() {
-		ops, err := track.Ops(t)
-		add("track", t.Code, ops, err)
-	}
-	types, err := data.EventTypes()
-	failed = errors.Join(failed, err)
-	for _, t := range types {
-		ops, err := catalog.EventTypeOps(catalog.EventType{Code: t.Code, Category: t.Category, Name: t.Name})
-		add("type", t.Code, ops, err)
-	}
-	for _, r := range dispatch.DefaultRules() {
-		ops, err := dispatch.RuleOps(r)
-		add("rule", r.Code, ops, err)
-	}
-	return out, failed
 }
 
 // readInput takes the first Events good rows of the input, over again when it
@@ -140,7 +108,7 @@ func (d *player) readPass(pass int) error {
 		if pass > 0 {
 			key = fmt.Sprintf("%s-%d", r.Key, pass)
 		}
-		d.events = append(d.events, reported{key: key, site: d.township(key), report: toReport(key, r)})
+		d.events = append(d.events, reported{key: key, site: d.township(key), report: content.Report(key, r)})
 	}
 	return nil
 }
@@ -150,28 +118,6 @@ func (d *player) township(key string) tiers.SiteID {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d/%s", d.cfg.Seed, key)
 	return d.townships[h.Sum64()%uint64(len(d.townships))]
-}
-
-func toReport(key string, r data.Request) event.Report {
-	code := data.TypeCode(r.Type)
-	out := event.Report{
-		SourceKey: key, Type: code, Title: r.Type, Text: r.Descriptor, Place: r.Place,
-		Priority: priority(code), Reporter: r.Agency, Channel: r.Channel, ReportedAtMS: r.Created.UnixMilli(),
-	}
-	if r.HasPoint {
-		out.Lat, out.Lon = &r.Lat, &r.Lon
-	}
-	return out
-}
-
-// priority makes about one event in eight urgent, by its type.
-func priority(code string) int {
-	h := fnv.New32a()
-	_, _ = io.WriteString(h, code)
-	if h.Sum32()%8 == 0 {
-		return 2
-	}
-	return 3
 }
 
 // reportConnected reports the first half with all links up.
