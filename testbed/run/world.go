@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"github.com/tiermesh/tiermesh/api"
@@ -58,6 +59,9 @@ type Site interface {
 	Report(ctx context.Context, r api.ReportRequest) (api.WriteResult, error)
 	EditTrack(ctx context.Context, r api.EditRequest) (api.WriteResult, error)
 	PublishTopology(ctx context.Context, r api.TopologyRequest) (api.TopologyResult, error)
+	SyncStatus(ctx context.Context, q api.SyncQuery) (api.SyncStatus, error)
+	// View returns every document of a kind (event, task, …) with a name.
+	View(ctx context.Context, kind, name string) ([]json.RawMessage, error)
 	// Publish writes catalog entries. The error wraps [ErrUnsupported] where the
 	// site is in another process.
 	Publish(ctx context.Context, key string, entries []node.Entry) error
@@ -67,6 +71,9 @@ type Site interface {
 type Usage struct {
 	// WireBytes are the UDP payload bytes that sites have sent.
 	WireBytes uint64
+	// NeededBytes are those of the batches that carried something new; zero where
+	// that is not known.
+	NeededBytes uint64
 	// RSSBytes is the memory in use by the process or processes now.
 	RSSBytes uint64
 	// CPUSeconds is the processor time of the same.
