@@ -27,12 +27,12 @@ func main() {
 		// the default it runs whenever a few megabytes were allocated.
 		debug.SetGCPercent(gcPercent)
 	}
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(execute(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run executes one command line and returns its exit code. The first SIGINT or
+// execute executes one command line and returns its exit code. The first SIGINT or
 // SIGTERM ends the command in order, a second one at once.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -103,7 +103,7 @@ Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 		return nil
 	}
 	root.AddCommand(
-		newDemo(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
+		newDemo(), newTestbed(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
 		newTopology(g), newVersion(), exitCodesHelp(),
 	)
 	return root

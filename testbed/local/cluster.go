@@ -29,7 +29,11 @@ type Config struct {
 	// are filled in.
 	Sites []tiers.Site
 	// Nodes is how many nodes each site has; zero means 1.
-	Nodes  uint32
+	Nodes uint32
+	// NodesAt is how many nodes single sites have, where that is not Nodes.
+	NodesAt map[tiers.SiteID]uint32
+	// Now is a site's clock; nil means the machine's.
+	Now    func(tiers.SiteID) time.Time
 	Logger *slog.Logger
 	// API makes each node serve its API on a Unix socket in its directory.
 	API bool
@@ -93,7 +97,7 @@ func Open(ctx context.Context, cfg Config, progress func(up, of int)) (*Cluster,
 	}
 	for _, row := range cfg.Sites {
 		c.rows[row.ID] = &row
-		for i := range cfg.Nodes {
+		for i := range c.nodesAt(row.ID) {
 			at := place{row.ID, i + 1}
 			c.members[at] = &member{at: at}
 		}
@@ -113,6 +117,14 @@ func Open(ctx context.Context, cfg Config, progress func(up, of int)) (*Cluster,
 	return c, nil
 }
 
+// nodesAt returns how many nodes a site has.
+func (c *Cluster) nodesAt(id tiers.SiteID) uint32 {
+	if n := c.cfg.NodesAt[id]; n > 0 {
+		return n
+	}
+	return c.cfg.Nodes
+}
+
 // dir is a node's directory; the first node's is the site's.
 func (c *Cluster) dir(at place) string {
 	dir := filepath.Join(c.cfg.Dir, string(at.site))
@@ -127,14 +139,14 @@ func (c *Cluster) topologyFile() string { return filepath.Join(c.cfg.Dir, "topol
 // Start starts the nodes of a site that are down and waits until it takes
 // writes.
 func (c *Cluster) Start(ctx context.Context, id tiers.SiteID) error {
-	for i := range c.cfg.Nodes {
+	for i := range c.nodesAt(id) {
 		if c.member(place{id, i + 1}).node == nil {
 			if err := c.open(place{id, i + 1}); err != nil {
 				return err
 			}
 		}
 	}
-	for i := range c.cfg.Nodes {
+	for i := range c.nodesAt(id) {
 		if err := c.NodeOf(id, i+1).Ready(ctx); err != nil {
 			return fmt.Errorf("start site %s: node %d: %w", id, i+1, err)
 		}
@@ -169,7 +181,12 @@ func (c *Cluster) open(at place) error {
 	if c.cfg.API {
 		cfg.API = c.APIOf(at.site, at.node)
 	}
+	var now func() time.Time
+	if c.cfg.Now != nil {
+		now = func() time.Time { return c.cfg.Now(at.site) }
+	}
 	n, err := node.Open(cfg, node.Options{
+		Now:    now,
 		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, Tick: c.cfg.Tick, Comparing: c.cfg.Comparing, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1, Fatal: c.cfg.Fatal,
 	})
 	if err != nil {
@@ -202,7 +219,7 @@ func (c *Cluster) Data(id tiers.SiteID, node uint32) string {
 // nil while it is down.
 func (c *Cluster) Node(id tiers.SiteID) *node.Node {
 	var up *node.Node
-	for i := range c.cfg.Nodes {
+	for i := range c.nodesAt(id) {
 		if n := c.NodeOf(id, i+1); n != nil {
 			if n.Group().Leads() {
 				return n
@@ -242,7 +259,7 @@ func (c *Cluster) Topology() *tiers.Topology { return c.topology }
 // is told.
 func (c *Cluster) Crash(id tiers.SiteID) error {
 	var errs []error
-	for i := range c.cfg.Nodes {
+	for i := range c.nodesAt(id) {
 		errs = append(errs, c.CrashNode(id, i+1))
 	}
 	return errors.Join(errs...)

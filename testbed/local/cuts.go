@@ -27,8 +27,8 @@ func (c *Cluster) Isolate(id tiers.SiteID) {
 func (c *Cluster) Mend(a, b tiers.SiteID) {
 	c.mu.Lock()
 	delete(c.cut, pair(a, b))
-	for i := range c.cfg.Nodes {
-		for j := range c.cfg.Nodes {
+	for i := range c.nodesAt(a) {
+		for j := range c.nodesAt(b) {
 			c.rejoin(c.members[place{a, i + 1}], c.members[place{b, j + 1}])
 		}
 	}
@@ -68,8 +68,8 @@ func (c *Cluster) applyCuts() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for p := range c.cut {
-		for i := range c.cfg.Nodes {
-			for j := range c.cfg.Nodes {
+		for i := range c.nodesAt(p[0]) {
+			for j := range c.nodesAt(p[1]) {
 				c.separate(c.members[place{p[0], i + 1}], c.members[place{p[1], j + 1}])
 			}
 		}

@@ -47,16 +47,19 @@ func (s Shape) Validate() error {
 	return nil
 }
 
-// line is one direction. It reads no clock and holds no datagrams: it says when
+// Line is one direction. It reads no clock and holds no datagrams: it says when
 // one leaves. It belongs to one goroutine.
-type line struct {
+type Line struct {
 	shape Shape
 	free  time.Time // when the transmitter will have sent all that it was given
 }
 
-// enter takes a datagram in at a time and returns when it comes out at the
+// NewLine returns a line that nothing was sent on yet.
+func NewLine(s Shape) *Line { return &Line{shape: s.withDefaults()} }
+
+// Enter takes a datagram in at a time and returns when it comes out at the
 // other end; false when the queue is full.
-func (l *line) enter(now time.Time, size int) (time.Time, bool) {
+func (l *Line) Enter(now time.Time, size int) (time.Time, bool) {
 	if l.shape.BytesPerS == 0 {
 		return now.Add(l.shape.Delay), true
 	}

@@ -75,7 +75,7 @@ type way struct {
 	queue chan parcel
 
 	mu    sync.Mutex // guards the fields below
-	line  line
+	line  Line
 	count Count
 }
 
@@ -100,7 +100,7 @@ func Open(shape Shape) (*Relay, error) {
 	sizeBuffers(front)
 	r := &Relay{front: front, clients: map[netip.AddrPort]*net.UDPConn{}, done: make(chan struct{})}
 	for _, w := range []**way{&r.up, &r.down} {
-		*w = &way{relay: r, queue: make(chan parcel, inFlightMax), line: line{shape: shape.withDefaults()}}
+		*w = &way{relay: r, queue: make(chan parcel, inFlightMax), line: *NewLine(shape)}
 		r.running.Go((*w).deliver) // ends with done
 	}
 	r.running.Go(r.forward) // ends when front is closed
@@ -237,7 +237,7 @@ func (w *way) enter(data []byte, from *net.UDPConn, to netip.AddrPort) {
 	w.count.Bytes += uint64(len(data))
 	w.count.Handshake += uint64(handshakeBytes(data))
 	w.count.Datagrams++
-	at, ok := w.line.enter(time.Now(), len(data))
+	at, ok := w.line.Enter(time.Now(), len(data))
 	if ok {
 		select {
 		case w.queue <- parcel{at, append([]byte(nil), data...), from, to}:

@@ -81,7 +81,14 @@ type (
 		At        Sites
 		Urgent    bool
 	}
-	// Hush ends what reports per second.
+	// Claim has clients of each of the sites claim and release its units,
+	// PerSecond times until For is over, as Report.
+	Claim struct {
+		PerSecond float64
+		For       time.Duration
+		At        Sites
+	}
+	// Hush ends what reports and claims per second.
 	Hush struct{}
 	// Cut cuts a line; OneWay only from A to B.
 	Cut struct {

@@ -140,6 +140,8 @@ func (c *checker) step(st Step) {
 	switch do := st.Do.(type) {
 	case Report:
 		c.known(st.Line, do.At)
+	case Claim:
+		c.known(st.Line, do.At)
 	case Isolate:
 		c.known(st.Line, do.At)
 	case Rejoin:
@@ -183,6 +185,7 @@ func (c *checker) act(line int, a Act) {
 		if !c.backup[a.Site] {
 			c.failAt(line, "%s has no backup to %s from: want a line \"backup %s\" before", a.Site, strings.TrimSuffix(string(a.Kind), "-backup"), a.Site)
 		}
+	default:
 	}
 }
 

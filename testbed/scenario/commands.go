@@ -20,6 +20,7 @@ type verb struct {
 var verbs = map[string]verb{
 	"publish":    {"publish", bare(Publish{})},
 	"report":     {"report COUNT|RATE/s [urgent] [from nyc311|made] at SITES [for DURATION]", parseReport},
+	"claim":      {"claim RATE/s at SITES [for DURATION]", parseClaim},
 	"hush":       {"hush", bare(Hush{})},
 	"cut":        {"cut A B, or one way: cut A->B", parseCut},
 	"heal":       {"heal [A B]", parseHeal},
@@ -77,12 +78,11 @@ func parseReport(words []string) (Command, error) {
 	if len(words) < 3 {
 		return nil, errTooFew
 	}
-	if per, ok := strings.CutSuffix(words[0], "/s"); ok {
-		v, err := strconv.ParseFloat(per, 64)
-		if err != nil || !(v > 0 && v <= perSecondMax) {
-			return nil, fmt.Errorf("%q: want a rate up to %d/s", words[0], perSecondMax)
+	var err error
+	if strings.HasSuffix(words[0], "/s") {
+		if r.PerSecond, err = parsePerSecond(words[0]); err != nil {
+			return nil, err
 		}
-		r.PerSecond = v
 	} else if n, err := strconv.Atoi(words[0]); err != nil || n < 1 || n > countMax {
 		return nil, fmt.Errorf("%q: want a number up to %d, or a rate such as 20/s", words[0], countMax)
 	} else {
@@ -101,15 +101,54 @@ func parseReport(words []string) (Command, error) {
 	if len(words) == 0 || words[0] != "at" {
 		return nil, errors.New("want at and sites")
 	}
-	var err error
 	if r.At, words, err = parseSites(words[1:]); err != nil {
 		return nil, err
 	}
-	if len(words) == 2 && words[0] == "for" && r.PerSecond > 0 {
-		r.For, err = parseDuration(words[1])
+	if r.PerSecond > 0 {
+		r.For, err = parseFor(words)
 		return r, err
 	}
 	return r, want(words, 0)
+}
+
+func parseClaim(words []string) (Command, error) {
+	if len(words) < 3 || words[1] != "at" {
+		return nil, errTooFew
+	}
+	var c Claim
+	var err error
+	if c.PerSecond, err = parsePerSecond(words[0]); err != nil {
+		return nil, err
+	}
+	if c.At, words, err = parseSites(words[2:]); err != nil {
+		return nil, err
+	}
+	c.For, err = parseFor(words)
+	return c, err
+}
+
+// parsePerSecond reads a rate such as 2.5/s.
+func parsePerSecond(s string) (float64, error) {
+	per, ok := strings.CutSuffix(s, "/s")
+	v, err := strconv.ParseFloat(per, 64)
+	if err != nil || !ok || !(v > 0 && v <= perSecondMax) {
+		return 0, fmt.Errorf("%q: want a rate up to %d/s", s, perSecondMax)
+	}
+	return v, nil
+}
+
+// parseFor reads "for DURATION", or nothing.
+func parseFor(words []string) (time.Duration, error) {
+	if len(words) == 0 {
+		return 0, nil
+	}
+	if err := want(words, 2); err != nil {
+		return 0, err
+	}
+	if words[0] != "for" {
+		return 0, fmt.Errorf("%q: want for and a duration", words[0])
+	}
+	return parseDuration(words[1])
 }
 
 // Bounds of what is reported.
@@ -204,16 +243,16 @@ func parseClock(words []string) (Command, error) {
 	if err := want(words, 2); err != nil {
 		return nil, err
 	}
-	sign := time.Duration(1)
-	by, ok := strings.CutPrefix(words[1], "+")
-	if !ok {
-		if by, ok = strings.CutPrefix(words[1], "-"); !ok {
-			return nil, fmt.Errorf("%q: want a duration with + or -, such as +1h", words[1])
-		}
-		sign = -1
+	by, ahead := strings.CutPrefix(words[1], "+")
+	by, behind := strings.CutPrefix(by, "-")
+	if ahead == behind {
+		return nil, fmt.Errorf("%q: want a duration with + or -, such as +1h", words[1])
 	}
 	d, err := parseDuration(by)
-	return Act{Kind: ActClock, Site: tiers.SiteID(words[0]), By: sign * d}, err
+	if behind {
+		d = -d
+	}
+	return Act{Kind: ActClock, Site: tiers.SiteID(words[0]), By: d}, err
 }
 
 func parseReparent(words []string) (Command, error) {

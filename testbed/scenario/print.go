@@ -61,6 +61,15 @@ func (r Report) String() string {
 	return s
 }
 
+// String writes the claim line.
+func (c Claim) String() string {
+	s := "claim " + strconv.FormatFloat(c.PerSecond, 'g', 10, 64) + "/s at " + c.At.String()
+	if c.For > 0 {
+		s += " for " + formatDuration(c.For)
+	}
+	return s
+}
+
 // String writes the cut line.
 func (c Cut) String() string {
 	if c.OneWay {
