@@ -8,10 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/testbed/oracle"
 )
 
 // TestClaims: one holder at a time, an epoch for each grant, and a key that
@@ -63,71 +62,32 @@ func TestClaims(t *testing.T) {
 	}
 }
 
-// claimOp is a claim by a holder, or a release of an epoch.
-type claimOp struct {
-	holder string // empty for a release
-	epoch  uint64
-}
-
-// claimOut is what it came to.
-type claimOut struct {
-	epoch    uint64
-	rejected bool
-	unknown  bool
-}
-
-// resource is the sequential model of a claimed resource. The outcome of an
-// unknown operation is free: it may have had an effect or none.
-var resource = porcupine.NondeterministicModel{
-	Init: func() []any { return []any{store.Claim{}} },
-	Step: func(state, input, output any) []any {
-		now, in, out := state.(store.Claim), input.(claimOp), output.(claimOut)
-		next, ok := now, false
-		switch {
-		case in.holder == "":
-			if ok = now.Epoch == in.epoch; ok {
-				next.Holder = ""
-			}
-		case now.Holder == in.holder:
-			ok = true
-		case now.Holder == "":
-			ok, next = true, store.Claim{Holder: in.holder, Epoch: max(now.Epoch, 1<<32) + 1}
-		}
-		switch {
-		case out.unknown:
-			return []any{now, next}
-		case out.rejected && !ok:
-			return []any{now}
-		case !out.rejected && ok && (in.holder == "" || out.epoch == next.Epoch):
-			return []any{next}
-		}
-		return nil
-	},
-}
-
 // claimHistory is what the holders of a test have asked for and been told.
 type claimHistory struct {
 	start time.Time
 	mu    sync.Mutex
-	ops   []porcupine.Operation // guarded by mu
+	ops   []oracle.Op // guarded by mu
 }
 
 // do runs f, which asks for op, and notes what came of it; held tells whether
 // it was done.
-func (h *claimHistory) do(op claimOp, f func() (uint64, error)) (epoch uint64, held bool) {
-	call := int64(time.Since(h.start))
+func (h *claimHistory) do(op oracle.Op, f func() (uint64, error)) (epoch uint64, held bool) {
+	op.Object, op.Call, op.Outcome = "engine-7", time.Since(h.start), oracle.Done
 	epoch, err := f()
-	out := claimOut{epoch: epoch, rejected: errors.Is(err, store.ErrHeld) || errors.Is(err, store.ErrFenced), unknown: errors.Is(err, replication.ErrUnknown)}
-	if err != nil && !out.rejected && !out.unknown {
+	op.Return = time.Since(h.start)
+	switch {
+	case errors.Is(err, replication.ErrUnknown):
+		op.Outcome = oracle.Unknown
+	case errors.Is(err, store.ErrHeld), errors.Is(err, store.ErrFenced):
+		op.Outcome = oracle.Rejected
+	case err != nil:
 		return 0, false // it had no effect
-	}
-	end := int64(time.Since(h.start))
-	if out.unknown {
-		end = 1 << 62 // it may take effect at any time after
+	case op.Kind == oracle.OpClaim:
+		op.Epoch = epoch
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ops = append(h.ops, porcupine.Operation{ClientId: len(h.ops), Input: op, Call: call, Output: out, Return: end})
+	h.ops = append(h.ops, op)
 	return epoch, err == nil
 }
 
@@ -149,18 +109,18 @@ func (h *claimHistory) fight(c *cluster, holder int, stop <-chan struct{}) {
 			if !g.Leads() {
 				continue
 			}
-			op := claimOp{holder: fmt.Sprintf("task:%d-%d", holder, n)}
-			epoch, held := h.do(op, func() (uint64, error) { return g.Claim(context.Background(), "", "engine-7", op.holder, false) })
+			op := oracle.Op{Kind: oracle.OpClaim, Holder: fmt.Sprintf("task:%d-%d", holder, n)}
+			epoch, held := h.do(op, func() (uint64, error) { return g.Claim(context.Background(), "", "engine-7", op.Holder, false) })
 			if held {
-				h.do(claimOp{epoch: epoch}, func() (uint64, error) { return 0, g.Release(context.Background(), "", "engine-7", epoch) })
+				h.do(oracle.Op{Kind: oracle.OpRelease, Epoch: epoch}, func() (uint64, error) { return 0, g.Release(context.Background(), "", "engine-7", epoch) })
 			}
 		}
 	}
 }
 
 // TestClaimsLinearizable: holders that fight for one resource, at a site of
-// three whose leaders are cut off and killed, give a history that Porcupine
-// accepts; so no epoch has two holders.
+// three whose leaders are cut off and killed, give a history that fits
+// some order; so no epoch has two holders.
 func TestClaimsLinearizable(t *testing.T) {
 	c := newCluster(t, 3, nil)
 	h := &claimHistory{start: time.Now()}
@@ -183,23 +143,30 @@ func TestClaimsLinearizable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		h.do(claimOp{epoch: now.Epoch}, func() (uint64, error) { return 0, c.leader().Release(limited(t), "", "engine-7", now.Epoch) })
+		h.do(oracle.Op{Kind: oracle.OpRelease, Epoch: now.Epoch}, func() (uint64, error) { return 0, c.leader().Release(limited(t), "", "engine-7", now.Epoch) })
 	}
 	close(stop)
 	holders.Wait()
-	model := resource.ToModel()
-	if !porcupine.CheckOperations(model, h.ops) {
-		t.Fatal("the history is not linearizable")
+	if v := oracle.Linearizable(h.ops); !v.Holds() || v.Checked == 0 {
+		t.Fatalf("%+v", v)
 	}
-	t.Logf("%d operations", len(h.ops))
+	var granted []oracle.Granted
+	for _, o := range h.ops {
+		if o.Kind == oracle.OpClaim && o.Outcome == oracle.Done {
+			granted = append(granted, oracle.Granted{Site: "500101001", Resource: o.Object, Holder: o.Holder, Epoch: o.Epoch})
+		}
+	}
+	if v := oracle.Claims(granted, nil); !v.Holds() || v.Checked == 0 {
+		t.Errorf("%+v", v)
+	}
+	t.Logf("%d operations, %d grants", len(h.ops), len(granted))
 	for i, o := range h.ops {
-		if out := o.Output.(claimOut); out.epoch != 0 && !out.unknown {
-			out.epoch++
-			h.ops[i].Output = out
+		if o.Kind == oracle.OpClaim && o.Outcome == oracle.Done {
+			h.ops[i].Epoch++
 			break
 		}
 	}
-	if porcupine.CheckOperations(model, h.ops) {
+	if oracle.Linearizable(h.ops).Holds() {
 		t.Error("the check cannot fail")
 	}
 }

@@ -8,64 +8,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anishathalye/porcupine"
-
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/testbed/oracle"
 )
-
-// cas is one operation of the linearizability test: read the document's value,
-// or write a value on top of one that was read.
-type cas struct {
-	write    bool
-	old, new string
-}
-
-// result is what an operation came to.
-type result struct {
-	value   string // of a read
-	ok      bool   // of a write: done or rejected
-	unknown bool
-}
-
-// register is the sequential model of a document as a compare-and-set register.
-var register = porcupine.Model{
-	Init: func() any { return "" },
-	Step: func(state, input, output any) (bool, any) {
-		in, out, now := input.(cas), output.(result), state.(string)
-		switch {
-		case !in.write:
-			return out.value == now, now
-		case out.unknown:
-			return false, now // settle decides on these before the check
-		case out.ok:
-			return in.old == now, in.new
-		default:
-			return in.old != now, now
-		}
-	},
-}
 
 // history is what the clients of one document saw, for Porcupine.
 type history struct {
 	start time.Time
 
 	mu  sync.Mutex // guards ops
-	ops []porcupine.Operation
+	ops []oracle.Op
 }
 
 func newHistory() *history { return &history{start: time.Now()} }
 
-// note adds an operation that began at call; each is a client of its own, since
-// one of unknown outcome may take effect after its client went on.
-func (h *history) note(in cas, call time.Duration, out result) {
+// note adds an operation that began at call.
+func (h *history) note(op oracle.Op, call time.Duration) {
+	op.Object, op.Call, op.Return = "event:x", call, time.Since(h.start)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.ops = append(h.ops, porcupine.Operation{
-		ClientId: len(h.ops), Input: in, Call: int64(call), Output: out, Return: int64(time.Since(h.start)),
-	})
+	h.ops = append(h.ops, op)
 }
 
 func (h *history) size() int {
@@ -91,27 +56,25 @@ func (h *history) grow(t *testing.T, n int) {
 // goes unnoticed.
 func (h *history) check(t *testing.T) {
 	t.Helper()
-	if !porcupine.CheckOperations(register, settle(h.ops)) {
-		t.Fatal("the history is not linearizable")
+	if v := oracle.Linearizable(h.ops); !v.Holds() || v.Checked == 0 {
+		t.Fatalf("%+v", v)
 	}
 	unknown := 0
 	for _, o := range h.ops {
-		if o.Output.(result).unknown {
+		if o.Outcome == oracle.Unknown {
 			unknown++
 		}
 	}
 	t.Logf("%d operations, %d of unknown outcome", len(h.ops), unknown)
-	h.ops[len(h.ops)/2].Output = result{value: "never written"}
-	h.ops[len(h.ops)/2].Input = cas{}
-	if porcupine.CheckOperations(register, settle(h.ops)) {
+	o := &h.ops[len(h.ops)/2]
+	o.Kind, o.Value, o.Outcome = oracle.OpRead, "never written", oracle.Done
+	if oracle.Linearizable(h.ops).Holds() {
 		t.Fatal("the check cannot fail")
 	}
 }
 
 // TestLinearizable: concurrent clients of one document, and a node that is
-// killed under them, give a history that Porcupine accepts. A write of unknown
-// outcome is taken as done when its value was ever read, and left out
-// otherwise.
+// killed under them, give a history that fits some order.
 func TestLinearizable(t *testing.T) {
 	dir := t.TempDir()
 	h := newHistory()
@@ -148,7 +111,7 @@ func casOnce(t *testing.T, g *replication.Group, h *history, next string) bool {
 		}
 		return false
 	}
-	h.note(cas{}, call, result{value: value})
+	h.note(oracle.Op{Kind: oracle.OpRead, Value: value, Outcome: oracle.Done}, call)
 	_, actor, err := g.Actor()
 	if err != nil {
 		return false
@@ -160,36 +123,20 @@ func casOnce(t *testing.T, g *replication.Group, h *history, next string) bool {
 	}
 	call = time.Since(h.start)
 	_, err = g.Append(context.Background(), "", []store.Item{{Stream: stream, Doc: "event:x", Base: document.Heads, Time: 1, Change: b.Raw}})
-	out := result{ok: err == nil, unknown: errors.Is(err, replication.ErrUnknown)}
-	if err != nil && !out.unknown && !errors.Is(err, store.ErrMoved) {
+	op := oracle.Op{Kind: oracle.OpSwap, Old: value, Value: next, Outcome: oracle.Done}
+	switch {
+	case errors.Is(err, replication.ErrUnknown):
+		op.Outcome = oracle.Unknown
+	case errors.Is(err, store.ErrMoved):
+		op.Outcome = oracle.Rejected
+	case err != nil:
 		if !errors.Is(err, replication.ErrNotLeader) && !errors.Is(err, replication.ErrClosed) {
 			t.Errorf("write: %v", err)
 		}
 		return false
 	}
-	h.note(cas{write: true, old: value, new: next}, call, out)
-	return !out.unknown
-}
-
-// settle decides on the writes of unknown outcome: done if their value was read
-// or built upon, at some time up to the end; else left out.
-func settle(in []porcupine.Operation) (out []porcupine.Operation) {
-	seen, end := map[string]bool{}, int64(0)
-	for _, o := range in {
-		seen[o.Output.(result).value] = true
-		seen[o.Input.(cas).old] = true
-		end = max(end, o.Return)
-	}
-	for _, o := range in {
-		if r := o.Output.(result); r.unknown {
-			if !seen[o.Input.(cas).new] {
-				continue
-			}
-			o.Output, o.Return = result{ok: true}, end+1
-		}
-		out = append(out, o)
-	}
-	return out
+	h.note(op, call)
+	return op.Outcome != oracle.Unknown
 }
 
 func read(g *replication.Group) (*store.Changes, string, error) {

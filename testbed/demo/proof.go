@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
@@ -218,13 +217,4 @@ func (d *player) settled() bool {
 	return d.cluster.Node(id).Topology().Version() == d.topology().Version() &&
 		same(owned(d.cluster.Node(d.cast.cutDistrict), id), want) && same(owned(d.cluster.Node(d.cast.city), id), want) &&
 		same(owned(d.cluster.Node(d.story.from), id), d.story.kept)
-}
-
-// lawful reports whether a site may hold a stream: it is in its audience, or was
-// before one of the two got another parent.
-func lawful(t *tiers.Topology, s tiers.StreamID, site tiers.SiteID) bool {
-	owner, _ := t.Site(s.Site)
-	holder, _ := t.Site(site)
-	return t.InAudience(s, site) || slices.Contains(owner.Former, site) ||
-		slices.Contains(holder.Former, s.Site) && (s.Class == tiers.ClassControl || s.Class == tiers.ClassCatalog)
 }

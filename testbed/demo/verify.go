@@ -9,6 +9,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/testbed/oracle"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
@@ -28,9 +29,26 @@ func (d *player) verify(ctx context.Context) error {
 	return nil
 }
 
+// state returns every site's state, for oracles.
+func (d *player) state() (out []oracle.Site) {
+	for _, n := range d.cluster.Nodes() {
+		out = append(out, oracle.Site{ID: n.ID().Site, Store: n.Group().Store(), View: n.Views().View})
+	}
+	return out
+}
+
+// judged prints what an oracle found and returns how many violations.
+func (d *player) judged(mark string, v oracle.Verdict) int {
+	for _, text := range v.Examples {
+		d.p.Line(mark + ": " + text)
+	}
+	return int(v.Violations)
+}
+
 // checkEvents counts acknowledged events that a site of their audience lacks,
 // and requests that became more than one event.
 func (d *player) checkEvents(context.Context) error {
+	var acked []oracle.Acked
 	for i, e := range append(slices.Clone(d.events), d.story.extra...) {
 		if !e.acked {
 			continue
@@ -38,18 +56,9 @@ func (d *player) checkEvents(context.Context) error {
 		if i < len(d.events) {
 			d.table.Acknowledged++
 		}
-		for _, site := range d.topology().Audience(e.placed.Stream) {
-			_, err := d.cluster.Node(site).Group().Store().Changes(store.DocKey{Stream: e.placed.Stream, Doc: e.placed.Doc})
-			if errors.Is(err, store.ErrNotFound) {
-				d.table.Lost++
-				d.p.Line(fmt.Sprintf("LOST: %s at %s", e.placed.Doc, site))
-				continue
-			}
-			if err != nil {
-				return err
-			}
-		}
+		acked = append(acked, oracle.Acked{Site: e.site, Stream: e.placed.Stream, Doc: e.placed.Doc, Seq: e.placed.Seq})
 	}
+	d.table.Lost += d.judged("LOST", oracle.NothingLost(d.topology(), acked, d.state()))
 	for _, n := range d.cluster.Nodes() {
 		hits, err := n.Group().Store().Index(storeQuery(event.IndexSource))
 		if err != nil {
@@ -109,64 +118,18 @@ func (d *player) checkTasks(context.Context) error {
 }
 
 // checkViews compares every document's view, byte for byte, between the sites
-// that hold it, and counts documents that differ or are missing at one.
+// that hold it, and counts those that differ or are missing at one.
 func (d *player) checkViews(context.Context) error {
-	seen := map[store.DocKey]bool{}
-	for _, n := range d.cluster.Nodes() {
-		err := n.Group().Store().Documents(func(k store.DocKey) error {
-			if seen[k] {
-				return nil
-			}
-			seen[k] = true
-			return d.checkView(k)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	d.p.Line(fmt.Sprintf("%d documents compared", len(seen)))
-	return nil
-}
-
-func (d *player) checkView(k store.DocKey) error {
-	var first []byte
-	for i, site := range d.topology().Audience(k.Stream) {
-		v, err := d.cluster.Node(site).Views().View(k)
-		missing := errors.Is(err, store.ErrNotFound)
-		if err != nil && !missing {
-			return err
-		}
-		if i == 0 {
-			first = v.JSON
-		}
-		if missing || string(v.JSON) != string(first) {
-			d.table.Diverged++
-			d.p.Line(fmt.Sprintf("DIVERGED: %s at %s", k, site))
-			return nil
-		}
-	}
+	v := oracle.SameViews(d.topology(), d.state(), true)
+	d.table.Diverged += d.judged("DIVERGED", v)
+	d.p.Line(fmt.Sprintf("%d copies of documents compared", v.Checked))
 	return nil
 }
 
 // checkAudience counts streams that a site holds although it is not in their
 // audience, and chains whose author may not write there.
 func (d *player) checkAudience(context.Context) error {
-	t := d.topology()
-	for _, n := range d.cluster.Nodes() {
-		st := n.Group().Store()
-		for _, s := range st.Streams() {
-			if !lawful(t, s, n.ID().Site) {
-				d.table.Violations++
-				d.p.Line(fmt.Sprintf("VIOLATION: %s holds %s", n.ID().Site, s))
-			}
-			for author := range st.Vector(s) {
-				if !t.MayHaveWritten(s, author.Site) {
-					d.table.Violations++
-					d.p.Line(fmt.Sprintf("VIOLATION: %s wrote to %s", author, s))
-				}
-			}
-		}
-	}
+	d.table.Violations += d.judged("VIOLATION", oracle.Audience(d.topology(), d.state()))
 	return nil
 }
 

@@ -59,6 +59,7 @@ type Owner struct {
 // Owners lists every third-party module that may be imported; one that is not
 // here needs a line in an ADR first.
 var Owners = []Owner{
+	{"github.com/anishathalye/porcupine", []string{"testbed/oracle"}},
 	{"github.com/automerge/automerge-go", []string{"crdt/engine"}},
 	{"github.com/cockroachdb/pebble/v2", []string{"replication/store"}},
 	{"github.com/fxamacker/cbor/v2", []string{"crdt/engine", "replication", "transport/wire"}},
@@ -73,11 +74,11 @@ var Owners = []Owner{
 	{"go.etcd.io/bbolt", []string{"replication", "testbed/bench"}},
 	{"golang.org/x/sync", []string{"replication/view", "node", "testbed/..."}},
 	{"golang.org/x/text", []string{"cmd/..."}},
+	{"gonum.org/v1/plot", []string{"testbed/report"}},
 }
 
 // TestOnly lists the modules that test files may import besides.
 var TestOnly = []string{
-	"github.com/anishathalye/porcupine",
 	"github.com/cockroachdb/datadriven",
 	"github.com/rogpeppe/go-internal",
 	"go.uber.org/goleak",

@@ -1,0 +1,174 @@
+package oracle
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/engine"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
+)
+
+// Custody checks the histories of the tasks that the sites hold. A site takes
+// custody of a task when it signs for it. When one signs whose change saw that
+// another had, that is a handover, and the later one is the custodian. When neither
+// saw the other, the task has two custodians: then the view must show both, or name
+// both sites in a conflict. Nobody signs in another site's name.
+func Custody(sites []Site) Verdict {
+	v := Verdict{Oracle: "custody"}
+	e := engine.New()
+	type history struct {
+		key     store.DocKey
+		records crdt.Hash
+	}
+	seen := map[history]bool{} // the same records give the same view: SameViews
+	for _, site := range sites {
+		err := site.Store.Documents(func(k store.DocKey) error {
+			if k.Doc.Kind() != dispatch.KindTask {
+				return nil
+			}
+			h, err := site.Store.Changes(k)
+			if errors.Is(err, store.ErrNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if at := (history{k, recordsHash(h)}); !seen[at] {
+				seen[at] = true
+				v.custodians(e, site, k, h)
+			}
+			return nil
+		})
+		if err != nil {
+			v.unread("a task", site.ID, err)
+		}
+	}
+	return v
+}
+
+// signed is one signature for a task, and the change that holds it.
+type signed struct {
+	by tiers.SiteID
+	at crdt.HybridTime
+	in crdt.Hash
+}
+
+// custodians checks one task.
+func (v *Verdict) custodians(e *engine.Engine, site Site, k store.DocKey, h *store.Changes) {
+	v.Checked++
+	doc, err := e.Read(h.Raw)
+	if err != nil {
+		v.unread(k, site.ID, err)
+		return
+	}
+	authors, deps := map[crdt.Hash]tiers.SiteID{}, map[crdt.Hash][]crdt.Hash{}
+	for i, c := range doc.Changes {
+		authors[c.Hash], deps[c.Hash] = h.Authors[i].Site, c.Deps
+	}
+	all := signatures(doc)
+	for _, s := range all {
+		if author := authors[s.in]; author != s.by {
+			v.violate("%s: %s signed for it in the name of %s", k, author, s.by)
+		}
+	}
+	var shown signers
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if a.by == b.by || follows(deps, a.in, b.in) || follows(deps, b.in, a.in) {
+				continue
+			}
+			if !shown.read {
+				if err := shown.of(site, k); err != nil {
+					v.unread(k, site.ID, err)
+					return
+				}
+			}
+			if !shown.both(a, b) {
+				v.violate("%s: %s and %s signed for it and neither saw the other, which its view at %s hides", k, b.by, a.by, site.ID)
+			}
+		}
+	}
+}
+
+// signatures lists the signatures in a task's list of actions.
+func signatures(doc *crdt.Document) (out []signed) {
+	lists := doc.Root.Field("actions")
+	if len(lists) == 0 {
+		return nil
+	}
+	for _, it := range lists[0].Node.Items {
+		var a dispatch.Action
+		text, _ := it.Node.Scalar.(string)
+		if json.Unmarshal([]byte(text), &a) != nil || a.Kind != dispatch.ActionSign {
+			continue
+		}
+		if c, known := doc.ChangeOf(it); known {
+			out = append(out, signed{a.By, a.At, c.Hash})
+		}
+	}
+	return out
+}
+
+// follows reports whether one change saw another.
+func follows(deps map[crdt.Hash][]crdt.Hash, later, earlier crdt.Hash) bool {
+	seen := map[crdt.Hash]bool{}
+	for open := []crdt.Hash{later}; len(open) > 0; {
+		h := open[len(open)-1]
+		open = open[:len(open)-1]
+		if h == earlier {
+			return true
+		}
+		if !seen[h] {
+			seen[h] = true
+			open = append(open, deps[h]...)
+		}
+	}
+	return false
+}
+
+// signers is what a task's view shows of who signed.
+type signers struct {
+	read bool
+	view struct {
+		Actions   []dispatch.Action `json:"actions"`
+		Conflicts []struct {
+			Values []struct {
+				Site tiers.SiteID `json:"site"`
+			} `json:"values"`
+		} `json:"conflicts"`
+	}
+}
+
+func (s *signers) of(site Site, k store.DocKey) error {
+	view, err := site.View(k)
+	if err != nil {
+		return err
+	}
+	s.read = true
+	return json.Unmarshal(view.JSON, &s.view)
+}
+
+// both reports whether the view shows both signatures, or a conflict of the two.
+func (s *signers) both(a, b signed) bool {
+	var seesA, seesB bool
+	for _, x := range s.view.Actions {
+		seesA = seesA || x.Kind == dispatch.ActionSign && x.By == a.by && x.At == a.at
+		seesB = seesB || x.Kind == dispatch.ActionSign && x.By == b.by && x.At == b.at
+	}
+	if seesA && seesB {
+		return true
+	}
+	for _, c := range s.view.Conflicts {
+		seesA, seesB = false, false
+		for _, x := range c.Values {
+			seesA, seesB = seesA || x.Site == a.by, seesB || x.Site == b.by
+		}
+		if seesA && seesB {
+			return true
+		}
+	}
+	return false
+}
