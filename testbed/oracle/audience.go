@@ -10,7 +10,7 @@ import (
 // Audience checks that no site holds a stream, be it records or documents, outside
 // that stream's audience, and that no chain is of an author who may not have
 // written there. A site keeps what it held before it or the stream's site got
-// another parent.
+// another parent, or it was retired.
 func Audience(t *tiers.Topology, sites []Site) Verdict {
 	v := Verdict{Oracle: "audience"}
 	for _, site := range sites {
@@ -44,10 +44,11 @@ func Audience(t *tiers.Topology, sites []Site) Verdict {
 }
 
 // lawful reports whether a site may hold a stream: it is in its audience, or was
-// before one of the two got another parent.
+// before one of the two got another parent or the site was retired.
 func lawful(t *tiers.Topology, s tiers.StreamID, site tiers.SiteID) bool {
 	owner, _ := t.Site(s.Site)
 	holder, _ := t.Site(site)
-	return t.InAudience(s, site) || slices.Contains(owner.Former, site) ||
-		slices.Contains(holder.Former, s.Site) && (s.Class == tiers.ClassControl || s.Class == tiers.ClassCatalog)
+	down := s.Class == tiers.ClassControl || s.Class == tiers.ClassCatalog
+	retired := holder.Retired && (site == s.Site || t.IsAncestor(site, s.Site) || down && t.IsAncestor(s.Site, site))
+	return t.InAudience(s, site) || retired || slices.Contains(owner.Former, site) || down && slices.Contains(holder.Former, s.Site)
 }
