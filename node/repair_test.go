@@ -215,7 +215,7 @@ func TestSalvageSite(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := m.Data(township, 1)
-	flipTables(t, filepath.Join(data, "store"), 0.5)
+	flipTables(t, filepath.Join(data, "store"), 0.62)
 	cfg := replication.SalvageConfig{RepairConfig: replication.RepairConfig{RecoverConfig: replication.RecoverConfig{Dir: data, Federation: "cq", Site: township}, Now: time.Now()}}
 	// Without its log the store is all there is.
 	if err := os.Truncate(filepath.Join(data, "raft.db"), 4096); err != nil {
@@ -263,7 +263,7 @@ func TestSalvageUnshipped(t *testing.T) {
 	}
 	data := m.Data(township, 1)
 	cfg := replication.SalvageConfig{RepairConfig: replication.RepairConfig{RecoverConfig: replication.RecoverConfig{Dir: data, Federation: "cq", Site: township}, Now: time.Now()}}
-	flipTables(t, filepath.Join(data, "store"), 0.5)
+	flipTables(t, filepath.Join(data, "store"), 0.62)
 	if err := os.Truncate(filepath.Join(data, "raft.db"), 4096); err != nil {
 		t.Fatal(err)
 	}

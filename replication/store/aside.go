@@ -138,6 +138,9 @@ func (t *Tx) remake(k DocKey, gone crdt.Author, keep uint64) error {
 		return err
 	}
 	refs := w.state.pending
+	if w.state.only != nil {
+		refs = append(slices.Clone(refs), *w.state.only)
+	}
 	collect := func(table byte, at func(d, v *decoder) ref) error {
 		prefix := append(keyDoc(table, k), 0)
 		return t.s.scan(prefix, func(key, value []byte) error {

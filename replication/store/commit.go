@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -91,26 +92,31 @@ func (t *Tx) Commit(index uint64) error {
 			return err
 		}
 	}
-	touched, created, err := t.putDocs()
+	docs, err := t.putDocs()
 	if err != nil {
 		return err
 	}
 	if err := t.batch.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, index), nil); err != nil {
 		return err
 	}
-	dirty := make([]Dirty, 0, len(created)+len(touched))
-	for _, k := range created {
-		dirty = append(dirty, Dirty{Key: k, History: t.history(k)})
+	if len(docs) > 0 {
+		if err := t.batch.Set(keyMark(index), encodeMark(docs), nil); err != nil {
+			return err
+		}
 	}
-	if err := t.s.commit(t.batch, dirty, touched); err != nil {
+	queued, err := t.s.commit(t.batch, index, docs)
+	if err != nil {
 		return err
 	}
 	t.show(index)
-	for _, k := range touched {
-		dirty = append(dirty, Dirty{Key: k})
+	if queued {
+		dirty := make([]Dirty, len(docs))
+		for i, d := range docs {
+			dirty[i] = d.Dirty
+		}
+		t.s.queue.add(dirty...)
 	}
-	t.s.queue.add(dirty...)
-	if len(created)+len(touched) > 0 {
+	if len(docs) > 0 {
 		signal(t.s.dirty)
 	}
 	return nil
@@ -129,30 +135,20 @@ func (t *Tx) history(k DocKey) *Changes {
 	}
 }
 
-// commit writes a batch of Apply, and counts the documents that it creates or
-// touches, and marks dirty, with the marks: a view may be put the next moment.
-func (s *Store) commit(b *pebble.Batch, created []Dirty, touched []DocKey) error {
+// commit writes a batch of Apply and takes in its mark under one lock: a view may be
+// put the next moment. It reports whether the documents may be queued.
+func (s *Store) commit(b *pebble.Batch, index uint64, docs []marking) (queued bool, err error) {
 	s.marks.Lock()
 	defer s.marks.Unlock()
-	newly, err := s.countClean(touched)
-	if err != nil {
-		return err
-	}
-	for _, k := range touched {
-		delete(s.marks.untouched, k)
-	}
 	if err := b.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("commit store: %w", err)
+		return false, fmt.Errorf("commit store: %w", err)
 	}
-	for _, d := range created {
-		if d.History != nil && len(s.marks.untouched) < dirtyQueueMax {
-			s.marks.untouched[d.Key] = struct{}{}
-		}
+	if len(docs) == 0 {
+		return false, nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.counts.Dirty += newly + uint64(len(created))
-	return nil
+	queued = s.marks.note(index, docs)
+	s.countDirty()
+	return queued, nil
 }
 
 // show makes a committed Tx visible to those who read the store's memory.
@@ -179,42 +175,24 @@ func (t *Tx) show(index uint64) {
 	}
 }
 
-// putDocs writes the changed document states and marks the documents dirty. It
-// returns the documents that were there before, and those that were not.
-func (t *Tx) putDocs() (touched, created []DocKey, err error) {
+// putDocs writes the changed document states and returns the documents.
+func (t *Tx) putDocs() ([]marking, error) {
+	docs := make([]marking, 0, len(t.docs))
 	for k, w := range t.docs {
 		if !w.touched {
 			continue
 		}
-		if w.fresh {
-			created = append(created, k)
-		} else {
-			touched = append(touched, k)
-		}
 		if err := t.batch.Set(keyDoc(tableDoc, k), w.state.encode(), nil); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if err := t.batch.Set(keyDoc(tableDirty, k), binary.AppendUvarint(nil, w.state.version()), nil); err != nil {
-			return nil, nil, err
+		d := marking{Dirty: Dirty{Key: k}, version: w.state.version(), created: w.fresh}
+		if w.fresh {
+			d.History = t.history(k)
 		}
+		docs = append(docs, d)
 	}
-	return touched, created, nil
-}
-
-// countClean returns how many of the documents are not dirty yet.
-func (s *Store) countClean(docs []DocKey) (n uint64, err error) {
-	for _, k := range docs {
-		_, closer, err := s.db.Get(keyDoc(tableDirty, k))
-		switch {
-		case err == pebble.ErrNotFound: //nolint:errorlint // Pebble documents this exact value
-			n++
-		case err != nil:
-			return 0, fmt.Errorf("read store: %w", err)
-		default:
-			if err := closer.Close(); err != nil {
-				return 0, err
-			}
-		}
-	}
-	return n, nil
+	slices.SortFunc(docs, func(a, b marking) int {
+		return cmp.Or(a.Key.Stream.Compare(b.Key.Stream), cmp.Compare(a.Key.Doc, b.Key.Doc))
+	})
+	return docs, nil
 }

@@ -19,7 +19,7 @@
 // exactly the state at [Store.AppliedIndex] and Raft replays the rest. What
 // [Store.Flush] returned for is durable.
 //
-// # Keyspace, version 1
+// # Keyspace, version 2
 //
 // A stream is its site code, a zero byte and the class byte; an author its site
 // code, a zero byte and the incarnation; a chain a stream and an author.
@@ -30,9 +30,9 @@
 //	r chain seq                 record: chain hash after it, encoding (package crdt)
 //	k chain seq                 checkpoint: hash, time, chain bytes, signature
 //	d stream doc                document state (see docState)
-//	x stream doc 0 order        change of a document: its place in a chain, hash, last op
+//	x stream doc 0 order        change of a document that has several: hash, place in a chain, last op
 //	q stream doc 0 author seq   refused record: the reason
-//	y stream doc                dirty document: its version
+//	y index                     the documents that a commit touched, until all have their view
 //	v stream doc                view: version it was made from, index entries, JSON
 //	n name 0 value 0 stream doc index entry
 //	i key                       idempotency: the outcome of a command

@@ -23,6 +23,10 @@ type docState struct {
 	changes, refused uint64
 	// burned keeps the version rising when records were set aside.
 	burned uint64
+	// only is the place of a document's one change, as most documents never have
+	// another: its hash and last operation are the head's. From the second change
+	// on each has an entry of its own, and only is nil.
+	only *ref
 }
 
 type docHead struct {
@@ -100,8 +104,11 @@ func (s *docState) encode() []byte {
 	for _, p := range s.pending {
 		b = p.appendTo(b)
 	}
-	if s.burned > 0 { // most documents never lose a record
+	if s.burned > 0 || s.only != nil { // most documents never lose a record
 		b = binary.AppendUvarint(b, s.burned)
+	}
+	if s.only != nil {
+		b = s.only.appendTo(b)
 	}
 	return b
 }
@@ -124,7 +131,11 @@ func decodeDocState(b []byte) (*docState, error) {
 	if len(d.b) > 0 {
 		s.burned = d.uvarint()
 	}
-	if d.bad || len(d.b) != 0 {
+	if len(d.b) > 0 {
+		only := d.ref()
+		s.only = &only
+	}
+	if d.bad || len(d.b) != 0 || s.only != nil && (s.changes != 1 || len(s.heads) != 1) {
 		return nil, fmt.Errorf("%w: document state", ErrCorrupt)
 	}
 	return s, nil

@@ -6,9 +6,8 @@ import (
 	"github.com/tiermesh/tiermesh/crdt/change"
 )
 
-// dirtyQueueMax bounds the documents that the queue names. Past it the marks on
-// disk are scanned, which costs more: a scan reads over the marks that were
-// deleted.
+// dirtyQueueMax bounds the documents that are kept track of in memory. Past it
+// those of later commits are found by their marks on disk when these are due.
 const dirtyQueueMax = 16_384
 
 // freshBytesMax bounds what the queue, and a Tx, keep of new documents' changes.
@@ -30,34 +29,23 @@ type Dirty struct {
 }
 
 // dirtyQueue hands out the documents that became dirty, in the order in which
-// they did. The marks on disk are the truth; the queue saves looking for them,
-// and reading back what was just written.
+// they did. It saves reading back what was just written; what is dirty is known
+// from marks.
 type dirtyQueue struct {
 	mu    sync.Mutex // guards the fields below
 	docs  []Dirty
 	fresh int // bytes of the histories
-	// scan says that the marks on disk hold documents that the queue does not
-	// name; at is where the scan goes on.
-	scan bool
-	at   DocKey
-	// again says that the queue overflowed since the scan began.
-	again bool
 }
 
 func (q *dirtyQueue) add(docs ...Dirty) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	room := min(len(docs), dirtyQueueMax-len(q.docs))
-	for _, d := range docs[:room] {
+	for _, d := range docs {
 		if q.fresh += d.size(); q.fresh > freshBytesMax {
 			q.fresh -= d.size()
 			d.History = nil
 		}
 		q.docs = append(q.docs, d)
-	}
-	if room < len(docs) {
-		q.again = q.again || q.scan
-		q.scan = true
 	}
 }
 
@@ -85,27 +73,9 @@ func (q *dirtyQueue) take(limit int) []Dirty {
 	return out
 }
 
-// reset forgets everything; with scan the next taker looks at the disk.
-func (q *dirtyQueue) reset(scan bool) {
+// reset forgets everything.
+func (q *dirtyQueue) reset() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.docs, q.fresh, q.scan, q.again, q.at = nil, 0, scan, false, DocKey{}
-}
-
-func (q *dirtyQueue) scanning() (after DocKey, scan bool) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.at, q.scan
-}
-
-// scanned notes how far a scan came; none found ends it, unless the queue
-// overflowed meanwhile.
-func (q *dirtyQueue) scanned(found []Dirty) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(found) > 0 {
-		q.at = found[len(found)-1].Key
-		return
-	}
-	q.scan, q.again, q.at = q.again, false, DocKey{}
+	q.docs, q.fresh = nil, 0
 }

@@ -61,8 +61,8 @@ func TestDirtyNeverForgotten(t *testing.T) {
 	}
 	s = open(t, fs)
 	defer func() { _ = s.Close() }()
-	if got := s.Counts().Dirty; got != left {
-		t.Errorf("%d dirty after a restart, want %d", got, left)
+	if got := s.Counts().Dirty; got < left { // until a mark is due, it counts whole
+		t.Errorf("%d dirty after a restart, want at least %d", got, left)
 	}
 	drain(false)
 	if got := s.Counts().Dirty; got != 0 {

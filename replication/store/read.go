@@ -213,27 +213,21 @@ func (s *Store) Changes(k DocKey) (*Changes, error) {
 		return nil, fmt.Errorf("document %s: %w: its records were set aside", k, ErrNotFound)
 	}
 	out := &Changes{Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version(), Database: s.marks.database}
-	prefix := append(keyDoc(tableChange, k), 0)
-	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
-	if err != nil {
-		return nil, fmt.Errorf("read store: %w", err)
-	}
-	for ok := it.First(); ok && err == nil; ok = it.Next() {
-		d := decoder{b: it.Value()}
-		d.hash()
-		r := d.ref()
+	places, err := changePlaces(snap, k, st)
+	for _, r := range places {
 		var enc []byte
 		if _, enc, err = s.recordAt(crdt.ChainID{Stream: k.Stream, Author: r.author}, r.seq); err != nil {
 			break
 		}
 		var rec crdt.Record
-		if rec, err = crdt.DecodeRecord(enc); err == nil {
-			out.Raw = append(out.Raw, rec.Body)
-			out.Authors = append(out.Authors, r.author)
-			out.Times = append(out.Times, rec.Time)
+		if rec, err = crdt.DecodeRecord(enc); err != nil {
+			break
 		}
+		out.Raw = append(out.Raw, rec.Body)
+		out.Authors = append(out.Authors, r.author)
+		out.Times = append(out.Times, rec.Time)
 	}
-	if err := errors.Join(err, it.Error(), it.Close()); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("document %s: %w", k, err)
 	}
 	return out, nil
@@ -250,4 +244,24 @@ func (s *Store) Outcome(key string) ([]byte, error) {
 		return nil, nil
 	}
 	return v, err
+}
+
+// changePlaces returns where a document's changes stand, in the order in which they
+// were applied.
+func changePlaces(snap *pebble.Snapshot, k DocKey, st *docState) ([]ref, error) {
+	if st.only != nil {
+		return []ref{*st.only}, nil
+	}
+	prefix := append(keyDoc(tableChange, k), 0)
+	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+	if err != nil {
+		return nil, fmt.Errorf("read store: %w", err)
+	}
+	var out []ref
+	for ok := it.First(); ok; ok = it.Next() {
+		d := decoder{b: it.Value()}
+		d.hash()
+		out = append(out, d.ref())
+	}
+	return out, errors.Join(it.Error(), it.Close())
 }

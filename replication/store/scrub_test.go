@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -52,7 +54,8 @@ func TestScrub(t *testing.T) {
 		"no record":  {func(s *store.Store) error { return s.Remove('r', 20) }, "missing"},
 		"head":       {func(s *store.Store) error { return s.Remove('r', 49) }, "ends here"},
 		"checkpoint": {func(s *store.Store) error { return s.Damage('k', 0) }, "checkpoint"},
-		"change ref": {func(s *store.Store) error { return s.Remove('x', 3) }, "heads"},
+		"only change": {func(s *store.Store) error { return s.Damage('d', 3) }, "document"},
+		"change ref": {func(s *store.Store) error { return errors.Join(editTwice(s), s.Remove('x', 0)) }, "heads"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := filled(t, filepath.Join(t.TempDir(), "store"))
@@ -75,6 +78,29 @@ func TestScrub(t *testing.T) {
 			}
 		})
 	}
+}
+
+// editTwice gives a document two more changes.
+func editTwice(s *store.Store) error {
+	k := store.DocKey{Stream: stream, Doc: "event:7"}
+	for i := range 2 {
+		h, err := s.Changes(k)
+		if err != nil {
+			return err
+		}
+		c, err := engine.New().Build(h.Raw, crdt.NewActor(self, [8]byte{1}), int64(i), []crdt.Op{{Kind: crdt.OpPut, Key: "k", Value: fmt.Sprint(i)}})
+		if err != nil {
+			return err
+		}
+		tx := s.Begin()
+		if _, err := tx.Append(self, []store.Item{{Stream: stream, Doc: k.Doc, Base: h.Heads, Time: 2, Change: c.Raw}}); err != nil {
+			return err
+		}
+		if err := tx.Commit(uint64(100 + i)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestScrubFindsBitRot: a bit that flipped in a table on disk is found and the

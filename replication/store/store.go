@@ -19,8 +19,9 @@ import (
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
-// formatVersion is the keyspace version that this package writes.
-const formatVersion = 1
+// formatVersion is the keyspace version that this package writes; it reads the one
+// before, and makes this one of it.
+const formatVersion = 2
 
 // Config says where the store is and whose it is.
 type Config struct {
@@ -92,18 +93,6 @@ type Store struct {
 	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
 }
 
-// marks orders commits of Apply and of views, which both write dirty marks and count
-// them. It comes before Store.mu.
-type marks struct {
-	sync.Mutex
-	// untouched are documents in the queue that are as their history there says,
-	// which saves reading their marks; the lock guards it.
-	untouched map[DocKey]struct{}
-	// database counts those that took the place of another; it changes while usage
-	// is paused, alone.
-	database uint64
-}
-
 // ending is how the store came to its end.
 type ending struct {
 	once sync.Once
@@ -162,15 +151,14 @@ func (s *Store) openDB() error {
 	s.mu.Lock()
 	s.chains, s.grown = map[tiers.StreamID]map[crdt.Author]chainState{}, map[crdt.ChainID]crdt.Head{}
 	s.counts = Counts{}
-	err = errors.Join(s.stamp(), s.load())
-	dirty := s.counts.Dirty
+	err = errors.Join(s.stamp(), s.load(), s.readMarks())
+	s.counts.Dirty = s.marks.dirty()
 	s.mu.Unlock()
 	if err != nil {
 		s.db = nil
 		return errors.Join(err, db.Close())
 	}
-	s.marks.untouched = map[DocKey]struct{}{}
-	s.queue.reset(dirty > 0)
+	s.queue.reset()
 	return nil
 }
 
@@ -195,8 +183,8 @@ func (s *Store) stamp() error {
 	if err != nil {
 		return err
 	}
-	if len(format) != 1 || format[0] != formatVersion {
-		return fmt.Errorf("%w: %s holds version %v, this build reads %d", ErrFormat, cfg.Dir, format, formatVersion)
+	if len(format) != 1 || format[0] == 0 || format[0] > formatVersion {
+		return fmt.Errorf("%w: %s holds version %v, this build reads up to %d", ErrFormat, cfg.Dir, format, formatVersion)
 	}
 	for _, name := range []string{"federation", "site"} {
 		got, err := s.get(keyMeta(name))
@@ -206,6 +194,9 @@ func (s *Store) stamp() error {
 		if string(got) != want[name] {
 			return fmt.Errorf("%w: %s belongs to %s %q, the configuration says %q", ErrForeign, cfg.Dir, name, got, want[name])
 		}
+	}
+	if format[0] < formatVersion {
+		return s.upgrade()
 	}
 	return nil
 }
@@ -239,9 +230,7 @@ func (s *Store) load() error {
 	count := func(n *uint64) func([]byte, []byte) error {
 		return func([]byte, []byte) error { *n++; return nil }
 	}
-	return errors.Join(
-		s.scan([]byte{tableDirty}, count(&s.counts.Dirty)),
-		s.scan([]byte{tableRefused}, count(&s.counts.Refused)))
+	return s.scan([]byte{tableRefused}, count(&s.counts.Refused))
 }
 
 func (s *Store) setChain(c crdt.ChainID, st chainState) {

@@ -56,6 +56,18 @@ func dump(t tester, s *store.Store) string {
 	return d
 }
 
+// replicated leaves out of a dump what is a node's own matter: the marks of commits
+// whose documents have no view yet.
+func replicated(dump string) string {
+	var b strings.Builder
+	for line := range strings.Lines(dump) {
+		if line[0] != 'y' {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
 // writer makes the changes of one author to one document.
 type writer struct {
 	author crdt.Author
@@ -191,7 +203,7 @@ func TestApplyDeterministic(t *testing.T) {
 				}
 			}
 			defer func() { _ = s.Close() }()
-			return dump(t, s) + strings.Join(verdicts, "\n")
+			return replicated(dump(t, s)) + strings.Join(verdicts, "\n")
 		}
 		one := play(func() int { return 1 }, false)
 		for name, other := range map[string]string{
@@ -434,7 +446,7 @@ func TestOpenRefusals(t *testing.T) {
 	if s, err = store.Open(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.ForceFormat(2), s.Close()); err != nil {
+	if err := errors.Join(s.ForceFormat(3), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Open(cfg); !errors.Is(err, store.ErrFormat) {
@@ -475,7 +487,7 @@ func TestReplaceRefusals(t *testing.T) {
 	}
 }
 
-// TestGoldenKeyspace holds the version-1 keys and values for good.
+// TestGoldenKeyspace holds the version-2 keys and values for good.
 func TestGoldenKeyspace(t *testing.T) {
 	s := open(t, vfs.NewMem())
 	defer func() { _ = s.Close() }()
@@ -505,7 +517,7 @@ func TestGoldenKeyspace(t *testing.T) {
 	if err := s.PutViews(store.Made{Key: store.DocKey{Stream: stream, Doc: "event:a"}, View: view, Version: 1}); err != nil {
 		t.Fatal(err)
 	}
-	const file = "testdata/v1/keyspace.txt"
+	const file = "testdata/v2/keyspace.txt"
 	got := dump(t, s)
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
@@ -517,7 +529,7 @@ func TestGoldenKeyspace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("version 1 changed:\n%s\nwant:\n%s", got, want)
+		t.Errorf("version 2 changed:\n%s\nwant:\n%s", got, want)
 	}
 }
 

@@ -309,12 +309,28 @@ func (t *Tx) advance(w *docWork, p ref, rec crdt.Record, c *change.Change) error
 		w.first = &firstRecord{rec, p.author, c}
 	}
 	info := c.Info()
+	if w.state.only != nil {
+		head, at := w.state.heads[0], *w.state.only
+		w.state.only = nil
+		w.added = append(w.added, head) // its entry is not in the database yet
+		if err := t.batch.Set(keyChange(w.key, 1), encodeChange(head, at), nil); err != nil {
+			return err
+		}
+	}
 	w.state.advance(info)
-	w.added = append(w.added, docHead{info.Hash, info.MaxOp})
+	applied := docHead{info.Hash, info.MaxOp}
+	w.added = append(w.added, applied)
 	w.touched = true
-	v := p.appendTo(append([]byte(nil), info.Hash[:]...))
-	v = binary.AppendUvarint(v, info.MaxOp)
-	return t.batch.Set(keyChange(w.key, w.state.changes), v, nil)
+	if w.state.changes == 1 {
+		w.state.only = &p
+		return nil
+	}
+	return t.batch.Set(keyChange(w.key, w.state.changes), encodeChange(applied, p), nil)
+}
+
+// encodeChange encodes the entry of a document's change at a place.
+func encodeChange(c docHead, at ref) []byte {
+	return binary.AppendUvarint(at.appendTo(append([]byte(nil), c.hash[:]...)), c.maxOp)
 }
 
 // putRecord adds a record to the end of its chain.

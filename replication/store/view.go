@@ -21,44 +21,21 @@ func (s *Store) TakeDirty(limit int) ([]Dirty, error) {
 		return nil, err
 	}
 	defer s.usage.leave()
-	if docs := s.queue.take(limit); len(docs) > 0 {
-		return docs, nil
+	for {
+		if docs := s.queue.take(limit); len(docs) > 0 {
+			return docs, nil
+		}
+		docs, more, err := s.dueMark()
+		if err != nil || !more {
+			return nil, err
+		}
+		s.queue.add(docs...)
 	}
-	after, scan := s.queue.scanning()
-	if !scan {
-		return nil, nil
-	}
-	docs, err := s.dirtyDocs(after, limit)
-	if err == nil {
-		s.queue.scanned(docs)
-	}
-	return docs, err
 }
 
 // Requeue lets [Store.TakeDirty] give out a document again whose view could not
 // be made now.
 func (s *Store) Requeue(k DocKey) { s.queue.add(Dirty{Key: k}) }
-
-// dirtyDocs reads dirty marks from behind after on, in key order.
-func (s *Store) dirtyDocs(after DocKey, limit int) ([]Dirty, error) {
-	lower := []byte{tableDirty}
-	if after.Doc != "" {
-		lower = append(keyDoc(tableDirty, after), 0)
-	}
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: prefixEnd([]byte{tableDirty})})
-	if err != nil {
-		return nil, fmt.Errorf("read dirty documents: %w", err)
-	}
-	var out []Dirty
-	for ok := it.First(); ok && err == nil && len(out) < limit; ok = it.Next() {
-		d := decoder{b: it.Key()[1:]}
-		out = append(out, Dirty{Key: d.docKey()})
-		if d.bad {
-			err = fmt.Errorf("%w: dirty key", ErrCorrupt)
-		}
-	}
-	return out, errors.Join(err, it.Error(), it.Close())
-}
 
 // IsDirty reports whether a document's view is behind.
 func (s *Store) IsDirty(k DocKey) (bool, error) {
@@ -66,11 +43,15 @@ func (s *Store) IsDirty(k DocKey) (bool, error) {
 		return false, err
 	}
 	defer s.usage.leave()
-	_, err := s.get(keyDoc(tableDirty, k))
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
+	s.marks.Lock()
+	_, dirty := s.marks.docs[k]
+	unsure := len(s.marks.later) > 0
+	s.marks.Unlock()
+	if dirty || !unsure {
+		return dirty, nil
 	}
-	return err == nil, err
+	_, behind, err := s.behind(k)
+	return behind, err
 }
 
 // Made is a view that was made from a document's history at a version.
@@ -89,7 +70,7 @@ const goneJSON = "\x00"
 
 // PutViews replaces documents' views and index entries, each of another
 // document. A document stays dirty when it moved on since; a view that was made
-// from a later history stays. Views of a database whose place another one took are
+// from a later history stays in its place. Views of a database whose place another one took are
 // dropped: that one has dirty marks of its own, and may hold other things.
 func (s *Store) PutViews(views ...Made) error {
 	if err := s.usage.enter(); err != nil {
@@ -107,46 +88,31 @@ func (s *Store) putViews(views []Made) error {
 	defer func() { _ = b.Close() }()
 	s.marks.Lock()
 	defer s.marks.Unlock()
-	clean := uint64(0)
 	for _, v := range views {
 		if v.Database != s.marks.database {
 			continue
 		}
-		now, err := s.putView(b, v)
-		if err != nil {
+		if err := s.putView(b, v); err != nil {
 			return fmt.Errorf("%s: %w", v.Key, err)
-		}
-		if now {
-			clean++
 		}
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.counts.Dirty -= clean
+	s.countDirty()
 	return nil
 }
 
-// putView adds a view to a batch and reports whether its document is clean then.
-func (s *Store) putView(b *pebble.Batch, v Made) (clean bool, err error) {
-	_, clean = s.marks.untouched[v.Key]
-	delete(s.marks.untouched, v.Key)
-	if !clean {
-		mark, err := s.get(keyDoc(tableDirty, v.Key))
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return false, err
-		}
-		clean = err == nil && (&decoder{b: mark}).uvarint() == v.Version
-	}
-	if !clean || v.Version > 1 { // what was touched once and is dirty has no view yet
+// putView adds a view to a batch. The caller holds the marks' lock.
+func (s *Store) putView(b *pebble.Batch, v Made) error {
+	marked, dirty := s.marks.docs[v.Key]
+	if !dirty || !marked.created || v.Version != marked.version {
 		old, at, err := s.view(v.Key)
 		if err != nil && !errors.Is(err, ErrNotFound) {
-			return false, err
+			return err
 		}
 		if at > v.Version {
-			return false, nil
+			return nil
 		}
 		for _, e := range old.Index {
 			_ = b.Delete(keyIndex(e, v.Key), nil)
@@ -159,10 +125,10 @@ func (s *Store) putView(b *pebble.Batch, v Made) (clean bool, err error) {
 		v.View.JSON = []byte(goneJSON)
 	}
 	_ = b.Set(keyDoc(tableView, v.Key), encodeView(v.View, v.Version), nil)
-	if clean {
-		_ = b.Delete(keyDoc(tableDirty, v.Key), nil)
+	if dirty && v.Version >= marked.version {
+		s.marks.done(b, v.Key, marked)
 	}
-	return clean, nil
+	return nil
 }
 
 func encodeView(v crdt.View, version uint64) []byte {
