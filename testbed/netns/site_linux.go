@@ -1,0 +1,106 @@
+package netns
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/node"
+	"github.com/tiermesh/tiermesh/testbed/run"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// site is how a site is talked to: by the API of one of its nodes.
+type site struct {
+	w  *World
+	id tiers.SiteID
+}
+
+var _ run.Site = site{}
+
+// Site implements [run.World].
+func (w *World) Site(id tiers.SiteID) (run.Site, error) {
+	if err := w.known(id); err != nil {
+		return nil, err
+	}
+	s := site{w, id}
+	_, err := s.any()
+	return s, err
+}
+
+// any returns a client of a node that is up; it forwards writes to the leader.
+func (s site) any() (*api.Client, error) {
+	up := s.w.upOf(s.id)
+	if len(up) == 0 {
+		return nil, fmt.Errorf("%w: %s", run.ErrDown, s.id)
+	}
+	return up[0].client, nil
+}
+
+// Status implements [run.Site]: the leader's, which holds the links, and any
+// node's while there is none.
+func (s site) Status(ctx context.Context) (api.Status, error) {
+	up := s.w.upOf(s.id)
+	err := fmt.Errorf("%w: %s", run.ErrDown, s.id)
+	var last api.Status
+	for _, m := range up {
+		status, e := m.client.Status(ctx)
+		if e != nil {
+			err = e
+			continue
+		}
+		if last, err = status, nil; status.Role == "leader" {
+			break
+		}
+	}
+	return last, err
+}
+
+// Report implements [run.Site].
+func (s site) Report(ctx context.Context, r api.ReportRequest) (api.WriteResult, error) {
+	c, err := s.any()
+	if err != nil {
+		return api.WriteResult{}, err
+	}
+	return c.Report(ctx, r)
+}
+
+// EditTrack implements [run.Site].
+func (s site) EditTrack(ctx context.Context, r api.EditRequest) (api.WriteResult, error) {
+	c, err := s.any()
+	if err != nil {
+		return api.WriteResult{}, err
+	}
+	return c.EditTrack(ctx, r.Site, r.Code, r.Key, r.Fields)
+}
+
+// PublishTopology implements [run.Site].
+func (s site) PublishTopology(ctx context.Context, r api.TopologyRequest) (api.TopologyResult, error) {
+	c, err := s.any()
+	if err != nil {
+		return api.TopologyResult{}, err
+	}
+	return c.PublishTopology(ctx, r)
+}
+
+// Publish implements [run.Site]: the API has no command for it, so the site's
+// process ends in order, the entries are written here, and the site is started
+// again.
+func (s site) Publish(ctx context.Context, key string, entries []node.Entry) error {
+	if n := len(s.w.sites[s.id]); n > 1 {
+		return fmt.Errorf("%w: publish at a site of %d nodes: want one of 1", run.ErrUnsupported, n)
+	}
+	if _, err := s.any(); err != nil {
+		return err
+	}
+	m := s.w.sites[s.id][0]
+	if err := s.w.at(m).stop(ctx); err != nil {
+		return fmt.Errorf("publish at %s: %w", s.id, err)
+	}
+	err := s.w.inProcess(ctx, m, func(n *node.Node) error { return n.Publish(ctx, key, entries) })
+	if e := s.w.spawn(m); e != nil {
+		return errors.Join(err, e)
+	}
+	return errors.Join(err, s.w.ready(ctx, s.id))
+}
