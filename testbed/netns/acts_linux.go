@@ -118,25 +118,17 @@ func (w *World) backUp(m *member) error {
 	return copyDisk(m.data(), m.backup())
 }
 
-// restore puts copies back, and starts those that were up.
+// restore kills nodes, puts their copies back and starts them.
 func (w *World) restore(ctx context.Context, id tiers.SiteID, on []*member) error {
-	var again []*member
 	for _, m := range on {
-		p := w.at(m)
-		if p.up() {
-			again = append(again, m)
-		}
-		if err := p.kill(); err != nil {
+		if err := w.at(m).kill(); err != nil {
 			return err
 		}
 		if err := putBack(m.backup(), m.data()); err != nil {
 			return err
 		}
 	}
-	if len(again) == 0 {
-		return nil
-	}
-	return w.startDown(ctx, id, again)
+	return w.startDown(ctx, id, on)
 }
 
 // clone starts a process of the same identity on another copy of the backup.

@@ -24,7 +24,7 @@ const smallDiskOptions = "size=128m,mode=0700"
 func smallDisks(s *scenario.Script) map[tiers.SiteID]bool {
 	small := map[tiers.SiteID]bool{}
 	for _, step := range s.Steps {
-		if a, ok := any(step.Do).(scenario.Act); ok && a.Kind == scenario.ActDiskFull {
+		if a, ok := step.Do.(scenario.Act); ok && a.Kind == scenario.ActDiskFull {
 			small[a.Site] = true
 		}
 	}

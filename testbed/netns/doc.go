@@ -30,7 +30,7 @@
 // process with SIGSTOP, copies its data directory and lets it go on: the copy is
 // what a copy of the disk would be, not what "tiermesh backup" makes, which a site
 // could be restored from without harm. restore-backup kills the site, puts the copy
-// back, and starts it when it was up. clone starts a process of the same identity
+// back and starts it. clone starts a process of the same identity
 // on another copy, in a namespace with another address, until the end; of a site of
 // several nodes it is not possible. disk-full fills the data directory, for which a
 // site that the script does it to has a small file system of its own (tmpfs);

@@ -72,7 +72,11 @@ func (s state) rules() string {
 		if loss := int(l.Loss*lossUnits + 0.5); loss > 0 {
 			chain := fmt.Sprint("loss", loss)
 			fmt.Fprintf(&b, "add chain ip lines %s\nflush chain ip lines %s\n", chain, chain)
-			fmt.Fprintf(&b, "add rule ip lines %s numgen random mod %d < %d drop\n", chain, lossUnits, loss)
+			chance := fmt.Sprintf("numgen random mod %d < %d ", lossUnits, loss)
+			if loss >= lossUnits {
+				chance = "" // nft refuses a comparison that always holds
+			}
+			fmt.Fprintf(&b, "add rule ip lines %s %sdrop\n", chain, chance)
 			elements["map lossy"] = append(elements["map lossy"], suffixed(pairs, " : jump "+chain)...)
 		}
 		if mark := s.marks[w]; mark > 0 && shapes(l) {

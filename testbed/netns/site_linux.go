@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -82,6 +83,24 @@ func (s site) PublishTopology(ctx context.Context, r api.TopologyRequest) (api.T
 		return api.TopologyResult{}, err
 	}
 	return c.PublishTopology(ctx, r)
+}
+
+// SyncStatus implements [run.Site].
+func (s site) SyncStatus(ctx context.Context, q api.SyncQuery) (api.SyncStatus, error) {
+	c, err := s.any()
+	if err != nil {
+		return api.SyncStatus{}, err
+	}
+	return c.SyncStatus(ctx, q)
+}
+
+// View implements [run.Site].
+func (s site) View(ctx context.Context, kind, name string) ([]json.RawMessage, error) {
+	c, err := s.any()
+	if err != nil {
+		return nil, err
+	}
+	return c.View(ctx, kind+"s", name)
 }
 
 // Publish implements [run.Site]: the API has no command for it, so the site's

@@ -85,9 +85,9 @@ func (w *World) open(ctx context.Context, s *scenario.Script, progress func(up, 
 	if err := w.settle(ctx, s); err != nil {
 		return err
 	}
+	g, ctx := errgroup.WithContext(ctx) // each goroutine ends with its site's start, or ctx
 	var (
-		g  errgroup.Group // each goroutine ends with its site's start, or ctx
-		mu sync.Mutex     // guards up, and orders progress
+		mu sync.Mutex // guards up, and orders progress
 		up int
 	)
 	g.SetLimit(startsMax)
@@ -98,7 +98,10 @@ func (w *World) open(ctx context.Context, s *scenario.Script, progress func(up, 
 					return err
 				}
 			}
-			if err := errors.Join(w.ready(ctx, id), w.whole(ctx, id)); err != nil {
+			if err := w.ready(ctx, id); err != nil {
+				return err
+			}
+			if err := w.whole(ctx, id); err != nil {
 				return err
 			}
 			mu.Lock()
