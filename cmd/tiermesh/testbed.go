@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiermesh/tiermesh/testbed/local"
+	"github.com/tiermesh/tiermesh/testbed/netns"
 	"github.com/tiermesh/tiermesh/testbed/report"
 	"github.com/tiermesh/tiermesh/testbed/run"
 	"github.com/tiermesh/tiermesh/testbed/scenario"
@@ -184,6 +185,7 @@ type mode struct {
 
 var modes = map[string]mode{
 	"local": {(*local.World)(nil).Supports, playLocal},
+	"netns": {(*netns.World)(nil).Supports, playNetns},
 }
 
 // modesOf returns the modes in which a scenario can be played.
@@ -227,6 +229,29 @@ func playLocal(ctx context.Context, s *scenario.Script, p run.Progress) (d *repo
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	w := local.NewWorld(dir, slog.New(slog.DiscardHandler))
 	d, _ = run.Play(ctx, w, s, run.Options{Mode: "local", Progress: p}) // the report says why
+	return d, w.Close()
+}
+
+// netnsStandIn is for how long a parent must be silent in a scenario, so that a
+// script need not wait for the patience that a real line deserves.
+const netnsStandIn = 5 * time.Second
+
+// playNetns says what the machine lacks before it writes anything.
+func playNetns(ctx context.Context, s *scenario.Script, p run.Progress) (d *report.Data, err error) {
+	if err := netns.Check(); err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "tiermesh-testbed-")
+	if err != nil {
+		return nil, fmt.Errorf("directory for the processes: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	w := netns.New(netns.Config{Dir: dir, Command: self, StandInAfter: netnsStandIn})
+	d, _ = run.Play(ctx, w, s, run.Options{Mode: "netns", Progress: p}) // the report says why
 	return d, w.Close()
 }
 

@@ -109,6 +109,14 @@ func (n *network) set(lines map[way]scenario.Line) error {
 	return n.apply()
 }
 
+// isSet reports whether a line was ever set.
+func (n *network) isSet(w way) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	_, ok := n.state.lines[w]
+	return ok
+}
+
 // isolate cuts a site off, or ends that.
 func (n *network) isolate(site tiers.SiteID, cut bool) error {
 	n.mu.Lock()

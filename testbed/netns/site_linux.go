@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/node"
@@ -40,7 +41,7 @@ func (s site) any() (*api.Client, error) {
 }
 
 // Status implements [run.Site]: the leader's, which holds the links, and any
-// node's while there is none.
+// node's while there is none. What the site's clones found is among the findings.
 func (s site) Status(ctx context.Context) (api.Status, error) {
 	up := s.w.upOf(s.id)
 	err := fmt.Errorf("%w: %s", run.ErrDown, s.id)
@@ -55,7 +56,27 @@ func (s site) Status(ctx context.Context) (api.Status, error) {
 			break
 		}
 	}
+	if err == nil {
+		s.addClones(ctx, &last)
+	}
 	return last, err
+}
+
+// addClones adds what the site's clones found; one that does not answer found
+// nothing yet.
+func (s site) addClones(ctx context.Context, to *api.Status) {
+	s.w.mu.Lock()
+	clones := slices.Clone(s.w.clones)
+	s.w.mu.Unlock()
+	for _, m := range clones {
+		if m.site != s.id {
+			continue
+		}
+		if found, err := m.client.Status(ctx); err == nil {
+			to.Alarms = append(to.Alarms, found.Alarms...)
+			to.Forks = append(to.Forks, found.Forks...)
+		}
+	}
 }
 
 // Report implements [run.Site].
@@ -76,13 +97,22 @@ func (s site) EditTrack(ctx context.Context, r api.EditRequest) (api.WriteResult
 	return c.EditTrack(ctx, r.Site, r.Code, r.Key, r.Fields)
 }
 
-// PublishTopology implements [run.Site].
+// PublishTopology implements [run.Site]. Lines that the topology brings are as all
+// lines are at the start.
 func (s site) PublishTopology(ctx context.Context, r api.TopologyRequest) (api.TopologyResult, error) {
 	c, err := s.any()
 	if err != nil {
 		return api.TopologyResult{}, err
 	}
-	return c.PublishTopology(ctx, r)
+	out, err := c.PublishTopology(ctx, r)
+	if err != nil || r.DryRun {
+		return out, err
+	}
+	t, err := tiers.NewTopology(r.Topology)
+	if err != nil {
+		return out, err
+	}
+	return out, s.w.baseLines(t)
 }
 
 // SyncStatus implements [run.Site].

@@ -27,6 +27,7 @@ type World struct {
 	topology *tiers.Topology
 	sites    map[tiers.SiteID][]*member
 	order    []tiers.SiteID
+	base     scenario.Line
 	record   *record
 	starter  *starter
 	net      *network
@@ -160,7 +161,8 @@ func (w *World) settle(ctx context.Context, s *scenario.Script) error {
 	if err := os.WriteFile(w.topologyFile(), b, 0o600); err != nil {
 		return fmt.Errorf("write topology: %w", err)
 	}
-	return w.firstLines(s.Federation.Line)
+	w.base = s.Federation.Line
+	return w.baseLines(w.topology)
 }
 
 // house makes a node's namespace, directory, certificate and configuration, and
@@ -191,15 +193,20 @@ func (w *World) house(ca *identity.CA, id tiers.SiteID, num uint32, small bool) 
 	return m, creds.SitePublicKey(), w.writeConfig(m)
 }
 
-// firstLines sets the lines between each site and those above it.
-func (w *World) firstLines(l scenario.Line) error {
-	if l == (scenario.Line{}) {
+// baseLines sets the lines between each site and those above it that were never
+// set as they are at the start.
+func (w *World) baseLines(t *tiers.Topology) error {
+	if w.base == (scenario.Line{}) {
 		return nil
 	}
 	lines := map[way]scenario.Line{}
 	for _, id := range w.order {
-		for _, above := range w.topology.Ancestors(id) {
-			lines[way{id, above}], lines[way{above, id}] = l, l
+		for _, above := range t.Ancestors(id) {
+			for _, l := range []way{{id, above}, {above, id}} {
+				if !w.net.isSet(l) {
+					lines[l] = w.base
+				}
+			}
 		}
 	}
 	return w.net.set(lines)
