@@ -19,8 +19,8 @@ var (
 // Config describes a world.
 type Config struct {
 	// Dir is a directory, made when missing, for certificates, topology and one
-	// directory a site, which must not be there yet. Unix sockets are in there, so
-	// its path must be short: 60 bytes are well enough.
+	// directory a site, which must not be there yet. Its path is at most 76 bytes
+	// long: Unix sockets are in there.
 	Dir string
 	// Command is the path of the tiermesh command.
 	Command string
@@ -31,6 +31,10 @@ type Config struct {
 	StandInAfter time.Duration
 	Logger       *slog.Logger
 }
+
+// dirMax leaves room for a site, a node and a socket in the 107 bytes of the path of
+// a Unix socket.
+const dirMax = 76
 
 func (c Config) withDefaults() Config {
 	if c.Federation == "" {
@@ -47,6 +51,8 @@ func (c Config) Validate() error {
 	switch {
 	case !filepath.IsAbs(c.Dir):
 		return fmt.Errorf("%w: directory %q: want an absolute path", ErrConfig, c.Dir)
+	case len(c.Dir) > dirMax:
+		return fmt.Errorf("%w: directory %s: want a path of at most %d bytes, for the Unix sockets in it", ErrConfig, c.Dir, dirMax)
 	case !filepath.IsAbs(c.Command):
 		return fmt.Errorf("%w: command %q: want an absolute path", ErrConfig, c.Command)
 	case c.StandInAfter < 0:

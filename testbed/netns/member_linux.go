@@ -180,6 +180,11 @@ func (w *World) whole(ctx context.Context, id tiers.SiteID) error {
 		if err == nil && voters == want {
 			return nil
 		}
+		for _, m := range w.sites[id] {
+			if p := w.at(m); !p.up() {
+				return fmt.Errorf("start %s: %w", m, p.gone())
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("start site %s: %d of %d nodes have a vote: %w", id, voters, want, context.Cause(ctx)), err)
