@@ -180,12 +180,14 @@ func printRun(w io.Writer, d *report.Data, dir string) {
 // mode is a level of the testbed.
 type mode struct {
 	supports func(scenario.ActKind) bool
-	play     func(ctx context.Context, s *scenario.Script, p run.Progress) (*report.Data, error)
+	// claims says that units can be claimed, for which the API has no command.
+	claims bool
+	play   func(ctx context.Context, s *scenario.Script, p run.Progress) (*report.Data, error)
 }
 
 var modes = map[string]mode{
-	"local": {(*local.World)(nil).Supports, playLocal},
-	"netns": {(*netns.World)(nil).Supports, playNetns},
+	"local": {(*local.World)(nil).Supports, true, playLocal},
+	"netns": {(*netns.World)(nil).Supports, false, playNetns},
 }
 
 // modesOf returns the modes in which a scenario can be played.
@@ -203,6 +205,9 @@ func modesOf(s *scenario.Script) []string {
 func (m mode) refuses(s *scenario.Script) *scenario.Step {
 	for i, st := range s.Steps {
 		if a, ok := st.Do.(scenario.Act); ok && !m.supports(a.Kind) {
+			return &s.Steps[i]
+		}
+		if _, ok := st.Do.(scenario.Claim); ok && !m.claims {
 			return &s.Steps[i]
 		}
 	}
