@@ -57,8 +57,9 @@ type ending struct {
 	running sync.WaitGroup // Run, while its loops go on
 }
 
-// folds maps each document kind that this version knows to its rules.
-func folds() map[string]view.Fold {
+// Folds maps each document kind that this version knows to its rules; the testbed
+// makes views with them of the stores of nodes that have ended.
+func Folds() map[string]view.Fold {
 	return map[string]view.Fold{
 		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
 		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
@@ -138,7 +139,7 @@ func (n *Node) openEngines() {
 	own := engine.New()
 	n.docs = newDocuments(n.group, own, own)
 	cfg := view.Config{
-		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: folds(), Logger: n.log,
+		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: Folds(), Logger: n.log,
 		Quarantined: func(k store.DocKey, err error) {
 			n.alarms.raise(fmt.Sprintf("document %s is quarantined: %v", k, err))
 		},

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiermesh/tiermesh/testbed/local"
+	"github.com/tiermesh/tiermesh/testbed/netns"
 	"github.com/tiermesh/tiermesh/testbed/report"
 	"github.com/tiermesh/tiermesh/testbed/run"
 	"github.com/tiermesh/tiermesh/testbed/scenario"
@@ -179,11 +180,14 @@ func printRun(w io.Writer, d *report.Data, dir string) {
 // mode is a level of the testbed.
 type mode struct {
 	supports func(scenario.ActKind) bool
-	play     func(ctx context.Context, s *scenario.Script, p run.Progress) (*report.Data, error)
+	// claims says that units can be claimed, for which the API has no command.
+	claims bool
+	play   func(ctx context.Context, s *scenario.Script, p run.Progress) (*report.Data, error)
 }
 
 var modes = map[string]mode{
-	"local": {(*local.World)(nil).Supports, playLocal},
+	"local": {(*local.World)(nil).Supports, true, playLocal},
+	"netns": {(*netns.World)(nil).Supports, false, playNetns},
 }
 
 // modesOf returns the modes in which a scenario can be played.
@@ -201,6 +205,9 @@ func modesOf(s *scenario.Script) []string {
 func (m mode) refuses(s *scenario.Script) *scenario.Step {
 	for i, st := range s.Steps {
 		if a, ok := st.Do.(scenario.Act); ok && !m.supports(a.Kind) {
+			return &s.Steps[i]
+		}
+		if _, ok := st.Do.(scenario.Claim); ok && !m.claims {
 			return &s.Steps[i]
 		}
 	}
@@ -227,6 +234,29 @@ func playLocal(ctx context.Context, s *scenario.Script, p run.Progress) (d *repo
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	w := local.NewWorld(dir, slog.New(slog.DiscardHandler))
 	d, _ = run.Play(ctx, w, s, run.Options{Mode: "local", Progress: p}) // the report says why
+	return d, w.Close()
+}
+
+// netnsStandIn is for how long a parent must be silent in a scenario, so that a
+// script need not wait for the patience that a real line deserves.
+const netnsStandIn = 5 * time.Second
+
+// playNetns says what the machine lacks before it writes anything.
+func playNetns(ctx context.Context, s *scenario.Script, p run.Progress) (d *report.Data, err error) {
+	if err := netns.Check(); err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "tiermesh-testbed-")
+	if err != nil {
+		return nil, fmt.Errorf("directory for the processes: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	w := netns.New(netns.Config{Dir: dir, Command: self, StandInAfter: netnsStandIn})
+	d, _ = run.Play(ctx, w, s, run.Options{Mode: "netns", Progress: p}) // the report says why
 	return d, w.Close()
 }
 

@@ -73,6 +73,7 @@ var Owners = []Owner{
 	{"github.com/spf13/cobra", []string{"cmd/..."}},
 	{"go.etcd.io/bbolt", []string{"replication", "testbed/bench"}},
 	{"golang.org/x/sync", []string{"replication/view", "node", "testbed/..."}},
+	{"golang.org/x/sys", []string{"testbed/netns"}},
 	{"golang.org/x/text", []string{"cmd/..."}},
 	{"gonum.org/v1/plot", []string{"testbed/report"}},
 }
