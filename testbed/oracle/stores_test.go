@@ -3,6 +3,7 @@ package oracle_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -36,8 +37,8 @@ func TestNothingLost(t *testing.T) {
 	caught(t, "another place", 3, oracle.NothingLost(f.topology, []oracle.Acked{moved}, f.all()))
 	swapped := with(f.all(), town, func(s *oracle.Site) {
 		st := s.Store
-		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, max int) (store.Run, error) {
-			run, err := st.ReadRun(c, first, last, max)
+		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, bytesMax int) (store.Run, error) {
+			run, err := st.ReadRun(c, first, last, bytesMax)
 			run.Records[1] = run.Records[0]
 			return run, err
 		}}
@@ -170,8 +171,8 @@ func TestDigests(t *testing.T) {
 	holds(t, "converged", oracle.Converged(f.topology, f.all()))
 	rotten := with(f.all(), city, func(s *oracle.Site) {
 		st := s.Store
-		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, max int) (store.Run, error) {
-			run, err := st.ReadRun(c, first, last, max)
+		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, bytesMax int) (store.Run, error) {
+			run, err := st.ReadRun(c, first, last, bytesMax)
 			run.Records[0][len(run.Records[0])-1] ^= 1
 			return run, err
 		}}
@@ -179,8 +180,8 @@ func TestDigests(t *testing.T) {
 	caught(t, "an equal digest, other records than two others", 2, oracle.Digests(f.topology, rotten))
 	short := with(f.all(), city, func(s *oracle.Site) {
 		st := s.Store
-		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, max int) (store.Run, error) {
-			return st.ReadRun(c, first, 1, max)
+		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, bytesMax int) (store.Run, error) {
+			return st.ReadRun(c, first, 1, bytesMax)
 		}}
 	})
 	caught(t, "a record is gone", 1, oracle.Digests(f.topology, short))
@@ -223,6 +224,23 @@ func TestFormerParents(t *testing.T) {
 	caught(t, "a neighbour holds it", 1, oracle.Audience(moved, f.all()))
 }
 
+// TestRetired: a retired site keeps what it held, and no more.
+func TestRetired(t *testing.T) {
+	f := newFederation(t)
+	f.report(town, "a", "x")
+	f.report(south, "b", "x")
+	f.converge()
+	doc := f.topology.Doc()
+	next := tiers.TopologyDoc{Federation: doc.Federation, Version: 2, Sites: slices.DeleteFunc(slices.Clone(doc.Sites), func(s tiers.Site) bool { return s.ID == south })}
+	without, err := f.topology.Succeed(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, "its own reports", oracle.Audience(without, f.all()))
+	f.ship(town, south, in(town, tiers.ClassRoutine))
+	caught(t, "another district's", 1, oracle.Audience(without, f.all()))
+}
+
 // TestClaims plants a resource that is given twice in one epoch, and one that its
 // home has forgotten about.
 func TestClaims(t *testing.T) {
@@ -236,7 +254,7 @@ func TestClaims(t *testing.T) {
 		})
 	}
 	grant("task:a", false)
-	before := append([]oracle.Granted(nil), granted...)
+	before := slices.Clone(granted)
 	grant("task:a", false) // again
 	grant("task:b", true)
 	holds(t, "taken by force", oracle.Claims(granted, f.all()))
@@ -246,9 +264,9 @@ func TestClaims(t *testing.T) {
 	})
 	holds(t, "released", oracle.Claims(granted, f.all()))
 
-	twice := append(granted, oracle.Granted{Site: town, Resource: "engine-7", Holder: "task:c", Epoch: granted[0].Epoch})
+	twice := append(slices.Clone(granted), oracle.Granted{Site: town, Resource: "engine-7", Holder: "task:c", Epoch: granted[0].Epoch})
 	caught(t, "twice in an epoch", 1, oracle.Claims(twice, f.all()))
-	elsewhere := append(granted, oracle.Granted{Site: other, Resource: "engine-7", Holder: "task:c", Epoch: granted[0].Epoch})
+	elsewhere := append(slices.Clone(granted), oracle.Granted{Site: other, Resource: "engine-7", Holder: "task:c", Epoch: granted[0].Epoch})
 	holds(t, "another site's of that name", oracle.Claims(elsewhere, f.all()[:3]))
 	caught(t, "which it knows nothing of", 1, oracle.Claims(elsewhere, f.all()))
 
