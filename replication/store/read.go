@@ -223,6 +223,10 @@ func (s *Store) Changes(k DocKey) (*Changes, error) {
 		if rec, err = crdt.DecodeRecord(enc); err != nil {
 			break
 		}
+		if rec.Doc != k.Doc {
+			err = fmt.Errorf("%w: record %d of %s is of %s", ErrCorrupt, r.seq, r.author, rec.Doc)
+			break
+		}
 		out.Raw = append(out.Raw, rec.Body)
 		out.Authors = append(out.Authors, r.author)
 		out.Times = append(out.Times, rec.Time)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -188,5 +189,10 @@ func (s *Store) scrubDocument(r *ScrubResult, k DocKey) {
 	}
 	if !sameHashes(heads, h.Heads) {
 		bad("its heads are not those of its changes")
+	}
+	for d := range inner {
+		if !slices.Contains(all, d) {
+			bad(fmt.Sprintf("change %s, on which another one builds, is missing", d))
+		}
 	}
 }

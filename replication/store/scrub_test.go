@@ -49,13 +49,14 @@ func TestScrub(t *testing.T) {
 		damage func(s *store.Store) error
 		want   string
 	}{
-		"nothing":    {func(*store.Store) error { return nil }, ""},
-		"record":     {func(s *store.Store) error { return s.Damage('r', 20) }, "does not hash"},
-		"no record":  {func(s *store.Store) error { return s.Remove('r', 20) }, "missing"},
-		"head":       {func(s *store.Store) error { return s.Remove('r', 49) }, "ends here"},
-		"checkpoint": {func(s *store.Store) error { return s.Damage('k', 0) }, "checkpoint"},
+		"nothing":     {func(*store.Store) error { return nil }, ""},
+		"record":      {func(s *store.Store) error { return s.Damage('r', 20) }, "does not hash"},
+		"no record":   {func(s *store.Store) error { return s.Remove('r', 20) }, "missing"},
+		"head":        {func(s *store.Store) error { return s.Remove('r', 49) }, "ends here"},
+		"checkpoint":  {func(s *store.Store) error { return s.Damage('k', 0) }, "checkpoint"},
 		"only change": {func(s *store.Store) error { return s.Damage('d', 3) }, "document"},
-		"change ref": {func(s *store.Store) error { return errors.Join(editTwice(s), s.Remove('x', 0)) }, "heads"},
+		"change ref":  {func(s *store.Store) error { return errors.Join(editTwice(s), s.Remove('x', 2)) }, "heads"},
+		"lost root":   {func(s *store.Store) error { return errors.Join(editTwice(s), s.Remove('x', 0)) }, "builds"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := filled(t, filepath.Join(t.TempDir(), "store"))
