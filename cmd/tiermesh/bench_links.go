@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tiermesh/tiermesh/testbed/bench"
+	"github.com/tiermesh/tiermesh/testbed/report"
 )
 
 // lineFlags are what the link benchmarks have in common.
@@ -90,20 +91,20 @@ func (l *lineFlags) run(cmd *cobra.Command, run func(context.Context, *lineFlags
 		return err
 	}
 	defer remove()
-	p := newProgress(cmd.ErrOrStderr())
+	p := report.NewProgress(cmd.ErrOrStderr())
 	l.cfg.Progress = p
 	ctx, cancel := context.WithTimeoutCause(cmd.Context(), time.Duration(l.limit), errLimit)
 	defer cancel()
 	w := cmd.OutOrStdout()
 	err = run(ctx, l, func(c fmt.Stringer) error {
-		p.done()
+		p.Done()
 		if l.asJSON {
 			return json.NewEncoder(w).Encode(c)
 		}
 		_, err := fmt.Fprintln(w, c)
 		return err
 	})
-	p.done()
+	p.Done()
 	return err
 }
 

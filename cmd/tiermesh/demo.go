@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tiermesh/tiermesh/testbed/demo"
 	"github.com/tiermesh/tiermesh/testbed/local"
+	"github.com/tiermesh/tiermesh/testbed/report"
 )
 
 func newDemo() *cobra.Command {
@@ -67,11 +66,11 @@ step that the sizes leave no township for is not played, and counts 0 of 0.`,
 }
 
 func runDemo(cmd *cobra.Command, cfg demo.Config, asJSON, serve bool) (err error) {
-	p := newProgress(cmd.ErrOrStderr())
+	p := report.NewProgress(cmd.ErrOrStderr())
 	cfg.Progress = p
 	began := time.Now()
 	table, cluster, err := demo.Run(cmd.Context(), cfg)
-	p.done()
+	p.Done()
 	if cluster != nil {
 		defer func() { err = errors.Join(err, cluster.Close()) }()
 	}
@@ -136,67 +135,4 @@ func serveDemo(ctx context.Context, w io.Writer, c *local.Cluster) error {
 	}
 	<-ctx.Done()
 	return nil
-}
-
-// progress shows the demo on a terminal with a live line, elsewhere with whole
-// lines only.
-type progress struct {
-	w    io.Writer
-	live bool
-
-	mu   sync.Mutex // guards the fields below
-	bar  bool
-	last time.Time
-}
-
-func newProgress(w io.Writer) *progress {
-	f, ok := w.(*os.File)
-	if !ok {
-		return &progress{w: w}
-	}
-	info, err := f.Stat()
-	return &progress{w: w, live: err == nil && info.Mode()&os.ModeCharDevice != 0 && filepath.Base(f.Name()) != "null"}
-}
-
-// Step implements [demo.Progress].
-func (p *progress) Step(text string) { p.Line("\n" + text) }
-
-// Line implements [demo.Progress].
-func (p *progress) Line(text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
-	fmt.Fprintln(p.w, text)
-}
-
-// Bar implements [demo.Progress].
-func (p *progress) Bar(done, of int, what string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.live || time.Since(p.last) < 50*time.Millisecond && done != of {
-		return
-	}
-	const size = 30
-	full := 0
-	if of > 0 {
-		full = size * done / of
-	}
-	p.clear()
-	fmt.Fprintf(p.w, "  [%-*s] %d of %d %s", size, stars[:full], done, of, what)
-	p.bar, p.last = true, time.Now()
-}
-
-const stars = "##############################"
-
-func (p *progress) clear() {
-	if p.bar {
-		fmt.Fprint(p.w, "\r\033[K")
-		p.bar = false
-	}
-}
-
-func (p *progress) done() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
 }

@@ -206,6 +206,7 @@ var documentModel = porcupine.NondeterministicModel{
 			if now != "" {
 				next = Set(append(strings.Split(now, "\x00"), in.Value)...)
 			}
+		default: // a write
 		}
 		switch {
 		case out == Unknown && ok:

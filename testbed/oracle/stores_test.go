@@ -3,6 +3,7 @@ package oracle_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -36,8 +37,8 @@ func TestNothingLost(t *testing.T) {
 	caught(t, "another place", 3, oracle.NothingLost(f.topology, []oracle.Acked{moved}, f.all()))
 	swapped := with(f.all(), town, func(s *oracle.Site) {
 		st := s.Store
-		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, max int) (store.Run, error) {
-			run, err := st.ReadRun(c, first, last, max)
+		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, bytesMax int) (store.Run, error) {
+			run, err := st.ReadRun(c, first, last, bytesMax)
 			run.Records[1] = run.Records[0]
 			return run, err
 		}}
@@ -170,8 +171,8 @@ func TestDigests(t *testing.T) {
 	holds(t, "converged", oracle.Converged(f.topology, f.all()))
 	rotten := with(f.all(), city, func(s *oracle.Site) {
 		st := s.Store
-		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, max int) (store.Run, error) {
-			run, err := st.ReadRun(c, first, last, max)
+		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, bytesMax int) (store.Run, error) {
+			run, err := st.ReadRun(c, first, last, bytesMax)
 			run.Records[0][len(run.Records[0])-1] ^= 1
 			return run, err
 		}}
@@ -179,8 +180,8 @@ func TestDigests(t *testing.T) {
 	caught(t, "an equal digest, other records than two others", 2, oracle.Digests(f.topology, rotten))
 	short := with(f.all(), city, func(s *oracle.Site) {
 		st := s.Store
-		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, max int) (store.Run, error) {
-			return st.ReadRun(c, first, 1, max)
+		s.Store = lying{Store: st, run: func(c crdt.ChainID, first, last uint64, bytesMax int) (store.Run, error) {
+			return st.ReadRun(c, first, 1, bytesMax)
 		}}
 	})
 	caught(t, "a record is gone", 1, oracle.Digests(f.topology, short))
@@ -236,7 +237,7 @@ func TestClaims(t *testing.T) {
 		})
 	}
 	grant("task:a", false)
-	before := append([]oracle.Granted(nil), granted...)
+	before := slices.Clone(granted)
 	grant("task:a", false) // again
 	grant("task:b", true)
 	holds(t, "taken by force", oracle.Claims(granted, f.all()))
@@ -246,9 +247,9 @@ func TestClaims(t *testing.T) {
 	})
 	holds(t, "released", oracle.Claims(granted, f.all()))
 
-	twice := append(granted, oracle.Granted{Site: town, Resource: "engine-7", Holder: "task:c", Epoch: granted[0].Epoch})
+	twice := append(slices.Clone(granted), oracle.Granted{Site: town, Resource: "engine-7", Holder: "task:c", Epoch: granted[0].Epoch})
 	caught(t, "twice in an epoch", 1, oracle.Claims(twice, f.all()))
-	elsewhere := append(granted, oracle.Granted{Site: other, Resource: "engine-7", Holder: "task:c", Epoch: granted[0].Epoch})
+	elsewhere := append(slices.Clone(granted), oracle.Granted{Site: other, Resource: "engine-7", Holder: "task:c", Epoch: granted[0].Epoch})
 	holds(t, "another site's of that name", oracle.Claims(elsewhere, f.all()[:3]))
 	caught(t, "which it knows nothing of", 1, oracle.Claims(elsewhere, f.all()))
 
