@@ -127,7 +127,7 @@ func (l look) faults() (out []string) {
 	return out
 }
 
-// TestBrowser: in a browser, wide and narrow, each plot has shapes and labels that
+// TestBrowser: in a browser, in any width, each plot has shapes and labels that
 // can be seen, also of a thousand sites and hundreds of faults.
 func TestBrowser(t *testing.T) {
 	var browser string
@@ -143,7 +143,7 @@ func TestBrowser(t *testing.T) {
 	few, _ := write(t, city(1031, 12))
 	many, _ := write(t, city(1031, 700))
 	for name, page := range map[string]string{"few faults": few, "many faults": many} {
-		for _, width := range []string{"1280", "400"} {
+		for _, width := range []string{"1280", "700", "400"} {
 			l := browse(t, browser, page, width)
 			if bad := l.faults(); len(bad) > 0 {
 				t.Errorf("%s, %s pixels: %s\n%+v", name, width, strings.Join(bad, "; "), l)

@@ -8,8 +8,8 @@
 // # report.html
 //
 // It reads without scripts, in light and dark, on paper, and from 400 pixels of
-// width on. Each plot is drawn twice, for wide and narrow windows, as SVG whose
-// colours are variables of the style sheet. A thousand sites show as a distribution
+// width on. Each plot is drawn for three widths of windows, as SVG whose colours are
+// variables of the style sheet. A thousand sites show as a distribution
 // and the twenty slowest; thousands of faults as how many were on at a time, and by
 // kind.
 package report

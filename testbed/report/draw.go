@@ -48,27 +48,20 @@ func (t tint) Var() template.CSS { return template.CSS(fmt.Sprintf("var(--t%d)",
 // size of a plot, in pixels at full scale.
 type extent struct {
 	width, height float64
-	narrow        bool
 }
 
-const (
-	wideWidth   = 960
-	narrowWidth = 350
-	fontSize    = 12
-)
+// fontSize is that of all texts, in pixels at full scale.
+const fontSize = 12
 
-// extents are the two sizes in which each plot is drawn.
-func extents(height float64) [2]extent {
-	return [2]extent{{wideWidth, height, false}, {narrowWidth, height, true}}
-}
+// widths are those in which each plot is drawn, by the name of their class in the
+// style sheet, which shows the one that suits the window.
+var widths = []struct {
+	class string
+	width float64
+}{{"wide", 960}, {"middle", 620}, {"narrow", 350}}
 
 // ticks is how many marks fit on the horizontal axis.
-func (e extent) ticks() int {
-	if e.narrow {
-		return 5
-	}
-	return 10
-}
+func (e extent) ticks() int { return max(int(e.width/90), 5) }
 
 // newPlot returns a plot in the report's style.
 func newPlot() *plot.Plot {

@@ -14,7 +14,7 @@ func Duration(s float64) string { return duration(s) }
 func TimeMarks(span float64, n int) string { return labels(timeTicks(n)(0, span)) }
 
 // CountMarks are the marks of an axis of counts.
-func CountMarks(high float64) string { return labels(evenTicks(short)(0, high)) }
+func CountMarks(high float64) string { return labels(evenTicks(short, 1)(0, high)) }
 
 func labels(ticks []plot.Tick) string {
 	var out []string

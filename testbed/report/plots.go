@@ -22,10 +22,16 @@ import (
 type figure struct {
 	ID, Title, Note string
 	Keys            []key
-	// Wide and Narrow are the plot; both are empty when there is nothing to draw,
-	// and Nothing says why.
-	Wide, Narrow template.HTML
-	Nothing      string
+	// Drawn is the plot in each width; none when there is nothing to draw, and
+	// Nothing says why.
+	Drawn   []drawn
+	Nothing string
+}
+
+// drawn is a plot for windows of some width.
+type drawn struct {
+	Class string
+	SVG   template.HTML
 }
 
 // key is an entry of a legend.
@@ -49,10 +55,12 @@ func (k key) Dashes() string {
 	return strings.Join(parts, " ")
 }
 
-// draw fills in both sizes.
+// draw fills in every width.
 func (f *figure) draw(height float64, at func(extent) *plot.Plot) {
-	e := extents(height)
-	f.Wide, f.Narrow = svg(at(e[0]), e[0], f.Title), svg(at(e[1]), e[1], f.Title)
+	for _, w := range widths {
+		e := extent{w.width, height}
+		f.Drawn = append(f.Drawn, drawn{w.class, svg(at(e), e, f.Title)})
+	}
 }
 
 // ends is how long the axes of time are.
@@ -167,7 +175,7 @@ func (d *Data) links() figure {
 	}
 	f.draw(200, func(e extent) *plot.Plot {
 		p := d.overTime(e)
-		p.Y.Tick.Marker = evenTicks(short)
+		p.Y.Tick.Marker = evenTicks(short, 1)
 		step := func(l *plotter.Line) { l.StepStyle = plotter.PostStep }
 		addLine(p, d.series(func(s Sample) float64 { return float64(s.Equal) }), tintGood, e, func(l *plotter.Line) {
 			l.StepStyle, l.FillColor = plotter.PostStep, tintGood+tintArea
@@ -194,7 +202,7 @@ func (d *Data) bytes() figure {
 	}
 	f.draw(200, func(e extent) *plot.Plot {
 		p := d.overTime(e)
-		p.Y.Tick.Marker = evenTicks(size)
+		p.Y.Tick.Marker = evenTicks(size, 0)
 		addLine(p, d.series(func(s Sample) float64 { return float64(s.WireBytes) }), tintSeries+3, e, func(l *plotter.Line) {
 			l.FillColor, l.Dashes = tintSeries+3+tintArea, nil
 		})
@@ -341,7 +349,7 @@ func (d *Data) many(e extent) *plot.Plot {
 	points = append(points, point{d.ends(), on})
 	p := newPlot()
 	p.X.Min, p.X.Max, p.Y.Min = 0, d.ends(), 0
-	p.X.Tick.Marker, p.Y.Tick.Marker = timeTicks(e.ticks()), evenTicks(short)
+	p.X.Tick.Marker, p.Y.Tick.Marker = timeTicks(e.ticks()), evenTicks(short, 1)
 	addLine(p, points, tintBad, e, func(l *plotter.Line) { l.StepStyle, l.FillColor, l.Width = plotter.PostStep, tintBad+tintArea, 1 })
 	p.Y.Max = max(p.Y.Max*1.08, 1)
 	return p

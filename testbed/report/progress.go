@@ -67,7 +67,7 @@ func (p *Progress) Sample(s Sample) {
 	for _, n := range s.Owed {
 		owed += n
 	}
-	text := fmt.Sprintf("  %-11s acked %s of %s, owed %s, links %d of %d up, %d equal",
+	text := fmt.Sprintf("  %-11s acked %s/%s  owed %s  links %d/%d  equal %d", // within 80 columns
 		duration(max(s.AtS, 0)), count(s.Acknowledged), count(s.Reported), count(owed), s.Connected, s.Links, s.Equal)
 	if p.live {
 		p.draw(false, text)

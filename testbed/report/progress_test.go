@@ -26,7 +26,7 @@ func TestProgressInALog(t *testing.T) {
 	if len(lines) < 20 || len(lines) > 60 {
 		t.Errorf("%d lines", len(lines))
 	}
-	want := "  0 s         acked 1,199 of 1,200, owed 2,001, links 30 of 38 up, 29 equal"
+	want := "  0 s         acked 1,199/1,200  owed 2,001  links 30/38  equal 29"
 	if lines[0] != "first" || lines[1] != want || strings.ContainsAny(b.String(), "\r\033") {
 		t.Errorf("%q", lines[:2])
 	}

@@ -160,7 +160,7 @@ func TestTicks(t *testing.T) {
 			t.Errorf("%g s: %s, want %s", span, got, want)
 		}
 	}
-	for high, want := range map[float64]string{1: "0 0.2 0.4 0.6 0.8 1", 1036: "0 250 500 750 1k", 7: "0 2 4 6", 2.1e6: "0 500k 1M 1.5M 2M"} {
+	for high, want := range map[float64]string{1: "0 1", 3.24: "0 1 2 3", 1036: "0 250 500 750 1k", 7: "0 2 4 6", 2.1e6: "0 500k 1M 1.5M 2M"} {
 		if got := report.CountMarks(high); got != want {
 			t.Errorf("%g: %s, want %s", high, got, want)
 		}

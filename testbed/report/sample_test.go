@@ -78,6 +78,7 @@ func samples(d *report.Data, links int) (out []report.Sample) {
 			backlog = max(0, backlog-float64(280))
 			s.Equal = links - int(float64(links)*math.Exp(-(at-240)/25)/4)
 		}
+		s.Equal = max(s.Equal, 0)
 		s.Owed["routine"] = uint64(backlog + 30*math.Abs(math.Sin(at)))
 		s.Owed["urgent"] = uint64(min(backlog/50, 120) * max(0, 1-max(0, at-240)/3))
 		s.Owed["command"] = uint64(backlog / 9)

@@ -63,8 +63,9 @@ func countTicks(_, high float64) []plot.Tick {
 	return out
 }
 
-// evenTicks marks up to five round values, each shown as mark does.
-func evenTicks(mark func(float64) string) plot.TickerFunc {
+// evenTicks marks up to five round values at least a step apart, each shown as mark
+// does.
+func evenTicks(mark func(float64) string, least float64) plot.TickerFunc {
 	return func(low, high float64) []plot.Tick {
 		step := math.Pow(10, math.Floor(math.Log10(max(high-low, 1e-9))))
 		for _, f := range []float64{0.1, 0.2, 0.25, 0.5, 1, 2} {
@@ -73,6 +74,7 @@ func evenTicks(mark func(float64) string) plot.TickerFunc {
 				break
 			}
 		}
+		step = max(step, least)
 		var out []plot.Tick
 		for i := math.Ceil(low / step); i*step <= high*(1+1e-9); i++ {
 			out = append(out, plot.Tick{Value: i * step, Label: mark(i * step)})
