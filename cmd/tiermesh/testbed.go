@@ -138,7 +138,7 @@ func (t *testbedRun) play(cmd *cobra.Command, m mode, s *scenario.Script) (*repo
 	p := newRunProgress(cmd.ErrOrStderr(), s.File)
 	began := time.Now()
 	d, err := m.play(cmd.Context(), s, p)
-	p.done()
+	p.Done()
 	if d == nil {
 		return nil, err
 	}
@@ -260,14 +260,14 @@ func playNetns(ctx context.Context, s *scenario.Script, p run.Progress) (d *repo
 	return d, w.Close()
 }
 
-// runProgress shows a run with the demo's progress.
+// runProgress shows a run.
 type runProgress struct {
-	*progress
+	*report.Progress
 	file string
 }
 
 func newRunProgress(w io.Writer, file string) runProgress {
-	return runProgress{newProgress(w), file}
+	return runProgress{report.NewProgress(w), file}
 }
 
 // Up implements [run.Progress].
@@ -275,16 +275,7 @@ func (p runProgress) Up(up, of int) { p.Bar(up, of, "sites of "+p.file+" up") }
 
 // Step implements [run.Progress].
 func (p runProgress) Step(line int, text string) {
-	if p.live {
+	if p.Live() {
 		p.Line(fmt.Sprintf("  %s:%d: %s", p.file, line, text))
 	}
-}
-
-// Sample implements [run.Progress].
-func (p runProgress) Sample(s report.Sample) {
-	owed := uint64(0)
-	for _, n := range s.Owed {
-		owed += n
-	}
-	p.Bar(s.Equal, s.Links, fmt.Sprintf("links equal after %.0f s; %d acknowledged, %d owed", s.AtS, s.Acknowledged, owed))
 }

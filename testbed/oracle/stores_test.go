@@ -224,6 +224,23 @@ func TestFormerParents(t *testing.T) {
 	caught(t, "a neighbour holds it", 1, oracle.Audience(moved, f.all()))
 }
 
+// TestRetired: a retired site keeps what it held, and no more.
+func TestRetired(t *testing.T) {
+	f := newFederation(t)
+	f.report(town, "a", "x")
+	f.report(south, "b", "x")
+	f.converge()
+	doc := f.topology.Doc()
+	next := tiers.TopologyDoc{Federation: doc.Federation, Version: 2, Sites: slices.DeleteFunc(slices.Clone(doc.Sites), func(s tiers.Site) bool { return s.ID == south })}
+	without, err := f.topology.Succeed(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	holds(t, "its own reports", oracle.Audience(without, f.all()))
+	f.ship(town, south, in(town, tiers.ClassRoutine))
+	caught(t, "another district's", 1, oracle.Audience(without, f.all()))
+}
+
 // TestClaims plants a resource that is given twice in one epoch, and one that its
 // home has forgotten about.
 func TestClaims(t *testing.T) {

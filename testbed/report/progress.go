@@ -36,6 +36,9 @@ func NewProgress(w io.Writer) *Progress {
 	return &Progress{w: w, live: err == nil && info.Mode()&os.ModeCharDevice != 0 && filepath.Base(f.Name()) != "null"}
 }
 
+// Live reports whether a line can be drawn again.
+func (p *Progress) Live() bool { return p.live }
+
 // Step begins a phase.
 func (p *Progress) Step(text string) { p.Line("\n" + text) }
 

@@ -42,7 +42,7 @@ func Write(dir string, d *Data) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	for name, content := range map[string][]byte{JSONFile: b, HTMLFile: page} {
+	for name, content := range map[string][]byte{JSONFile: append(b, '\n'), HTMLFile: page} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
 			return fmt.Errorf("report: %w", err)
 		}
