@@ -152,6 +152,28 @@ func TestUrgent(t *testing.T) {
 	holds(t, "another link's backlog", oracle.Urgent(append(slices.Clone(backlog), elsewhere), 8))
 }
 
+// TestGrown: what a stream's length says is as good as looking for each record.
+func TestGrown(t *testing.T) {
+	const heal = 10 * time.Second
+	var seen []oracle.Length
+	for i := range 101 { // 7 records each 10 ms
+		seen = append(seen, oracle.Length{At: heal + time.Duration(i)*10*ms, Records: uint64(7*i) + 3})
+	}
+	backlog := oracle.Grown(town, north, seen)
+	if len(backlog) != 700 {
+		t.Fatalf("%d passages", len(backlog))
+	}
+	at := func(visible time.Duration) oracle.Verdict {
+		return oracle.Urgent(append(slices.Clone(backlog), oracle.Passage{From: town, To: north, Doc: "event:u", Urgent: true, Open: heal, Visible: visible}), 20)
+	}
+	holds(t, "behind fourteen", at(heal+30*ms))
+	caught(t, "behind twenty-one", 1, at(heal+31*ms))
+	shrunk := append(slices.Clone(seen), oracle.Length{At: time.Hour, Records: 1}) // set aside
+	if n := len(oracle.Grown(town, north, shrunk)); n != 700 {
+		t.Errorf("%d passages of a chain that lost records", n)
+	}
+}
+
 // TestBounded plants a queue that grows past its bound.
 func TestBounded(t *testing.T) {
 	bounds := map[string]float64{"rss_mb": 100, "queue_bytes": 1 << 20}

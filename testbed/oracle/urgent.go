@@ -62,6 +62,25 @@ func Urgent(passages []Passage, window int) Verdict {
 	return v
 }
 
+// Length is how many records of a stream's chains a site was seen to hold.
+type Length struct {
+	At      time.Duration
+	Records uint64
+}
+
+// Grown returns the passages of a stream's records, from how its length at a site
+// was seen to grow: each became visible when it was first counted. So whoever wants
+// to know what overtook an urgent record need not look for each other one.
+func Grown(from, to tiers.SiteID, seen []Length) []Passage {
+	var out []Passage
+	for i := 1; i < len(seen); i++ {
+		for n := seen[i-1].Records; n < seen[i].Records; n++ {
+			out = append(out, Passage{From: from, To: to, Acked: seen[i-1].At, Visible: seen[i].At})
+		}
+	}
+	return out
+}
+
 func waited(p Passage) string {
 	if p.Visible < 0 {
 		return "ever"

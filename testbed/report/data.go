@@ -77,8 +77,8 @@ type Site struct {
 	Tier   string `json:"tier"`
 	Parent string `json:"parent,omitempty"`
 	Acked  uint64 `json:"acked"`
-	// ConvergedS is when its link to its parent was last found equal after the
-	// last fault; negative for never.
+	// ConvergedS is how long after the last fault its link to its parent was found
+	// equal and stayed so; negative for never. Sites without a link have no Parent.
 	ConvergedS float64 `json:"converged_s"`
 	// CutS is for how long it was cut from its parent, in all.
 	CutS float64 `json:"cut_s"`

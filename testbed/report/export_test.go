@@ -24,6 +24,9 @@ func labels(ticks []plot.Tick) string {
 	return strings.Join(out, " ")
 }
 
+// Lanes are the lanes of a run in their order.
+func Lanes(d *Data) []string { return d.lanes() }
+
 // Thin leaves about n of many values.
 func Thin(in []float64, n int) (out []float64) {
 	points := make([]point, len(in))

@@ -36,9 +36,8 @@ type tile struct{ Name, Value, Note string }
 type slow struct {
 	Site
 	Never bool
-	// AfterS is when it converged, from the last fault on; Share is that of the
-	// slowest, in percent.
-	AfterS, Share float64
+	// Share is its part of the slowest one's time, in percent.
+	Share float64
 }
 
 // LastedS is for how long a fault was on; 0 when it had no length, or lasted to the
@@ -113,7 +112,7 @@ func (d *Data) tiles() []tile {
 		ratio = fmt.Sprintf("%s needed, ×%.2f", size(float64(c.NeededBytes)), float64(c.WireBytes)/float64(c.NeededBytes))
 	}
 	return []tile{
-		{"sites", count(c.Sites), fmt.Sprintf("%s faults", count(len(d.Faults)))},
+		{"sites", count(c.Sites), plural(len(d.Faults), "fault")},
 		{"acknowledged", count(c.Acknowledged), fmt.Sprintf("of %s reported", count(c.Reported))},
 		{"converged in", duration(c.ConvergeS), "after the last heal"},
 		{"on the wire", size(float64(c.WireBytes)), ratio},
@@ -124,16 +123,16 @@ func (d *Data) tiles() []tile {
 
 // slowest lists the sites that converged last; those that never did come first.
 func (d *Data) slowest() (out []slow) {
-	quiet, last := d.quiet(), 0.0
+	last := 0.0
 	for _, s := range d.Sites {
 		if s.Parent == "" {
 			continue
 		}
-		x := slow{Site: s, Never: s.ConvergedS < 0, AfterS: max(s.ConvergedS-quiet, 0)}
+		x := slow{Site: s, Never: s.ConvergedS < 0}
 		if x.Never {
 			x.Share = 100
 		} else {
-			last = max(last, x.AfterS)
+			last = max(last, x.ConvergedS)
 		}
 		out = append(out, x)
 	}
@@ -144,12 +143,12 @@ func (d *Data) slowest() (out []slow) {
 			}
 			return 1
 		}
-		return cmp.Or(cmp.Compare(b.AfterS, a.AfterS), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(b.ConvergedS, a.ConvergedS), cmp.Compare(a.ID, b.ID))
 	})
 	out = out[:min(len(out), slowestMax)]
 	for i := range out {
 		if !out[i].Never && last > 0 {
-			out[i].Share = 100 * out[i].AfterS / last
+			out[i].Share = 100 * out[i].ConvergedS / last
 		}
 	}
 	return out
@@ -167,11 +166,34 @@ func (d *Data) kinds() (out []kind) {
 	return slices.SortedFunc(maps.Values(all), func(a, b kind) int { return cmp.Or(cmp.Compare(b.Count, a.Count), strings.Compare(a.What, b.What)) })
 }
 
+func plural(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return count(n) + " " + what
+}
+
+// LineOf finds a step in the script as it is shown. That may be written anew, with
+// other lines: then the step's text tells.
+func (d *Data) LineOf(number int, text string) int {
+	all := strings.Split(d.Script, "\n")
+	word, _, _ := strings.Cut(text, " ")
+	if number >= 1 && number <= len(all) && strings.HasPrefix(strings.TrimSpace(all[number-1]), word) {
+		return number
+	}
+	if i := slices.IndexFunc(all, func(l string) bool { return strings.TrimSpace(l) == text }); i >= 0 {
+		return i + 1
+	}
+	return number
+}
+
 // lines are the script's, with those marked whose expectation did not hold.
 func (d *Data) lines() (out []scriptLine) {
 	bad := map[int]bool{}
 	for _, e := range d.Expected {
-		bad[e.Line] = bad[e.Line] || !e.Holds
+		if !e.Holds {
+			bad[d.LineOf(e.Line, e.Text)] = true
+		}
 	}
 	for i, text := range strings.Split(strings.TrimRight(d.Script, "\n"), "\n") {
 		l := scriptLine{Number: i + 1, Text: text}

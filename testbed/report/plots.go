@@ -129,7 +129,8 @@ func (d *Data) lanes() []string {
 		}
 	}
 	rank := func(name string) int {
-		c, err := tiers.ParseClass(name)
+		first, _, _ := strings.Cut(name, ",") // a lane of two classes names both
+		c, err := tiers.ParseClass(first)
 		if err != nil {
 			return math.MaxInt
 		}
@@ -138,18 +139,33 @@ func (d *Data) lanes() []string {
 	return slices.SortedFunc(maps.Keys(all), func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a, b)) })
 }
 
+// laneTint is a lane's colour, the same in every report.
+func laneTint(name string, i int) tint {
+	first, _, _ := strings.Cut(name, ",")
+	if c, err := tiers.ParseClass(first); err == nil {
+		i = int(c) - 1
+	}
+	return tintSeries + tint(i%seriesMax)
+}
+
 // backlog is the plot of what is owed.
 func (d *Data) backlog() figure {
 	f := figure{
 		ID: "backlog", Title: "Backlog per lane", Nothing: noSamples,
-		Note: "Records that links owe, over all sites, by their logarithm. Shaded: a fault is on.",
+		Note: "Records that links owe, over all sites, by their logarithm.",
+	}
+	if len(d.bands()) > 0 {
+		f.Note += " Shaded: a fault is on."
 	}
 	lanes := d.lanes()
-	if len(d.Samples) == 0 || len(lanes) == 0 {
+	if len(d.Samples) > 0 && len(lanes) == 0 {
+		f.Nothing = "Nothing was owed whenever it was looked at."
+	}
+	if len(lanes) == 0 {
 		return f
 	}
 	for i, lane := range lanes {
-		f.Keys = append(f.Keys, line(tintSeries+tint(i%seriesMax), lane))
+		f.Keys = append(f.Keys, line(laneTint(lane, i), lane))
 	}
 	f.draw(240, func(e extent) *plot.Plot {
 		p := d.overTime(e)
@@ -216,22 +232,13 @@ func (d *Data) bytes() figure {
 	return f
 }
 
-// quiet is when the last fault was over.
-func (d *Data) quiet() float64 {
-	at := 0.0
-	for _, f := range d.Faults {
-		at = max(at, f.FromS, f.ToS)
-	}
-	return at
-}
-
 // convergence is the plot of how many sites were equal when.
 func (d *Data) convergence() figure {
 	f := figure{
 		ID: "convergence", Title: "Convergence per site", Nothing: "No site has a line to a parent.",
 		Note: "Share of the sites whose link to their parent was proven equal, by the time since the last fault was over.",
 	}
-	quiet, last := d.quiet(), 0.0
+	last := 0.0
 	curves := map[string][]point{}
 	tints := map[tiers.Tier]tint{tiers.TierDistrict: tintSeries + 2, tiers.TierTownship: tintSeries}
 	var names []string
@@ -243,7 +250,7 @@ func (d *Data) convergence() figure {
 			}
 			of++
 			if s.ConvergedS >= 0 {
-				after = append(after, max(s.ConvergedS-quiet, 0))
+				after = append(after, s.ConvergedS)
 			}
 		}
 		if of == 0 {

@@ -140,6 +140,41 @@ func TestNothing(t *testing.T) {
 	}
 }
 
+// TestLanes: lanes show in their order, by class, whatever they are called together.
+func TestLanes(t *testing.T) {
+	d := small()
+	for i := range d.Samples {
+		d.Samples[i].Owed = map[string]uint64{"bulk": 1, "urgent, control": 2, "command": 3, "odd": 4, "reading": 5, "catalog": 6}
+	}
+	if got := strings.Join(report.Lanes(d), "; "); got != "command; urgent, control; catalog; reading; bulk; odd" {
+		t.Error(got)
+	}
+	for i := range d.Samples {
+		d.Samples[i].Owed = nil
+	}
+	if page, _ := write(t, d); !strings.Contains(page, "Nothing was owed") {
+		t.Error("a backlog of nothing")
+	}
+}
+
+// TestLineOf: a step is found in its script, also where that is written anew.
+func TestLineOf(t *testing.T) {
+	d := &report.Data{Script: "# one idea\ncut 1 2\nexpect lost 0\nexpect lost 0"}
+	anew := &report.Data{Script: "seed 1\nlimit 5m\ncut 1 2\nexpect lost = 0"}
+	for _, row := range []struct {
+		d    *report.Data
+		at   int
+		text string
+		want int
+	}{
+		{d, 2, "cut 1 2", 2}, {d, 4, "expect lost = 0", 4}, {anew, 2, "cut 1 2", 3}, {anew, 3, "expect lost = 0", 4}, {anew, 9, "isolate 3", 9},
+	} {
+		if got := row.d.LineOf(row.at, row.text); got != row.want {
+			t.Errorf("line %d, %s: found at %d, want %d", row.at, row.text, got, row.want)
+		}
+	}
+}
+
 func TestDurations(t *testing.T) {
 	for s, want := range map[float64]string{
 		-1: "never", 0: "0 s", 0.25: "250 ms", 7: "7 s", 12.34: "12.3 s", 119: "119 s", 200: "3 min 20 s", 3600: "1 h", 7260: "2 h 1 min", 72 * 86400: "72 d", 90000: "1 d 1 h",

@@ -46,12 +46,12 @@ func city(townships, faults int) *report.Data {
 	}
 	d.Sites = append(d.Sites, report.Site{ID: "500000", Name: "重庆市", Tier: "city", ConvergedS: -1})
 	for i, name := range names {
-		d.Sites = append(d.Sites, report.Site{ID: fmt.Sprint(500101 + i), Name: name, Tier: "district", Parent: "500000", ConvergedS: 243 + float64(i)*7.3, CutS: 30})
+		d.Sites = append(d.Sites, report.Site{ID: fmt.Sprint(500101 + i), Name: name, Tier: "district", Parent: "500000", ConvergedS: 3 + float64(i)*7.3, CutS: 30})
 	}
 	for i := range townships {
 		s := report.Site{
 			ID: fmt.Sprintf("%d%03d", 500101+i%5, i/5+1), Name: names[i%5][:6] + "街道", Tier: "township", Parent: fmt.Sprint(500101 + i%5), Acked: uint64(40 + i%17),
-			ConvergedS: 241 + 60*math.Pow(float64(i)/float64(townships), 3), CutS: float64(i % 180),
+			ConvergedS: 1 + 60*math.Pow(float64(i)/float64(townships), 3), CutS: float64(i % 180),
 		}
 		if i == 7 {
 			s.ConvergedS = -1
