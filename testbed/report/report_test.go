@@ -64,6 +64,11 @@ func TestPage(t *testing.T) {
 	if good, _ := write(t, small()); !strings.Contains(good, "✓ holds") || strings.Contains(good, "does not hold") || !strings.Contains(good, "The slowest sites") {
 		t.Error("a good run does not look good")
 	}
+	idle := small()
+	idle.Verdicts[1].Checked = 0
+	if page, _ := write(t, idle); !strings.Contains(page, `<tr class="idle"><td class="mark">–</td><td>same views</td>`) {
+		t.Error("an oracle that looked at nothing seems to acquit")
+	}
 	for what, pattern := range map[string]string{
 		"a script": `(?i)<script|javascript:| on[a-z]+=`, "something from elsewhere": `(?i)(src|href)="[^#]|url\(|@import|<link`, "a colour of no name": `#FE01`,
 	} {
