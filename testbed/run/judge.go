@@ -283,9 +283,9 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 	return append(out, d), err
 }
 
-// urgentWindow is how many routine records may still come before an urgent one: a
-// window of a line's batches.
-const urgentWindow = 4096
+// urgentWindow is how many routine records may still come before an urgent one:
+// what is on the line already, and in the batch that the receiver is writing.
+const urgentWindow = 512
 
 // bounded judges the memory of the process that all sites share.
 func (j *judge) bounded() oracle.Verdict {
@@ -385,6 +385,9 @@ func (j *judge) sites() []report.Site {
 	defer j.p.mu.Unlock()
 	var out []report.Site
 	for _, r := range j.p.tree.rows() {
+		if r.Retired {
+			continue
+		}
 		s := report.Site{
 			ID: string(r.ID), Name: r.Name, Tier: r.Tier.String(), Parent: string(r.Parent), Acked: acked[r.ID], ConvergedS: -1, CutS: cut[r.ID],
 		}

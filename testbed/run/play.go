@@ -82,6 +82,9 @@ func Play(ctx context.Context, w World, s *scenario.Script, o Options) (*report.
 		File: s.File, About: s.About, Mode: o.Mode, Seed: s.Seed, Script: s.String(), Began: time.Now(),
 		Faults: []report.Fault{}, Samples: []report.Sample{}, Expected: []report.Expectation{},
 	}}
+	if s.Source != "" {
+		p.data.Script = s.Source
+	}
 	err := p.play(ctx)
 	if err != nil {
 		p.data.Failure = err.Error()

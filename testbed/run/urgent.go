@@ -24,6 +24,7 @@ type urgents struct {
 	pending []pendingUrgent
 	took    []time.Duration
 	passed  []oracle.Passage
+	lengths map[tiers.SiteID][]oracle.Length // of sites' routine streams, at the city
 	wake    chan struct{}
 }
 
@@ -32,7 +33,9 @@ type pendingUrgent struct {
 	since time.Time
 }
 
-func newUrgents(p *player) *urgents { return &urgents{p: p, wake: make(chan struct{}, 1)} }
+func newUrgents(p *player) *urgents {
+	return &urgents{p: p, wake: make(chan struct{}, 1), lengths: map[tiers.SiteID][]oracle.Length{}}
+}
 
 func (u *urgents) acked(a oracle.Acked) {
 	u.mu.Lock()
@@ -78,6 +81,7 @@ func (u *urgents) look(ctx context.Context) {
 	u.mu.Lock()
 	looked := slices.Clone(u.pending[:min(len(u.pending), lookMax)])
 	u.mu.Unlock()
+	u.measure(city, looked)
 	seen := map[string]time.Duration{}
 	moved := map[string]bool{}
 	for _, a := range looked {
@@ -148,9 +152,40 @@ func (u *urgents) passage(a pendingUrgent, took time.Duration) oracle.Passage {
 	}
 }
 
-// passages returns the ways of all events that were followed.
+// measure notes how much of the routine streams the city holds of the sites whose
+// urgent events are on their way: those are what an urgent event overtakes.
+func (u *urgents) measure(city tiers.SiteID, pending []pendingUrgent) {
+	at, err := u.p.w.Read(city)
+	if err != nil {
+		return // not readable here, or down
+	}
+	now := time.Since(u.p.began)
+	done := map[tiers.SiteID]bool{}
+	for _, a := range pending {
+		if done[a.Site] {
+			continue
+		}
+		done[a.Site] = true
+		n := uint64(0)
+		for _, h := range at.Store.Vector(tiers.StreamID{Site: a.Site, Class: tiers.ClassRoutine}) {
+			n += h.Seq
+		}
+		u.mu.Lock()
+		if seen := u.lengths[a.Site]; len(seen) == 0 || seen[len(seen)-1].Records != n {
+			u.lengths[a.Site] = append(seen, oracle.Length{At: now, Records: n})
+		}
+		u.mu.Unlock()
+	}
+}
+
+// passages returns the ways of all urgent events that were followed, and of the
+// routine ones that came meanwhile.
 func (u *urgents) passages() []oracle.Passage {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return slices.Clone(u.passed)
+	out := slices.Clone(u.passed)
+	for id, seen := range u.lengths {
+		out = append(out, oracle.Grown(id, u.p.tree.city(), seen)...)
+	}
+	return out
 }

@@ -12,6 +12,8 @@ type Script struct {
 	File string
 	// About is the comment at its head: its one idea.
 	About string
+	// Source is its text as it was read; empty for one that was not.
+	Source string
 	// Federation is what it builds.
 	Federation Federation
 	// Steps are its commands, in order.

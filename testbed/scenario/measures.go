@@ -136,7 +136,7 @@ func (e Expect) String() string {
 func (e Expect) Format(v float64) string {
 	for _, m := range measures {
 		if m.name == e.Measure && m.unit == unitTime {
-			return formatDuration(time.Duration(v * float64(time.Second)))
+			return formatDuration(time.Duration(v * float64(time.Second)).Round(time.Millisecond))
 		}
 	}
 	return strconv.FormatFloat(v, 'g', 10, 64)

@@ -60,7 +60,7 @@ func Parse(file string, r io.Reader) (*Script, error) {
 		p.line = 0
 		p.check()
 	}
-	p.script.About = strings.Join(p.about, " ")
+	p.script.About, p.script.Source = strings.Join(p.about, " "), string(b)
 	if len(p.errs) > 0 {
 		slices.SortStableFunc(p.errs, func(a, b error) int { return lineOf(a) - lineOf(b) })
 		return nil, errors.Join(p.errs...)
