@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,7 +20,7 @@ type verb struct {
 
 var verbs = map[string]verb{
 	"publish":    {"publish", bare(Publish{})},
-	"report":     {"report COUNT|RATE/s [urgent] [from nyc311|made] at SITES [for DURATION]", parseReport},
+	"report":     {"report COUNT|RATE/s|RATE/m|RATE/h [urgent] [from nyc311|made] at SITES [for DURATION]", parseReport},
 	"claim":      {"claim RATE/s at SITES [for DURATION]", parseClaim},
 	"hush":       {"hush", bare(Hush{})},
 	"cut":        {"cut A B, or one way: cut A->B", parseCut},
@@ -79,10 +80,10 @@ func parseReport(words []string) (Command, error) {
 		return nil, errTooFew
 	}
 	var err error
-	if strings.HasSuffix(words[0], "/s") {
-		if r.PerSecond, err = parsePerSecond(words[0]); err != nil {
-			return nil, err
-		}
+	if v, ok, err := parsePerSecond(words[0]); err != nil {
+		return nil, err
+	} else if ok {
+		r.PerSecond = v
 	} else if n, err := strconv.Atoi(words[0]); err != nil || n < 1 || n > countMax {
 		return nil, fmt.Errorf("%q: want a number up to %d, or a rate such as 20/s", words[0], countMax)
 	} else {
@@ -116,10 +117,11 @@ func parseClaim(words []string) (Command, error) {
 		return nil, errTooFew
 	}
 	var c Claim
-	var err error
-	if c.PerSecond, err = parsePerSecond(words[0]); err != nil {
-		return nil, err
+	v, ok, err := parsePerSecond(words[0])
+	if err != nil || !ok {
+		return nil, cmp.Or(err, fmt.Errorf("%q: want a rate such as 20/s", words[0]))
 	}
+	c.PerSecond = v
 	if c.At, words, err = parseSites(words[2:]); err != nil {
 		return nil, err
 	}
@@ -127,14 +129,37 @@ func parseClaim(words []string) (Command, error) {
 	return c, err
 }
 
-// parsePerSecond reads a rate such as 2.5/s.
-func parsePerSecond(s string) (float64, error) {
-	per, ok := strings.CutSuffix(s, "/s")
-	v, err := strconv.ParseFloat(per, 64)
-	if err != nil || !ok || !(v > 0 && v <= perSecondMax) {
-		return 0, fmt.Errorf("%q: want a rate up to %d/s", s, perSecondMax)
+// perUnits are the units of a rate of reports, in seconds.
+var perUnits = []struct {
+	unit    string
+	seconds float64
+}{{"/s", 1}, {"/m", 60}, {"/h", 3600}}
+
+// parsePerSecond reads a rate such as 2.5/s, or 3/m; ok says that it is meant to be
+// one.
+func parsePerSecond(s string) (v float64, ok bool, err error) {
+	for _, u := range perUnits {
+		per, is := strings.CutSuffix(s, u.unit)
+		if !is {
+			continue
+		}
+		v, err := strconv.ParseFloat(per, 64)
+		if v /= u.seconds; err != nil || !(v > 0 && v <= perSecondMax) {
+			return 0, true, fmt.Errorf("%q: want a rate up to %d/s, such as 20/s, 3/m or 10/h", s, perSecondMax)
+		}
+		return v, true, nil
 	}
-	return v, nil
+	return 0, false, nil
+}
+
+// formatPerSecond writes what parsePerSecond reads.
+func formatPerSecond(v float64) string {
+	for _, u := range perUnits {
+		if scaled := v * u.seconds; scaled >= 1 || u.unit == "/h" {
+			return strconv.FormatFloat(scaled, 'g', 12, 64) + u.unit
+		}
+	}
+	return ""
 }
 
 // parseFor reads "for DURATION", or nothing.

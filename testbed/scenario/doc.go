@@ -1,6 +1,57 @@
 // Package scenario is the testbed's language: what federation to build, what to
-// load it with, how to break it, what to wait for and what to expect. The grammar
-// is in testbed/DESIGN.md. It reads and checks; package run plays.
+// load it with, how to break it, what to wait for and what to expect. It reads and
+// checks; package run plays.
 //
 // Layer 5. Pure.
+//
+// # Grammar
+//
+// A script is UTF-8 text with one command a line. From # on a line is a comment;
+// the comments before the first command say the script's one idea. Capitals stand
+// for words of one's own, brackets for what may be left out.
+//
+// What builds the federation comes first:
+//
+//	seed NUMBER                                   drives all that is random; 1
+//	limit DURATION                                ends the run; 10m
+//	site CODE city|district|township [NAME] [under PARENT]
+//	chongqing [districts NUMBER|CODE…] [townships NUMBER]
+//	nodes 1|3|5 at SITES                          1
+//	line [RATE] [DELAY] [loss=N%]                 every line at the start: fast, without loss
+//
+// Load goes on while the script does, but for reports that are counted: those are
+// waited for, as far as their site is up.
+//
+//	publish                                       the city's boards, tracks, types and rules
+//	report COUNT|RATE/s [urgent] [from nyc311|made] at SITES [for DURATION]
+//	claim RATE/s at SITES [for DURATION]          clients claim and release units
+//	hush                                          ends every load
+//
+// Faults:
+//
+//	cut A B          both ways; cut A->B one way
+//	heal [A B]       ends what cut and slow did to a line; alone, all cuts and isolations
+//	isolate SITES    from everything; rejoin SITES ends that
+//	flap A B every DURATION down DURATION for DURATION
+//	slow A B [RATE] [DELAY] [loss=N%]
+//	outages power|flood at SITES DURATION within DURATION
+//	kill, start, pause, resume SITE               or of one node: kill 2 of SITE
+//	disk-full, fsync-error, bitrot SITE           the first two until start
+//	clock SITE +DURATION|-DURATION
+//	backup, restore-backup, clone SITE            the latter two of the copy that backup made
+//	reparent SITE under PARENT
+//	reorganise                                    that of 2025-11-06, as far as its sites are there
+//	upgrade SITE                                  it speaks the newer version from then on
+//
+// Waiting and judging:
+//
+//	after DURATION
+//	until converged|acknowledged|A B linked within DURATION
+//	expect MEASURE [<|<=|=|>=|>] VALUE
+//	expect linked|unlinked A B
+//
+// SITES is a code, all, city, districts, townships, or "townships of CODE". A
+// DURATION is 500ms, 30s, 5m, 2h or 72d; a RATE 500kbit, 100mbit. The measures are
+// documented at their constants. A run holds when every expectation does and no
+// oracle finds a violation.
 package scenario

@@ -47,7 +47,7 @@ func (Reorganise) String() string { return "reorganise" }
 func (r Report) String() string {
 	s := "report "
 	if r.PerSecond > 0 {
-		s += strconv.FormatFloat(r.PerSecond, 'g', 10, 64) + "/s"
+		s += formatPerSecond(r.PerSecond)
 	} else {
 		s += strconv.Itoa(r.Count)
 	}
@@ -63,7 +63,7 @@ func (r Report) String() string {
 
 // String writes the claim line.
 func (c Claim) String() string {
-	s := "claim " + strconv.FormatFloat(c.PerSecond, 'g', 10, 64) + "/s at " + c.At.String()
+	s := "claim " + formatPerSecond(c.PerSecond) + " at " + c.At.String()
 	if c.For > 0 {
 		s += " for " + formatDuration(c.For)
 	}

@@ -51,7 +51,7 @@ func TestRoundTrip(t *testing.T) {
 			}
 			d := func() string { return duration.Draw(rt, "duration") }
 			b.WriteString(rapid.SampledFrom([]string{
-				"publish", "hush", "reorganise", "claim 2/s at " + at() + " for " + d(), "report 20 at " + at(), "report 2.5/s urgent from made at " + at() + " for " + d(),
+				"publish", "hush", "reorganise", "claim 90/m at " + at() + " for " + d(), "report 20 at " + at(), "report 7/h at " + at(), "report 2.5/s urgent from made at " + at() + " for " + d(),
 				"cut " + a + " " + other, "cut " + a + "->" + other, "heal", "heal " + a + " " + other, "isolate " + at(), "rejoin " + at(),
 				"flap " + a + " " + other + " every 5d down " + d() + " for " + d(), "slow " + a + " " + other + " 500kbit 300ms loss=2.5%",
 				"kill " + a, "pause 2 of t", "start t", "clock " + a + " -" + d(), "reparent t under " + rapid.SampledFrom([]string{"c", "e"}).Draw(rt, "under"),
