@@ -123,7 +123,7 @@ func (d *linkDriver) run(ctx context.Context) error {
 	}
 	d.session = federation.New(federation.Config{
 		Self: d.n.creds.ID.Site, Peer: d.peer, Node: d.n.creds.ID.Node,
-		Incarnation: st.Incarnation(), Topology: d.n.Topology(), StallTicks: stallTicks(),
+		Incarnation: st.Incarnation(), Topology: d.n.Topology(), StallTicks: stallTicks(), Without: d.n.opts.Without,
 	}, local)
 
 	d.began = time.Now()

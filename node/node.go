@@ -113,7 +113,7 @@ func (n *Node) open() (err error) {
 	}
 	if n.group, err = replication.Open(replication.Config{
 		Dir: n.cfg.Dir, Federation: n.creds.ID.Federation, Site: n.creds.ID.Site, Node: n.creds.ID.Node,
-		Now: n.opts.Now, Random: n.opts.Random, Fatal: n.opts.Fatal, Logger: n.log, ReserveBytes: n.opts.ReserveBytes,
+		Now: n.opts.Now, Random: n.opts.Random, Fatal: n.opts.Fatal, Logger: n.log, Disk: n.opts.Disk,
 		Bootstrap: n.nodeCount() <= 1 || n.opts.Bootstrap, Siblings: replication.Siblings{
 			Nodes: n.nodeCount(), Streams: raftStreams{n.endpoint.Nodes().Listen(transport.KindRaft), n.endpoint.Nodes()},
 			Address: n.address, Advertise: n.advertised(),

@@ -1,0 +1,34 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/tiermesh/tiermesh/transport/wire"
+)
+
+// warm uses once, outside of any bubble, what the nodes of a process share: its
+// channels would belong to the first bubble, and no other could use them.
+var warm = sync.OnceValue(func() error {
+	frame, err := wire.Append(nil, &wire.Bye{Reason: strings.Repeat("compressible ", 100)})
+	if err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	const length = 4
+	if _, err := wire.Decode(frame[length:]); err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	return nil
+})
+
+// Bubble runs body in a bubble of virtual time in which worlds can be made.
+func Bubble(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	if err := warm(); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, body)
+}
