@@ -417,5 +417,6 @@ func (r *linkRecord) absorb(s linkStatus) {
 	if s.Greeted {
 		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn
 		r.digest, r.peerDigest = s.Digest, s.PeerDigest
+		r.last.lacks = federation.Features &^ s.Features
 	}
 }

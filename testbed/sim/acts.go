@@ -61,7 +61,9 @@ func (w *World) actKill(_ context.Context, a scenario.Act) error {
 
 func (w *World) actStart(ctx context.Context, a scenario.Act) error {
 	for _, m := range w.of(a.Site, a.Node, false) {
-		m.disk.set(sound) // the disk of one that is up
+		if w.living(m) != nil {
+			m.disk.set(sound)
+		}
 	}
 	return w.start(ctx, a.Site, a.Node)
 }
@@ -86,10 +88,8 @@ func (w *World) actDisk(_ context.Context, a scenario.Act) error {
 		to = unflushable
 	}
 	for _, m := range w.of(a.Site, a.Node, false) {
-		w.mu.Lock()
-		l := m.life
-		w.mu.Unlock()
-		if l == nil || l.dead.Load() {
+		l := w.living(m)
+		if l == nil {
 			continue
 		}
 		m.disk.set(to)
@@ -127,10 +127,8 @@ func (w *World) actBitrot(_ context.Context, a scenario.Act) error {
 func (w *World) tables(m *member) ([]string, error) {
 	pattern := filepath.Join(w.data(m.at), "store", "*.sst")
 	found, err := filepath.Glob(pattern)
-	w.mu.Lock()
-	l := m.life
-	w.mu.Unlock()
-	if err != nil || len(found) > 0 || l == nil || l.dead.Load() {
+	l := w.living(m)
+	if err != nil || len(found) > 0 || l == nil {
 		return found, err
 	}
 	if err := l.node.Group().Store().Flush(); err != nil {
@@ -161,9 +159,7 @@ func (w *World) copyOf(at place) string { return filepath.Join(w.cfg.Dir, "backu
 // down takes a site's nodes down with end and says whether one was up.
 func (w *World) down(id tiers.SiteID, end func(*member) error) (was bool, err error) {
 	for _, m := range w.of(id, 0, false) {
-		w.mu.Lock()
-		was = was || m.life != nil
-		w.mu.Unlock()
+		was = w.living(m) != nil || was
 		err = errors.Join(err, end(m))
 	}
 	return was, err
@@ -258,9 +254,7 @@ func (w *World) actUpgrade(ctx context.Context, a scenario.Act) error {
 	w.sites[a.Site].old = false
 	w.mu.Unlock()
 	for _, m := range w.of(a.Site, a.Node, false) {
-		w.mu.Lock()
-		was := m.life != nil
-		w.mu.Unlock()
+		was := w.living(m) != nil
 		if err := w.stop(m); err != nil {
 			return err
 		}

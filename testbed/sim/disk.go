@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -20,15 +21,22 @@ var errCrashed = errors.New("sim: the machine has crashed")
 // errFsync is what a flush says that was made to fail.
 var errFsync = errors.New("sim: fsync fails")
 
-// mode is what a disk does about changes.
+// mode is what a disk does about changes. It is full or does not flush for tables
+// only, with which every flush of a store begins: Pebble cannot be made to go on
+// after its manifest was not written, which it has to here in order to end.
 type mode int
 
 const (
 	sound mode = iota
 	full
 	unflushable
+	// crashed says that the machine has crashed and its process is yet to end: it
+	// goes on with the store, but nothing of that becomes durable. Elsewhere, where
+	// it would make copies of the store, it gets an error.
 	crashed
 )
+
+const tableExt = ".sst"
 
 // keptShare is the share of blocks and names that a crash leaves though they were
 // not flushed.
@@ -41,6 +49,7 @@ const blockBytes = 4096
 // was not flushed. Flushing costs nothing: the machine below does not crash.
 type disk struct {
 	vfs.FS
+	store string // the directory of the store
 	trash string // keeps files that were removed, until that is durable
 
 	mu      sync.Mutex // guards the fields below
@@ -52,10 +61,10 @@ type disk struct {
 }
 
 // newDisk returns a disk whose losses follow from a seed. Trash must be on the file
-// system of what the disk will hold.
-func newDisk(trash string, seed uint64) *disk {
+// system of the store's directory.
+func newDisk(store, trash string, seed uint64) *disk {
 	return &disk{
-		FS: vfs.Default, trash: trash, rng: rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // reproducible
+		FS: vfs.Default, store: store, trash: trash, rng: rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // reproducible
 		dirty: map[*file]struct{}{}, names: map[string]map[string]string{},
 	}
 }
@@ -67,13 +76,27 @@ func (d *disk) set(m mode) {
 	d.mode = m
 }
 
-// may reports whether something may be changed now; grows says that it takes room.
-// The caller holds mu.
-func (d *disk) may(grows bool) error {
+// strike is the instant of the crash: what is kept, and nothing of what comes after,
+// is what [disk.crash] leaves.
+func (d *disk) strike() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mode = crashed
+	for f := range d.dirty {
+		f.end = f.size
+	}
+	for _, names := range d.names {
+		maps.DeleteFunc(names, func(string, string) bool { return d.rng.Float64() < keptShare })
+	}
+}
+
+// may reports whether a path may be changed now; grows says that it takes room. The
+// caller holds mu.
+func (d *disk) may(path string, grows bool) error {
 	switch {
-	case d.mode == crashed:
+	case d.mode == crashed && path != d.store && filepath.Dir(path) != d.store:
 		return errCrashed
-	case d.mode == full && grows:
+	case d.mode == full && grows && filepath.Ext(path) == tableExt:
 		return syscall.ENOSPC
 	}
 	return nil
@@ -107,18 +130,18 @@ func (d *disk) note(path string) error {
 func (d *disk) change(path string, grows bool, f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := errors.Join(d.may(grows), d.note(path)); err != nil {
+	if err := errors.Join(d.may(path, grows), d.note(path)); err != nil {
 		return err
 	}
 	return f()
 }
 
 // whole runs f, which changes directories, durably.
-func (d *disk) whole(grows bool, f func() error) error {
+func (d *disk) whole(f func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.may(grows); err != nil {
-		return err
+	if d.mode == crashed {
+		return errCrashed
 	}
 	return f()
 }
@@ -127,7 +150,7 @@ func (d *disk) whole(grows bool, f func() error) error {
 func (d *disk) Create(path string, c vfs.DiskWriteCategory) (out vfs.File, err error) {
 	err = d.change(path, true, func() error {
 		f, err := d.FS.Create(path, c)
-		out = &file{File: f, d: d}
+		out = &file{File: f, d: d, path: path}
 		return err
 	})
 	return out, err
@@ -147,7 +170,7 @@ func (d *disk) OpenReadWrite(path string, c vfs.DiskWriteCategory, opts ...vfs.O
 		}
 		info, err := f.Stat()
 		if err == nil {
-			out = &file{File: f, d: d, size: info.Size(), flushed: info.Size()}
+			out = &file{File: f, d: d, path: path, size: info.Size(), flushed: info.Size()}
 		}
 		return err
 	})
@@ -170,12 +193,12 @@ func (d *disk) Remove(path string) error {
 
 // RemoveAll implements [vfs.FS].
 func (d *disk) RemoveAll(path string) error {
-	return d.whole(false, func() error { return d.FS.RemoveAll(path) })
+	return d.whole(func() error { return d.FS.RemoveAll(path) })
 }
 
 // Rename implements [vfs.FS].
 func (d *disk) Rename(from, to string) error {
-	return d.whole(true, func() error { return d.FS.Rename(from, to) })
+	return d.whole(func() error { return d.FS.Rename(from, to) })
 }
 
 // ReuseForWrite implements [vfs.FS].
@@ -188,11 +211,11 @@ func (d *disk) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File
 
 // MkdirAll implements [vfs.FS].
 func (d *disk) MkdirAll(dir string, perm os.FileMode) error {
-	return d.whole(true, func() error { return d.FS.MkdirAll(dir, perm) })
+	return d.whole(func() error { return d.FS.MkdirAll(dir, perm) })
 }
 
-// crash takes away what was not flushed, or a part of it, once whoever had files
-// open is gone, and makes the disk sound.
+// crash takes away what was not flushed before the strike, or a part of it, and what
+// came after, once whoever had files open is gone. It makes the disk sound.
 func (d *disk) crash() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -203,9 +226,6 @@ func (d *disk) crash() error {
 	clear(d.dirty)
 	for dir, names := range d.names {
 		for name, kept := range names {
-			if d.rng.Float64() < keptShare {
-				continue
-			}
 			if err := putBack(filepath.Join(dir, name), kept); !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, err)
 			}
@@ -247,26 +267,31 @@ func (d *disk) forget() error {
 // file is an open file that is written.
 type file struct {
 	vfs.File
-	d *disk
+	d    *disk
+	path string
 
 	// The disk's mu guards these.
 	pos           int64 // of Write
 	size, flushed int64
+	end           int64 // its size when a crash struck
 	closed        bool
 }
 
 // wrote notes bytes that are not durable. The caller holds the disk's mu.
 func (f *file) wrote(from, to int64) {
+	if _, known := f.d.dirty[f]; !known {
+		f.d.dirty[f] = struct{}{}
+		f.end = f.flushed // of one that is written after a strike only
+	}
 	f.flushed = min(f.flushed, from)
 	f.size = max(f.size, to)
-	f.d.dirty[f] = struct{}{}
 }
 
 // Write implements [vfs.File].
 func (f *file) Write(b []byte) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if err := f.d.may(true); err != nil {
+	if err := f.d.may(f.path, true); err != nil {
 		return 0, err
 	}
 	n, err := f.File.Write(b)
@@ -279,7 +304,7 @@ func (f *file) Write(b []byte) (int, error) {
 func (f *file) WriteAt(b []byte, at int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if err := f.d.may(true); err != nil {
+	if err := f.d.may(f.path, true); err != nil {
 		return 0, err
 	}
 	n, err := f.File.WriteAt(b, at)
@@ -294,14 +319,16 @@ func (f *file) Preallocate(int64, int64) error { return nil }
 func (f *file) Sync() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if f.d.mode == unflushable {
+	if f.d.mode == unflushable && filepath.Ext(f.path) == tableExt {
 		return errFsync
 	}
-	if err := f.d.may(false); err != nil {
+	if err := f.d.may(f.path, false); err != nil {
 		return err
 	}
-	f.flushed = f.size
-	delete(f.d.dirty, f)
+	if f.d.mode != crashed {
+		f.flushed = f.size
+		delete(f.d.dirty, f)
+	}
 	return nil
 }
 
@@ -328,8 +355,8 @@ func (f *file) Close() error {
 func (f *file) lose(rng *rand.Rand) error {
 	fd, end := int(f.Fd()), f.flushed
 	zeros := make([]byte, blockBytes)
-	for at := f.flushed; at < f.size; {
-		next := min((at/blockBytes+1)*blockBytes, f.size)
+	for at := f.flushed; at < f.end; {
+		next := min((at/blockBytes+1)*blockBytes, f.end)
 		if rng.Float64() < keptShare {
 			end = next
 		} else if _, err := syscall.Pwrite(fd, zeros[:next-at], at); err != nil {
@@ -354,11 +381,11 @@ type directory struct {
 func (f *directory) Sync() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if f.d.mode == unflushable {
-		return errFsync
-	}
-	if err := f.d.may(false); err != nil {
+	if err := f.d.may(f.path, false); err != nil {
 		return err
+	}
+	if f.d.mode == crashed {
+		return nil
 	}
 	var errs []error
 	for _, kept := range f.d.names[f.path] {

@@ -104,11 +104,10 @@ func (w *World) joined(ctx context.Context, id tiers.SiteID, l *life) error {
 
 // startMember starts a node that is down; nil when it is up.
 func (w *World) startMember(m *member) (*life, error) {
-	w.mu.Lock()
-	if m.life != nil {
-		w.mu.Unlock()
+	if w.living(m) != nil {
 		return nil, nil
 	}
+	w.mu.Lock()
 	m.starts++
 	m.fell, m.paused = nil, false
 	site := w.sites[m.at.site]
@@ -177,7 +176,7 @@ func (w *World) fatal(m *member, l *life, cause error) {
 // strike is the instant of a crash.
 func (w *World) strike(m *member) {
 	w.net.unplug(m.addr)
-	m.disk.set(crashed)
+	m.disk.strike()
 }
 
 // bury ends a node that was struck and takes away what it had not flushed.
@@ -195,8 +194,10 @@ func (w *World) bury(m *member, l *life) {
 // over notes that a life has ended; leave brings the disk to what it is from now on.
 func (w *World) over(m *member, l *life, cause error, leave func() error) {
 	w.net.unplug(m.addr)
+	needed := l.needed()
 	err := leave()
 	w.mu.Lock()
+	w.needed += needed
 	if m.life == l {
 		m.life = nil
 	}
@@ -210,11 +211,22 @@ func (w *World) over(m *member, l *life, cause error, leave func() error) {
 	close(l.gone)
 }
 
-// kill ends a node as SIGKILL and a power cut would, and waits.
-func (w *World) kill(m *member) {
+// living returns a node's present life, or nil; the end of one that is ending is
+// waited for.
+func (w *World) living(m *member) *life {
 	w.mu.Lock()
 	l := m.life
 	w.mu.Unlock()
+	if l != nil && l.dead.Load() {
+		<-l.gone
+		return nil
+	}
+	return l
+}
+
+// kill ends a node as SIGKILL and a power cut would, and waits.
+func (w *World) kill(m *member) {
+	l := w.living(m)
 	if l == nil {
 		return
 	}
@@ -227,9 +239,7 @@ func (w *World) kill(m *member) {
 
 // stop ends a node in order, and waits.
 func (w *World) stop(m *member) error {
-	w.mu.Lock()
-	l := m.life
-	w.mu.Unlock()
+	l := w.living(m)
 	if l == nil {
 		return nil
 	}

@@ -113,21 +113,41 @@ func (r *random) Read(b []byte) (int, error) {
 	return r.src.Read(b)
 }
 
-// usage is what the process has used.
-type usage struct{ cpuSeconds float64 }
-
-func used() usage {
+// cpuSeconds is the processor time that the process has used.
+func cpuSeconds() float64 {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return usage{}
+		return 0
 	}
-	return usage{float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6}
+	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
 }
 
 // Usage implements [run.World]; memory and processor time are the process's, which
 // runs nothing else.
 func (w *World) Usage() run.Usage {
-	return run.Usage{WireBytes: w.net.bytes(), RSSBytes: residentBytes(), CPUSeconds: used().cpuSeconds - w.began.cpuSeconds}
+	w.mu.Lock()
+	needed := w.needed
+	var lives []*life
+	for _, m := range w.members {
+		if m.life != nil {
+			lives = append(lives, m.life)
+		}
+	}
+	w.mu.Unlock()
+	for _, l := range lives {
+		needed += l.needed()
+	}
+	return run.Usage{
+		WireBytes: w.net.bytes(), NeededBytes: needed, RSSBytes: residentBytes(), CPUSeconds: cpuSeconds() - w.began,
+	}
+}
+
+// needed counts the bytes of batches that brought a node something new.
+func (l *life) needed() (bytes uint64) {
+	for _, s := range l.node.Links() {
+		bytes += s.Totals.NeededBytes
+	}
+	return bytes
 }
 
 // residentBytes returns the process's resident memory, 0 where it cannot be read.

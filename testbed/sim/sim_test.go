@@ -29,17 +29,21 @@ type world struct {
 	n int // reports so far
 }
 
-// in runs f in a bubble, with a federation of one site a tier.
-func in(t *testing.T, nodes map[tiers.SiteID]int, f func(w *world)) {
-	t.Helper()
-	script := &scenario.Script{Seed: 1, Federation: scenario.Federation{
+// script has a federation of one site a tier.
+func script(nodes map[tiers.SiteID]int) *scenario.Script {
+	return &scenario.Script{Seed: 1, Federation: scenario.Federation{
 		Nodes: nodes, Sites: []tiers.Site{
 			{ID: city, Tier: tiers.TierCity, Name: "重庆市"},
 			{ID: district, Tier: tiers.TierDistrict, Name: "万州区", Parent: city},
 			{ID: township, Tier: tiers.TierTownship, Name: "高笋塘街道", Parent: district},
 		},
 	}}
-	played(t, script, f)
+}
+
+// in runs f in a bubble, with a federation of one site a tier.
+func in(t *testing.T, nodes map[tiers.SiteID]int, f func(w *world)) {
+	t.Helper()
+	played(t, script(nodes), f)
 }
 
 // played runs f in a bubble with a script's federation.

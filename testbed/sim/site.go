@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/node"
@@ -12,8 +14,9 @@ import (
 
 // site talks to the node that leads a site at each call.
 type site struct {
-	w  *World
-	id tiers.SiteID
+	w     *World
+	id    tiers.SiteID
+	clone bool // ask the latest clone
 }
 
 var _ run.Site = site{}
@@ -23,13 +26,13 @@ func (w *World) Site(id tiers.SiteID) (run.Site, error) {
 	if _, err := w.speaker(id, false); err != nil {
 		return nil, err
 	}
-	return site{w, id}, nil
+	return site{w: w, id: id}, nil
 }
 
 // ask calls a site. What it answers after the instant at which it crashed, or while
 // it is paused, nobody hears: the outcome is not known.
 func ask[T any](s site, f func(n *node.Node) (T, error)) (out T, err error) {
-	l, err := s.w.speaker(s.id, false)
+	l, err := s.life()
 	if err != nil {
 		return out, err
 	}
@@ -38,6 +41,27 @@ func ask[T any](s site, f func(n *node.Node) (T, error)) (out T, err error) {
 		return out, fmt.Errorf("site %s did not answer: %w", s.id, run.ErrDown)
 	}
 	return got, err
+}
+
+// life returns the node to ask.
+func (s site) life() (*life, error) {
+	if s.clone {
+		for _, m := range slices.Backward(s.w.of(s.id, 0, true)) {
+			s.w.mu.Lock()
+			l := m.life
+			s.w.mu.Unlock()
+			if m.at.clone > 0 && l != nil && !l.dead.Load() {
+				return l, nil
+			}
+		}
+	}
+	return s.w.speaker(s.id, false)
+}
+
+// either returns the site, or every other time its clone if it has one.
+func (s site) either() site {
+	s.clone = s.w.turn.Add(1)%2 == 0
+	return s
 }
 
 // silent reports whether a node is paused.
@@ -57,9 +81,10 @@ func (s site) Status(ctx context.Context) (api.Status, error) {
 	return ask(s, func(n *node.Node) (api.Status, error) { return n.Backend().Status(ctx) })
 }
 
-// Report implements [run.Site].
+// Report implements [run.Site]. While there are clones of the site, every other
+// report reaches one of them: who reports cannot tell them apart.
 func (s site) Report(ctx context.Context, r api.ReportRequest) (api.WriteResult, error) {
-	return ask(s, func(n *node.Node) (api.WriteResult, error) { return n.Backend().Report(ctx, r) })
+	return ask(s.either(), func(n *node.Node) (api.WriteResult, error) { return n.Backend().Report(ctx, r) })
 }
 
 // EditTrack implements [run.Site].
@@ -70,6 +95,16 @@ func (s site) EditTrack(ctx context.Context, r api.EditRequest) (api.WriteResult
 // PublishTopology implements [run.Site].
 func (s site) PublishTopology(ctx context.Context, r api.TopologyRequest) (api.TopologyResult, error) {
 	return ask(s, func(n *node.Node) (api.TopologyResult, error) { return n.Backend().PublishTopology(ctx, r) })
+}
+
+// SyncStatus implements [run.Site].
+func (s site) SyncStatus(ctx context.Context, q api.SyncQuery) (api.SyncStatus, error) {
+	return ask(s, func(n *node.Node) (api.SyncStatus, error) { return n.Backend().SyncStatus(ctx, q) })
+}
+
+// View implements [run.Site].
+func (s site) View(ctx context.Context, kind, name string) ([]json.RawMessage, error) {
+	return ask(s, func(n *node.Node) ([]json.RawMessage, error) { return n.Backend().View(ctx, kind, name) })
 }
 
 // Publish implements [run.Site].

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -44,11 +45,13 @@ type World struct {
 	topology *tiers.Topology
 	places   []place // in the script's order, clones last
 	running  sync.WaitGroup
+	turn     atomic.Uint64 // counts reports
 
 	mu      sync.Mutex // guards the fields below, and the members'
 	members map[place]*member
 	sites   map[tiers.SiteID]*state
-	began   usage
+	began   float64 // processor time, in seconds
+	needed  uint64  // bytes that nodes which are gone have counted
 }
 
 var _ run.World = (*World)(nil)
@@ -97,7 +100,7 @@ func New(cfg Config) *World {
 // Open implements [run.World]. Sites that the script upgrades begin with an older
 // protocol.
 func (w *World) Open(ctx context.Context, s *scenario.Script, progress func(up, of int)) error {
-	w.script, w.net, w.began = s, newNetwork(s.Seed, s.Federation.Line), used()
+	w.script, w.net, w.began = s, newNetwork(s.Seed, s.Federation.Line), cpuSeconds()
 	for i, row := range s.Federation.Sites {
 		w.sites[row.ID] = &state{}
 		for n := range s.Federation.NodesOf(row.ID) {
@@ -137,7 +140,7 @@ func (w *World) Open(ctx context.Context, s *scenario.Script, progress func(up, 
 // add makes a member that is down.
 func (w *World) add(at place, addr netip.AddrPort) *member {
 	seed := w.script.Seed ^ uint64(len(w.places)+1)<<32
-	m := &member{at: at, addr: addr, disk: newDisk(filepath.Join(w.cfg.Dir, "trash", dirName(at)), seed)}
+	m := &member{at: at, addr: addr, disk: newDisk(filepath.Join(w.data(at), "store"), filepath.Join(w.cfg.Dir, "trash", dirName(at)), seed)}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.places, w.members[at] = append(w.places, at), m
