@@ -17,9 +17,10 @@ import (
 const (
 	// delayMin is how long a datagram is under way at least.
 	delayMin = time.Millisecond
-	// queueMax is for how long a datagram may wait for a line's rate; one that would
-	// wait longer is dropped, unless the line is idle.
-	queueMax = 200 * time.Millisecond
+	// A line's queue holds what it sends in queueTime, and queueBytes at least; what
+	// finds it full is dropped.
+	queueTime  = 200 * time.Millisecond
+	queueBytes = 12_000
 )
 
 // network carries datagrams between the nodes. A datagram costs the same however
@@ -199,10 +200,10 @@ func (w *cable) admit(now time.Time, size int) (due time.Time, ok bool) {
 		if w.free.After(now) {
 			begin = w.free
 		}
-		if begin.Sub(now) > queueMax {
+		if begin.Sub(now) > max(queueTime, w.takes(queueBytes)) {
 			return due, false
 		}
-		w.free = begin.Add(time.Duration(int64(size) * 8 * int64(time.Second) / w.line.BitsPerSecond))
+		w.free = begin.Add(w.takes(size))
 		due = w.free
 	}
 	// What is lost has taken its time on the line all the same.
@@ -215,6 +216,11 @@ func (w *cable) admit(now time.Time, size int) (due time.Time, ok bool) {
 	}
 	w.last = due
 	return due, true
+}
+
+// takes is how long the line's rate takes for so many bytes.
+func (w *cable) takes(bytes int) time.Duration {
+	return time.Duration(int64(bytes) * 8 * int64(time.Second) / w.line.BitsPerSecond)
 }
 
 // deliver hands on what is due, in order; a receiver that takes its time holds up
