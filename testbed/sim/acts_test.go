@@ -157,7 +157,7 @@ func TestBitrot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		hits, err := other.Store.Index(store.IndexQuery{Name: event.IndexEvent})
+		hits, err := w.node(city).Group().Store().Index(store.IndexQuery{Name: event.IndexEvent})
 		if err != nil || len(hits) != 30 {
 			t.Fatalf("%d events: %v", len(hits), err)
 		}
