@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
@@ -24,11 +25,18 @@ var warm = sync.OnceValue(func() error {
 	return nil
 })
 
+// epoch is when worlds begin: bubbles do in 2000, when the events that are reported
+// had not happened yet.
+var epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
 // Bubble runs body in a bubble of virtual time in which worlds can be made.
 func Bubble(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	if err := warm(); err != nil {
 		t.Fatal(err)
 	}
-	synctest.Test(t, body)
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(epoch))
+		body(t)
+	})
 }

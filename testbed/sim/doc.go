@@ -5,7 +5,7 @@
 //
 // Layer 5. What is simulated, and how far:
 //
-//   - Time: that of the bubble, from 2000-01-01 on. Each site's clock is moved by
+//   - Time: that of the bubble, from 2026-01-01 on. Each site's clock is moved by
 //     itself. Work of the processor and of the disk takes no time.
 //   - Network: datagrams between addresses that nothing else has. A line from site
 //     to site delays, loses, cuts, and sends no faster than its rate, of which a

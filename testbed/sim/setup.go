@@ -7,10 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/tiermesh/tiermesh/testbed/run"
@@ -113,15 +110,6 @@ func (r *random) Read(b []byte) (int, error) {
 	return r.src.Read(b)
 }
 
-// cpuSeconds is the processor time that the process has used.
-func cpuSeconds() float64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
-}
-
 // Usage implements [run.World]; memory and processor time are the process's, which
 // runs nothing else.
 func (w *World) Usage() run.Usage {
@@ -137,9 +125,9 @@ func (w *World) Usage() run.Usage {
 	for _, l := range lives {
 		needed += l.needed()
 	}
-	return run.Usage{
-		WireBytes: w.net.bytes(), NeededBytes: needed, RSSBytes: residentBytes(), CPUSeconds: cpuSeconds() - w.began,
-	}
+	u := run.ThisProcess()
+	u.WireBytes, u.NeededBytes, u.CPUSeconds = w.net.bytes(), needed, u.CPUSeconds-w.began
+	return u
 }
 
 // needed counts the bytes of batches that brought a node something new.
@@ -148,18 +136,4 @@ func (l *life) needed() (bytes uint64) {
 		bytes += s.Totals.NeededBytes
 	}
 	return bytes
-}
-
-// residentBytes returns the process's resident memory, 0 where it cannot be read.
-func residentBytes() uint64 {
-	b, err := os.ReadFile("/proc/self/statm")
-	fields := strings.Fields(string(b))
-	if err != nil || len(fields) < 2 {
-		return 0
-	}
-	pages, err := strconv.ParseUint(fields[1], 10, 64)
-	if err != nil {
-		return 0
-	}
-	return pages * uint64(os.Getpagesize()) //nolint:gosec // positive
 }

@@ -19,7 +19,10 @@ type site struct {
 	clone bool // ask the latest clone
 }
 
-var _ run.Site = site{}
+var (
+	_ run.Site    = site{}
+	_ run.Claimer = site{}
+)
 
 // Site implements [run.World].
 func (w *World) Site(id tiers.SiteID) (run.Site, error) {
@@ -105,6 +108,17 @@ func (s site) SyncStatus(ctx context.Context, q api.SyncQuery) (api.SyncStatus, 
 // View implements [run.Site].
 func (s site) View(ctx context.Context, kind, name string) ([]json.RawMessage, error) {
 	return ask(s, func(n *node.Node) ([]json.RawMessage, error) { return n.Backend().View(ctx, kind, name) })
+}
+
+// Claim implements [run.Claimer].
+func (s site) Claim(ctx context.Context, key, unit, holder string, force bool) (uint64, error) {
+	return ask(s, func(n *node.Node) (uint64, error) { return n.Group().Claim(ctx, key, unit, holder, force) })
+}
+
+// Release implements [run.Claimer].
+func (s site) Release(ctx context.Context, key, unit string, epoch uint64) error {
+	_, err := ask(s, func(n *node.Node) (struct{}, error) { return struct{}{}, n.Group().Release(ctx, key, unit, epoch) })
+	return err
 }
 
 // Publish implements [run.Site].

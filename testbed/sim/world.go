@@ -100,7 +100,7 @@ func New(cfg Config) *World {
 // Open implements [run.World]. Sites that the script upgrades begin with an older
 // protocol.
 func (w *World) Open(ctx context.Context, s *scenario.Script, progress func(up, of int)) error {
-	w.script, w.net, w.began = s, newNetwork(s.Seed, s.Federation.Line), cpuSeconds()
+	w.script, w.net, w.began = s, newNetwork(s.Seed, s.Federation.Line), run.ThisProcess().CPUSeconds
 	for i, row := range s.Federation.Sites {
 		w.sites[row.ID] = &state{}
 		for n := range s.Federation.NodesOf(row.ID) {
