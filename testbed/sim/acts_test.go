@@ -126,7 +126,7 @@ func TestPause(t *testing.T) {
 		if _, err := w.Site(district); !errors.Is(err, run.ErrDown) {
 			t.Errorf("a paused site answers: %v", err)
 		}
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		w.report(township, 1)
 		if w.held(district) != 1 {
 			t.Error("a paused site hears")

@@ -85,7 +85,7 @@ func crossing(t *testing.T, line scenario.Line, n int) (got []arrival) {
 	if sent := net.Bytes(); sent != uint64(1250*n) {
 		t.Errorf("%d bytes sent, want %d", sent, 1250*n)
 	}
-	time.Sleep(10 * time.Second)
+	pass(10 * time.Second)
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestIsolate(t *testing.T) {
 		if err := w.Isolate(district, true); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		w.report(township, 1)
 		w.report(district, 1) // it is one site still
 		if w.held(district) != 1 {

@@ -35,7 +35,7 @@ func number(t *testing.T, name string, without uint64) uint64 {
 
 const (
 	runMax    = 90 * time.Second // real time of one run
-	shrinkMax = 5 * time.Minute // and of shrinking one
+	shrinkMax = 5 * time.Minute  // and of shrinking one
 	processes = 2
 )
 
