@@ -2,11 +2,16 @@ package sim_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/testbed/content"
 	"github.com/tiermesh/tiermesh/testbed/run"
 	"github.com/tiermesh/tiermesh/testbed/scenario"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -143,7 +148,7 @@ func TestBitrot(t *testing.T) {
 		w.everywhere(30)
 		w.act(scenario.ActBitrot, district)
 		n := w.node(district)
-		if _, err := n.Backend().Scrub(t.Context()); err != nil {
+		if _, err := n.Backend().Scrub(w.t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if a := n.Alarms(); len(a) == 0 {
@@ -223,9 +228,43 @@ func TestNothing(t *testing.T) {
 			{scenario.Act{Kind: scenario.ActKill, Site: township, Node: 2}, "no node 2"},
 			{scenario.Act{Kind: "melt", Site: township}, "not possible"},
 		} {
-			if err := w.Act(t.Context(), tt.a); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if err := w.Act(w.t.Context(), tt.a); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%+v: %v, want %q", tt.a, err, tt.want)
 			}
+		}
+	})
+}
+
+// TestWritersQueue: writers of one document at a site of three nodes wait for each
+// other while virtual time passes; on a mutex they stopped it (random seed 19).
+func TestWritersQueue(t *testing.T) {
+	in(t, map[tiers.SiteID]int{city: 3}, func(w *world) {
+		entries, err := content.Catalog()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := w.Site(city)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Publish(w.t.Context(), "catalog", entries); err != nil {
+			t.Fatal(err)
+		}
+		tracks, err := w.node(city).Group().Store().Index(store.IndexQuery{Name: "track", Limit: 1})
+		if err != nil || len(tracks) == 0 {
+			t.Fatalf("%d tracks, %v", len(tracks), err)
+		}
+		var g errgroup.Group // each goroutine ends with its edit
+		for i := range 8 {
+			g.Go(func() error {
+				_, err := s.EditTrack(w.t.Context(), api.EditRequest{
+					Key: fmt.Sprint(i), Site: city, Code: tracks[0].Key.Doc.Name(), Fields: map[string]string{"name": fmt.Sprint(i)},
+				})
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

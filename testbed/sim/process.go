@@ -52,7 +52,11 @@ func Run(ctx context.Context, s *scenario.Script, o Options) (*report.Data, erro
 		File: s.File, About: s.About, Mode: Mode, Seed: s.Seed, Script: s.String(),
 		Faults: []report.Fault{}, Samples: []report.Sample{}, Expected: []report.Expectation{},
 	}}
-	err = p.run(ctx, o.Command, request{File: s.File, Script: s.String(), Dir: dir})
+	r := request{File: s.File, Script: s.String(), Dir: dir}
+	for _, st := range s.Steps {
+		r.Lines = append(r.Lines, st.Line)
+	}
+	err = p.run(ctx, o.Command, r)
 	p.data.Began, p.data.TookS, p.data.About = began, time.Since(began).Seconds(), s.About
 	if err != nil && p.data.Failure == "" {
 		p.data.Failure = err.Error()

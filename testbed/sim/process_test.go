@@ -75,6 +75,9 @@ func TestRun(t *testing.T) {
 	if !data.Holds() || data.Count.Acknowledged != 3 || data.Mode != sim.Mode || len(data.Verdicts) == 0 {
 		t.Errorf("%+v", data)
 	}
+	if len(data.Expected) != 1 || data.Expected[0].Line != 6 {
+		t.Errorf("expected %+v, on line 6", data.Expected)
+	}
 	if seen.up != 4 || seen.steps != 3 || seen.samples == 0 {
 		t.Errorf("progress: %+v", seen)
 	}

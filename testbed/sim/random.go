@@ -206,7 +206,7 @@ func (g *generator) act(kind scenario.ActKind) {
 	}
 	a := scenario.Act{Kind: kind, Site: id}
 	if g.script.Federation.NodesOf(id) > 1 && g.one(3) > 0 {
-		a.Node = uint32(1 + g.one(3)) //nolint:gosec // 1 to 3
+		a.Node = uint32(1 + g.one(3))
 	}
 	g.down[id], g.harmed[id] = true, true
 	g.add(a)

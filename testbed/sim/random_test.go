@@ -43,7 +43,7 @@ const (
 // TIERMESH_SIM_RUNS says. It prints the seed, the script and the smallest part of
 // it that fails.
 func TestRandom(t *testing.T) {
-	seed, runs := number(t, "TIERMESH_SIM_SEED", 1), number(t, "TIERMESH_SIM_RUNS", 8)
+	seed, runs := number(t, "TIERMESH_SIM_SEED", 1), number(t, "TIERMESH_SIM_RUNS", 4)
 	var g errgroup.Group // each goroutine ends with its run
 	g.SetLimit(processes)
 	var done, failed atomic.Uint64

@@ -25,7 +25,9 @@ import (
 type request struct {
 	File   string `json:"file"`
 	Script string `json:"script"`
-	Dir    string `json:"dir"`
+	// Lines are the line numbers of the steps where they were read.
+	Lines []int  `json:"lines"`
+	Dir   string `json:"dir"`
 }
 
 // message is one line of a worker's standard output: progress, or the end.
@@ -93,6 +95,9 @@ func (w *worker) run(t *testing.T) {
 	if err != nil {
 		w.say(message{Error: err.Error()})
 		return
+	}
+	for i := range min(len(r.Lines), len(script.Steps)) {
+		script.Steps[i].Line = r.Lines[i]
 	}
 	Bubble(t, func(t *testing.T) {
 		data, err := w.played(t.Context(), script, r.Dir)

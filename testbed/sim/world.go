@@ -104,7 +104,7 @@ func (w *World) Open(ctx context.Context, s *scenario.Script, progress func(up, 
 	for i, row := range s.Federation.Sites {
 		w.sites[row.ID] = &state{}
 		for n := range s.Federation.NodesOf(row.ID) {
-			w.add(place{site: row.ID, node: uint32(n + 1)}, address(i, n+1)) //nolint:gosec // a handful
+			w.add(place{site: row.ID, node: uint32(n + 1)}, address(i, n+1))
 		}
 	}
 	for _, step := range s.Steps {
