@@ -6,6 +6,8 @@ FUZZTIME ?= 30s
 SECONDS  ?= 60
 CASES    ?= 1000000
 EVENTS   ?= 1200
+RUNS     ?= 200
+SEED     ?= 1
 PKG      ?= ./...
 
 .DEFAULT_GOAL := help
@@ -75,6 +77,10 @@ fuzz-engine: ## damage changes CASES (1000000) times; what passes the validator 
 .PHONY: soak
 soak: ## kill a node under its writers for SECONDS (60), again and again
 	TIERMESH_SOAK=$(SECONDS)s $(GO) test ./cmd/tiermesh -run TestSIGKILLKeepsAcknowledged -count 1 -v -timeout 24h
+
+.PHONY: sim
+sim: ## play RUNS (200) random scenarios in virtual time, from SEED (1) on, and shrink those that fail
+	TIERMESH_SIM_RUNS=$(RUNS) TIERMESH_SIM_SEED=$(SEED) $(GO) test ./testbed/sim -run 'TestRandom$$' -count 1 -v -timeout 6h
 
 .PHONY: bench
 bench: ## benchmarks, each beside its baseline (PKG=./...)

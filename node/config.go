@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
@@ -80,9 +81,8 @@ type Options struct {
 	// Bootstrap lets a node of a site of several nodes start a new group when
 	// its directory is empty; see [replication.Config].
 	Bootstrap bool
-	// ReserveBytes is the size of a file in the data directory that is given up to
-	// start on a full disk; zero means none.
-	ReserveBytes int64
+	// Disk is what the data directory is on; see [replication.Disk].
+	Disk replication.Disk
 	// Comparing is how many accepted links compare what they hold at once; four
 	// times as many wait, further ones are told when to come back. Zero means 32.
 	Comparing int
@@ -90,6 +90,9 @@ type Options struct {
 	LinkIdle time.Duration
 	// ScrubEvery is the time between background scrubs; zero means a day.
 	ScrubEvery time.Duration
+	// Without are bits of [federation.Features] that this node does without, as an
+	// older build does.
+	Without uint64
 }
 
 func (o Options) withDefaults() Options {

@@ -107,6 +107,9 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 // together. It reports whether it wrote.
 func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch.Rule, categories map[string]string) (bool, error) {
 	v, err := n.views.View(k)
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil // set aside in a fork since it was listed
+	}
 	if err != nil {
 		return false, err
 	}
@@ -139,7 +142,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc),
 		Edit{Key: k, Ops: []crdt.Op{action}},
 		Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCommand, task), Create: true, Ops: ops})
-	if errors.Is(err, ErrExists) {
+	if errors.Is(err, ErrExists) || errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err

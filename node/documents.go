@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"sync"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
@@ -35,11 +34,18 @@ type documents struct {
 	isolated *engine.Engine
 	workers  *engine.Workers // isolated's; nil when it is the engine of this process
 	seed     maphash.Seed
-	queues   [256]sync.Mutex // one writer at a time of the documents that hash here
+	// queues let in one writer at a time of the documents that hash there. They are
+	// channels of capacity 1, since a write takes as long as the site's network:
+	// waiting for a mutex would hold up the virtual time of a simulation.
+	queues [256]chan struct{}
 }
 
 func newDocuments(g *replication.Group, own, isolated *engine.Engine) *documents {
-	return &documents{group: g, engine: own, isolated: isolated, seed: maphash.MakeSeed()}
+	d := &documents{group: g, engine: own, isolated: isolated, seed: maphash.MakeSeed()}
+	for i := range d.queues {
+		d.queues[i] = make(chan struct{}, 1)
+	}
+	return d
 }
 
 // lock takes the queues of all documents, in one order, and returns the unlock.
@@ -54,11 +60,11 @@ func (d *documents) lock(edits []Edit) func() {
 	slices.Sort(at)
 	at = slices.Compact(at)
 	for _, i := range at {
-		d.queues[i].Lock()
+		d.queues[i] <- struct{}{}
 	}
 	return func() {
 		for _, i := range at {
-			d.queues[i].Unlock()
+			<-d.queues[i]
 		}
 	}
 }

@@ -123,7 +123,7 @@ func (d *linkDriver) run(ctx context.Context) error {
 	}
 	d.session = federation.New(federation.Config{
 		Self: d.n.creds.ID.Site, Peer: d.peer, Node: d.n.creds.ID.Node,
-		Incarnation: st.Incarnation(), Topology: d.n.Topology(), StallTicks: stallTicks(),
+		Incarnation: st.Incarnation(), Topology: d.n.Topology(), StallTicks: stallTicks(), Without: d.n.opts.Without,
 	}, local)
 
 	d.began = time.Now()
@@ -417,5 +417,6 @@ func (r *linkRecord) absorb(s linkStatus) {
 	if s.Greeted {
 		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn
 		r.digest, r.peerDigest = s.Digest, s.PeerDigest
+		r.last.lacks = federation.Features &^ s.Features
 	}
 }

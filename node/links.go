@@ -330,6 +330,9 @@ type LinkFindings struct {
 	StandIn bool
 	// Disputed are the chains that fork: both ends go on without them.
 	Disputed []crdt.ChainID
+	// Lacks are the bits of [federation.Features] that are not in force, since one of
+	// the two ends is of an older build.
+	Lacks uint64
 	// Refused counts what the peer sent and this site did not take, by reason;
 	// nil for nothing.
 	Refused map[string]uint64
@@ -366,7 +369,7 @@ func (l *links) states() []LinkState {
 			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
 			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Rates: r.last.rates, Totals: totals, Equal: r.equal,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
-			Findings: LinkFindings{StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer)},
+			Findings: LinkFindings{StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer), Lacks: r.last.lacks},
 		})
 	}
 	return out

@@ -51,6 +51,7 @@ type Node struct {
 // ending is how a node comes to its end.
 type ending struct {
 	once    sync.Once
+	done    chan struct{} // closed when the end has come
 	err     error
 	stop    context.CancelCauseFunc
 	stopped context.Context
@@ -92,6 +93,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
 		registry: prometheus.NewRegistry(), alarms: newAlarms(opts.Now),
 	}
+	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
 	n.topology.Store(topology)
 	if err := n.open(); err != nil {
@@ -113,7 +115,7 @@ func (n *Node) open() (err error) {
 	}
 	if n.group, err = replication.Open(replication.Config{
 		Dir: n.cfg.Dir, Federation: n.creds.ID.Federation, Site: n.creds.ID.Site, Node: n.creds.ID.Node,
-		Now: n.opts.Now, Random: n.opts.Random, Fatal: n.opts.Fatal, Logger: n.log, ReserveBytes: n.opts.ReserveBytes,
+		Now: n.opts.Now, Random: n.opts.Random, Fatal: n.opts.Fatal, Logger: n.log, Disk: n.opts.Disk,
 		Bootstrap: n.nodeCount() <= 1 || n.opts.Bootstrap, Siblings: replication.Siblings{
 			Nodes: n.nodeCount(), Streams: raftStreams{n.endpoint.Nodes().Listen(transport.KindRaft), n.endpoint.Nodes()},
 			Address: n.address, Advertise: n.advertised(),
@@ -194,31 +196,36 @@ func (n *Node) Close() error { return n.end(true) }
 func (n *Node) Crash() error { return n.end(false) }
 
 func (n *Node) end(orderly bool) error {
-	n.ending.once.Do(func() {
-		var errs []error
-		if !orderly && n.endpoint != nil {
-			errs = append(errs, n.endpoint.Abandon()) // first, so that no goodbye goes out
-		}
-		n.ending.stop(errStopped)
-		if n.api != nil {
-			errs = append(errs, n.api.Close())
-		}
-		n.ending.running.Wait()
-		if n.docs != nil && n.docs.workers != nil {
-			errs = append(errs, n.docs.workers.Close())
-		}
-		switch {
-		case n.group == nil:
-		case orderly:
-			errs = append(errs, n.group.Close())
-		default:
-			errs = append(errs, n.group.Abandon())
-		}
-		if orderly && n.endpoint != nil {
-			errs = append(errs, n.endpoint.Close()) // the group hands over through it
-		}
-		n.ending.err = errors.Join(errs...)
-	})
+	first := false
+	n.ending.once.Do(func() { first = true })
+	if !first {
+		<-n.ending.done
+		return n.ending.err
+	}
+	defer close(n.ending.done)
+	var errs []error
+	if !orderly && n.endpoint != nil {
+		errs = append(errs, n.endpoint.Abandon()) // first, so that no goodbye goes out
+	}
+	n.ending.stop(errStopped)
+	if n.api != nil {
+		errs = append(errs, n.api.Close())
+	}
+	n.ending.running.Wait()
+	if n.docs != nil && n.docs.workers != nil {
+		errs = append(errs, n.docs.workers.Close())
+	}
+	switch {
+	case n.group == nil:
+	case orderly:
+		errs = append(errs, n.group.Close())
+	default:
+		errs = append(errs, n.group.Abandon())
+	}
+	if orderly && n.endpoint != nil {
+		errs = append(errs, n.endpoint.Close()) // the group hands over through it
+	}
+	n.ending.err = errors.Join(errs...)
 	return n.ending.err
 }
 

@@ -28,6 +28,7 @@ type probe struct {
 type lastSession struct {
 	rates  Rates
 	chains []federation.ChainState // nil until the first session ended
+	lacks  uint64                  // feature bits that the peer did not have
 }
 
 // end takes what a session that ended knew; nil when the peer never said hello.

@@ -46,15 +46,24 @@ type Config struct {
 	// ElectionTimeout is how long a node waits for a leader; zero means 150 ms
 	// for a site of one node and 1 s for more.
 	ElectionTimeout time.Duration
-	// ReserveBytes is the size of a file that is given up to start on a full disk;
-	// zero means none.
-	ReserveBytes int64
+	Disk            Disk
 	// Siblings are the other nodes of the site.
 	Siblings Siblings
 	// Bootstrap lets an empty directory become a new site of this one voter.
 	// Otherwise the node waits until a leader adds it, unless [Init], [Restore]
 	// or [Recover] made the directory.
 	Bootstrap bool
+}
+
+// Disk is what a node's directory is on.
+type Disk struct {
+	// FS is the store's file system; nil means the operating system's. Raft's log,
+	// snapshots that come from a leader, and what a repair moves do not go through it,
+	// so it must show the same files.
+	FS store.FS
+	// ReserveBytes is the size of a file that is given up to start on a full disk;
+	// zero means none.
+	ReserveBytes int64
 }
 
 // Siblings says how the nodes of a site reach each other; zero for a site that
@@ -164,7 +173,7 @@ func Open(cfg Config) (*Group, error) {
 		return nil, err
 	}
 	st, err := store.Open(store.Config{
-		Dir: filepath.Join(cfg.Dir, "store"), Federation: cfg.Federation, Site: cfg.Site, Fatal: cfg.Fatal, Logger: cfg.Logger,
+		Dir: filepath.Join(cfg.Dir, "store"), Federation: cfg.Federation, Site: cfg.Site, Fatal: cfg.Fatal, Logger: cfg.Logger, FS: cfg.Disk.FS,
 	})
 	if err != nil {
 		return nil, withRemedy(cfg, err)

@@ -15,7 +15,7 @@ const reserveFile = "reserve"
 // no room for it, or less room than it takes, it is given up until a start with
 // more.
 func (g *Group) reserve() error {
-	path, size := filepath.Join(g.cfg.Dir, reserveFile), g.cfg.ReserveBytes
+	path, size := filepath.Join(g.cfg.Dir, reserveFile), g.cfg.Disk.ReserveBytes
 	if size == 0 {
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/node"
+	"github.com/tiermesh/tiermesh/replication"
 )
 
 const configExample = `{
@@ -78,7 +79,7 @@ The configuration (see "tiermesh node example"):
 			if err != nil {
 				return err
 			}
-			n, err := node.Open(cfg, node.Options{Logger: logger, Engine: []string{self, "engine"}, ReserveBytes: reserveBytes})
+			n, err := node.Open(cfg, node.Options{Logger: logger, Engine: []string{self, "engine"}, Disk: replication.Disk{ReserveBytes: reserveBytes}})
 			if err != nil {
 				return err
 			}

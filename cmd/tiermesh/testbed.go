@@ -19,6 +19,7 @@ import (
 	"github.com/tiermesh/tiermesh/testbed/report"
 	"github.com/tiermesh/tiermesh/testbed/run"
 	"github.com/tiermesh/tiermesh/testbed/scenario"
+	"github.com/tiermesh/tiermesh/testbed/sim"
 )
 
 func newTestbed() *cobra.Command {
@@ -26,7 +27,7 @@ func newTestbed() *cobra.Command {
 		Use: "testbed", Short: "Play scenarios of partitions, crashes and damage, and judge what comes of them",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTestbedRun(), newTestbedLint())
+	cmd.AddCommand(newTestbedRun(), newTestbedLint(), newTestbedSim())
 	return cmd
 }
 
@@ -186,6 +187,7 @@ type mode struct {
 }
 
 var modes = map[string]mode{
+	"sim":   {(*sim.World)(nil).Supports, true, playSim},
 	"local": {(*local.World)(nil).Supports, true, playLocal},
 	"netns": {(*netns.World)(nil).Supports, false, playNetns},
 }

@@ -23,12 +23,15 @@ import (
 // before, and makes this one of it.
 const formatVersion = 2
 
+// FS is a file system.
+type FS = vfs.FS
+
 // Config says where the store is and whose it is.
 type Config struct {
 	// Dir is the directory, created when missing.
 	Dir string
 	// FS is the file system; nil means the operating system's.
-	FS vfs.FS
+	FS FS
 	// Federation and Site are stamped into a new directory and must match an
 	// existing one.
 	Federation string

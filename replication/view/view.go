@@ -228,10 +228,12 @@ func (m *Materialiser) materialise(k store.DocKey) (crdt.View, error) {
 // where it is not. An error is not the document's.
 func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bool, err error) {
 	k, history := d.Key, d.History
-	if history == nil {
+	for history == nil {
 		history, err = m.cfg.Store.Changes(k)
 		if errors.Is(err, store.ErrNotFound) {
-			return v, false, m.drop(k, err)
+			if err = m.drop(k, err); errors.Is(err, errBack) {
+				continue
+			}
 		}
 		if err != nil {
 			return v, false, err
@@ -254,8 +256,12 @@ func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bo
 	return v, keep, nil
 }
 
+// errBack says that a document of which nothing was left is there again: it was
+// written once more, as after a fork.
+var errBack = errors.New("view: the document is back")
+
 // drop takes away the view of a document of which nothing is left, and returns
-// the error that says so.
+// the error that says so, or [errBack].
 func (m *Materialiser) drop(k store.DocKey, notFound error) error {
 	made, gone, err := m.cfg.Store.Gone(k)
 	switch {
@@ -265,7 +271,7 @@ func (m *Materialiser) drop(k store.DocKey, notFound error) error {
 		// It was in the database whose place this one took, and here it is not.
 		return goneError{notFound}
 	case !gone:
-		return notFound
+		return errBack
 	}
 	if err := m.cfg.Store.PutViews(made); err != nil {
 		return err

@@ -61,7 +61,7 @@ type Owner struct {
 var Owners = []Owner{
 	{"github.com/anishathalye/porcupine", []string{"testbed/oracle"}},
 	{"github.com/automerge/automerge-go", []string{"crdt/engine"}},
-	{"github.com/cockroachdb/pebble/v2", []string{"replication/store"}},
+	{"github.com/cockroachdb/pebble/v2", []string{"replication/store", "testbed/sim"}},
 	{"github.com/fxamacker/cbor/v2", []string{"crdt/engine", "replication", "transport/wire"}},
 	{"github.com/google/uuid", []string{"node", "cmd/..."}},
 	{"github.com/hashicorp/go-hclog", []string{"replication", "testbed/bench"}},
@@ -69,7 +69,7 @@ var Owners = []Owner{
 	{"github.com/hashicorp/raft-boltdb/v2", []string{"replication", "testbed/bench"}},
 	{"github.com/klauspost/compress", []string{"transport/wire", "testbed/byzantine"}},
 	{"github.com/prometheus/client_golang", []string{"api", "node"}},
-	{"github.com/quic-go/quic-go", []string{"transport"}},
+	{"github.com/quic-go/quic-go", []string{"transport", "testbed/sim"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}},
 	{"go.etcd.io/bbolt", []string{"replication", "testbed/bench"}},
 	{"golang.org/x/sync", []string{"replication/view", "node", "testbed/..."}},

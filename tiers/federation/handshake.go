@@ -31,7 +31,7 @@ func (s *Session) stepHello(m *wire.Hello) {
 	}
 	s.greeted = true
 	s.idle.cameIn()
-	s.peer.version, s.peer.features = min(m.VersionMax, Version), m.Features&Features
+	s.peer.version, s.peer.features = min(m.VersionMax, Version), m.Features&s.cfg.features()
 	s.peer.topologyVersion, s.peer.incarnation = m.TopologyVersion, m.Incarnation
 	theirs := make(map[tiers.StreamID]crdt.Hash, len(m.Streams))
 	for _, d := range m.Streams {
@@ -53,10 +53,10 @@ func (s *Session) stepHello(m *wire.Hello) {
 		vectors.Streams = append(vectors.Streams, wireVector(stream, s.local[stream]))
 	}
 	s.greeting = nil
-	if told := s.peer.toldAll && m.Features&FeatureWhole != 0; !told {
+	if told := s.peer.toldAll && s.peer.features&FeatureWhole != 0; !told {
 		s.sendVectors(vectors.Streams)
 	}
-	if m.Whole && m.Features&FeatureWhole != 0 {
+	if m.Whole && s.peer.features&FeatureWhole != 0 {
 		s.stepWhole(m.Vectors)
 	}
 	s.considerAll() // streams may have grown since the hello was written

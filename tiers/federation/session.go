@@ -21,7 +21,7 @@ const (
 
 	// FeatureWhole reads the vectors that a Hello holds, and does without the
 	// Vectors of those streams.
-	FeatureWhole = 1 << 1
+	FeatureWhole uint64 = 1 << 1
 	// Features are the bits that this package has.
 	Features = FeatureDisputes | FeatureWhole
 )
@@ -54,7 +54,13 @@ type Config struct {
 	// ProofTicks is how many ticks two idle ends may disagree about their
 	// digests before the session ends and starts over; zero means 100.
 	ProofTicks int
+	// Without are bits of [Features] that this end does without, as an older build
+	// does.
+	Without uint64
 }
+
+// features are the bits that this end has.
+func (c Config) features() uint64 { return Features &^ c.Without }
 
 func (c Config) withDefaults() Config {
 	if c.BatchBytes == 0 {
@@ -249,14 +255,14 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 	hello := &wire.Hello{
 		VersionMin: Version, VersionMax: Version, Federation: cfg.Topology.Federation(),
 		Site: cfg.Self, Node: cfg.Node, TopologyVersion: cfg.Topology.Version(),
-		Incarnation: cfg.Incarnation, LinkDigest: wire.Hash(crdt.LinkDigest(digests)), Features: Features,
+		Incarnation: cfg.Incarnation, LinkDigest: wire.Hash(crdt.LinkDigest(digests)), Features: s.cfg.features(),
 	}
 	for _, stream := range sorted(digests) {
 		hello.Streams = append(hello.Streams, wire.StreamDigest{
 			Site: stream.Site, Class: stream.Class, Digest: wire.Hash(digests[stream]),
 		})
 	}
-	if heads := s.heads(); heads <= s.cfg.HelloHeads {
+	if heads := s.heads(); heads <= s.cfg.HelloHeads && s.cfg.features()&FeatureWhole != 0 {
 		hello.Whole = true
 		for _, d := range hello.Streams {
 			stream := tiers.StreamID{Site: d.Site, Class: d.Class}
