@@ -26,7 +26,7 @@ func newTestbed() *cobra.Command {
 		Use: "testbed", Short: "Play scenarios of partitions, crashes and damage, and judge what comes of them",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTestbedRun(), newTestbedLint())
+	cmd.AddCommand(newTestbedRun(), newTestbedLint(), newTestbedCity())
 	return cmd
 }
 
