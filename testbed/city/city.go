@@ -78,10 +78,8 @@ var ErrDir = errors.New("city: directory is not empty")
 
 // Table is what came of a run. Its JSON keys are part of the CLI's contract.
 type Table struct {
-	Sites  int     `json:"sites"`
-	StartS float64 `json:"start_s"`
-	// RSSMB is the most memory that was seen in use.
-	RSSMB        float64 `json:"rss_mb"`
+	Sites        int     `json:"sites"`
+	StartS       float64 `json:"start_s"`
 	Reported     int     `json:"reported"`
 	Acknowledged int     `json:"acknowledged"`
 	// Lost, Diverged and Violations are what the oracles found.
@@ -92,14 +90,23 @@ type Table struct {
 	// townships rejoined.
 	ConvergeS      float64 `json:"converge_s"`
 	ReorgConvergeS float64 `json:"reorg_converge_s"`
-	// Moved are townships that are under their new parent.
-	Moved       int     `json:"moved"`
-	Moves       int     `json:"moves"`
-	IdleMB      float64 `json:"idle_mb_per_site"`
-	IdleCPUMS   float64 `json:"idle_cpu_ms_per_site_s"`
-	WireBytes   uint64  `json:"wire_bytes"`
-	NeededBytes uint64  `json:"needed_bytes"`
-	TookS       float64 `json:"took_s"`
+	// Moved are townships that are under their new parent, of so many Moves.
+	Moved int `json:"moved"`
+	Moves int `json:"moves"`
+	Cost
+	TookS float64 `json:"took_s"`
+}
+
+// Cost is what the sites used.
+type Cost struct {
+	// RSSMB is the most memory that was seen in use, in units of 2^20 bytes.
+	RSSMB     float64 `json:"rss_mb"`
+	IdleMB    float64 `json:"idle_mb_per_site"`
+	IdleCPUMS float64 `json:"idle_cpu_ms_per_site_s"`
+	// WireBytes are the UDP payload that was sent, NeededBytes the batches that
+	// carried something new.
+	WireBytes   uint64 `json:"wire_bytes"`
+	NeededBytes uint64 `json:"needed_bytes"`
 }
 
 // Missed says which limits the run missed and what the oracles found; nothing when
