@@ -116,6 +116,9 @@ func (o Options) withDefaults() Options {
 	if o.Tick == 0 {
 		o.Tick = 100 * time.Millisecond
 	}
+	if o.LinkIdle == 0 {
+		o.LinkIdle = 15 * time.Second
+	}
 	if o.RedialMin == 0 {
 		o.RedialMin = 200 * time.Millisecond
 	}

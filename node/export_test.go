@@ -50,3 +50,11 @@ func (a Alarms) RaiseOf(peer tiers.SiteID, text string) { a.raiseOf(peer, text) 
 
 // All returns the list.
 func (a Alarms) All() []string { return a.all() }
+
+// Ticks returns how often the sessions of a node's live links were ticked.
+func (n *Node) Ticks() (sum uint64) {
+	for _, d := range n.links.drivers() {
+		sum += d.beat.count.Load()
+	}
+	return sum
+}

@@ -38,9 +38,9 @@ type linkDriver struct {
 	live LinkTotals
 
 	talk linkTalk
+	beat beat
 
 	session *federation.Session // belongs to the loop
-	began   time.Time
 	intake  intake
 	lanes   [tiers.LaneCount]chan wire.Message
 	probe   *probe
@@ -70,8 +70,12 @@ type linkStatus struct {
 	rtt                   time.Duration
 	rates                 Rates
 	totals                LinkTotals
-	received              uint64 // UDP bytes, as the last tick saw them
+	received              uint64 // UDP bytes, when they were last looked at
 }
+
+// movesNothing says that there is nothing to move, which shows that the peer is
+// there and takes part.
+func (s linkStatus) movesNothing() bool { return s.Settled && s.Greeted && !s.Handover }
 
 // ingestJob is a range to make durable and the size of the frame it came in.
 type ingestJob struct {
@@ -88,7 +92,7 @@ func newLinkDriver(n *Node, link *transport.Link) *linkDriver {
 	d := &linkDriver{
 		n: n, link: link, peer: link.Peer().Site,
 		done: make(chan struct{}), wake: make(chan struct{}, 1), dirty: map[crdt.ChainID]crdt.Head{},
-		probe: newProbe(),
+		probe: newProbe(), beat: newBeat(n.opts),
 	}
 	for i := range d.lanes {
 		d.lanes[i] = make(chan wire.Message, laneQueue)
@@ -126,7 +130,6 @@ func (d *linkDriver) run(ctx context.Context) error {
 		Incarnation: st.Incarnation(), Topology: d.n.Topology(), StallTicks: stallTicks(), Without: d.n.opts.Without,
 	}, local)
 
-	d.began = time.Now()
 	messages := make(chan received)
 	ingests := make(chan ingestJob, ingestQueue)
 	proposed := make(chan proposed, ingestQueue)
@@ -240,12 +243,13 @@ func (d *linkDriver) count(f func(*LinkTotals)) {
 // loop owns the session: it carries out what is ready, then waits for the next
 // thing that happens.
 func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests chan<- ingestJob, results <-chan ingested) error {
-	tick := time.NewTicker(d.n.opts.Tick)
-	defer tick.Stop()
+	d.beat.begin()
+	defer d.beat.end()
 	for {
 		if err := d.perform(ctx, ingests); err != nil {
 			return err
 		}
+		d.keepBeat()
 		in := messages
 		if d.intake.ranges >= ingestQueue || d.intake.bytes >= ingestBytes {
 			in = nil
@@ -254,7 +258,7 @@ func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests
 		case r := <-in:
 			d.contact()
 			d.intake.frame = r.size
-			d.session.Now(time.Since(d.began))
+			d.session.Now(d.beat.since())
 			d.session.Step(r.m)
 			d.progress(r.m)
 		case r := <-results:
@@ -267,7 +271,8 @@ func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests
 			}
 		case ask := <-d.probe.asks:
 			ask(d.session)
-		case <-tick.C:
+		case <-d.beat.ticks():
+			d.beat.count.Add(1)
 			d.session.Tick()
 			d.publish()
 		case <-ctx.Done():
@@ -339,7 +344,7 @@ func (d *linkDriver) perform(ctx context.Context, ingests chan<- ingestJob) erro
 
 // load reads a run for the session.
 func (d *linkDriver) load(l federation.Load) error {
-	d.session.Now(time.Since(d.began))
+	d.session.Now(d.beat.since())
 	r, prev, err := d.n.readRange(l.Chain, l.First, l.Last, l.Bytes)
 	switch {
 	case errors.Is(err, errNoCheckpoint):
@@ -377,31 +382,45 @@ func (d *linkDriver) contact() {
 
 // publish makes the session's state visible to readers.
 func (d *linkDriver) publish() {
-	status, rtt, now := d.session.Status(), d.link.RTT(), d.n.opts.Now()
-	received := d.link.Stats().ReceivedBytes
+	status, now, stats := d.session.Status(), d.n.opts.Now(), d.link.Stats()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.status.Status, d.status.rtt = status, rtt
+	d.status.Status = status
 	d.status.rates = d.probe.meter.tick(now, d.status.totals.SentRecordBytes, d.status.totals.ReceivedRecordBytes, status.OwedOut, status.OwedIn)
-	if received != d.status.received { // also what keeps an idle link alive
-		d.status.received, d.status.lastContact = received, now
-	}
-	if status.Equal {
-		d.status.provenAt = now
-	}
-	if status.Settled && status.Greeted && !status.Handover {
+	d.status.look(now, stats.ReceivedBytes)
+	if d.status.movesNothing() {
 		d.n.links.moved(d.peer)
 	}
 }
 
-// snapshot returns the link's state and counters.
+// look notes what can be seen of a link at any time.
+func (s *linkStatus) look(now time.Time, received uint64) {
+	if received != s.received { // also what keeps an idle link alive
+		s.received, s.lastContact = received, now
+	}
+	if s.Equal {
+		s.provenAt = now
+	}
+}
+
+// snapshot returns the link's state and counters as they are now: on a quiet link
+// the session was not asked for a while.
 func (d *linkDriver) snapshot() (linkStatus, LinkTotals) {
-	stats := d.link.Stats()
+	stats, rtt, now := d.link.Stats(), d.link.RTT(), d.n.opts.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.status.rtt = rtt
+	d.status.look(now, stats.ReceivedBytes)
 	totals := d.status.totals
 	totals.SentBytes, totals.ReceivedBytes = stats.SentBytes, stats.ReceivedBytes
 	return d.status, totals
+}
+
+// movesNothing reports what [linkStatus.movesNothing] does, as last published.
+func (d *linkDriver) movesNothing() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status.movesNothing()
 }
 
 // absorb takes a session's latest state into the peer's record.

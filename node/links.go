@@ -31,6 +31,8 @@ type links struct {
 	refusals  *refusals
 	farewells chan struct{} // a place for each goodbye under way
 	forked    chan struct{} // capacity 1: records were set aside
+	adopted   chan struct{} // capacity 1: another topology is in force
+	sentAway  chan struct{} // capacity 1: the parent told this site to go elsewhere
 }
 
 // linkRecord outlives the connections to one peer.
@@ -74,6 +76,7 @@ func newLinks(n *Node) *links {
 		n: n, live: map[tiers.SiteID]*linkDriver{}, known: map[tiers.SiteID]*linkRecord{}, up: upward{movedAt: time.Now()},
 		admission: newAdmission(n.opts.Comparing, admissionQueue*n.opts.Comparing), refusals: newRefusals(n.log, n.alarms, n.registry),
 		farewells: make(chan struct{}, farewellsMax), forked: make(chan struct{}, 1),
+		adopted: make(chan struct{}, 1), sentAway: make(chan struct{}, 1),
 	}
 }
 
@@ -215,6 +218,7 @@ func (l *links) serve(ctx context.Context, link *transport.Link, compared func()
 	}
 	l.mu.Unlock()
 	status, totals := d.snapshot()
+	l.endedWith(peer, status)
 	l.note(peer, func(r *linkRecord) {
 		r.totals.add(totals)
 		r.absorb(status)

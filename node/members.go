@@ -95,16 +95,20 @@ func (n *Node) info() api.NodeInfo {
 // they have caught up. It never removes one: that a disk is lost for good only
 // an operator knows.
 func (n *Node) runMembers(ctx context.Context) error {
-	tick := time.NewTicker(memberTick)
-	defer tick.Stop()
 	m := memberLoop{n: n, told: map[string]bool{}, target: map[string]uint64{}}
 	for {
+		var tick <-chan time.Time
+		if n.nodeCount() > 1 {
+			tick = time.After(memberTick)
+		}
 		select {
-		case <-tick.C:
+		case <-tick:
+		case <-n.links.adopted:
+			continue
 		case <-ctx.Done():
 			return nil
 		}
-		if n.nodeCount() > 1 && n.group.Leads() {
+		if n.group.Leads() {
 			m.pass(ctx)
 		}
 	}

@@ -166,6 +166,10 @@ func (l *links) retirement(peer tiers.SiteID) {
 		l.mu.Lock()
 		l.up.gone = true
 		l.mu.Unlock()
+		select {
+		case l.sentAway <- struct{}{}:
+		default:
+		}
 		return
 	}
 	l.mu.Lock()
@@ -218,6 +222,16 @@ func (l *links) moved(peer tiers.SiteID) {
 	}
 }
 
+// endedWith notes that the link to the parent was in order until now.
+func (l *links) endedWith(peer tiers.SiteID, last linkStatus) {
+	if up := l.above(); len(up) == 0 || up[0] != peer || !last.movesNothing() {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.up.movedAt = time.Now()
+}
+
 // runStandIn links to the next ancestor while the parent is silent for long
 // enough, and goes back when the parent is there again. Every ancestor is in the
 // audience of this site's streams already; the parent is dialled all along.
@@ -225,8 +239,11 @@ func (l *links) runStandIn(ctx context.Context) error {
 	poll := max(min(l.n.cfg.standInAfter()/4, time.Second), 10*time.Millisecond)
 	wait := l.n.opts.RedialMin
 	for {
+		// Before then the parent cannot have been silent for long enough.
+		next := max(l.silentIn(), poll) + rand.N(poll) //nolint:gosec // spreading load, not a secret
 		select {
-		case <-time.After(poll + rand.N(poll)): //nolint:gosec // spreading load, not a secret
+		case <-time.After(next):
+		case <-l.sentAway:
 		case <-ctx.Done():
 			return nil
 		}
@@ -268,10 +285,26 @@ func (l *links) standInBy(ctx context.Context, id tiers.SiteID) bool {
 }
 
 // parentSilent reports whether the parent has not moved on for long enough.
-func (l *links) parentSilent() bool {
+func (l *links) parentSilent() bool { return l.silentIn() < 0 }
+
+// silentIn returns in how long the parent will not have moved on for long enough,
+// at the soonest; less than zero when that is now.
+func (l *links) silentIn() time.Duration {
+	still := false
+	if up := l.above(); len(up) > 0 {
+		if d := l.driver(up[0]); d != nil {
+			still = d.movesNothing()
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.up.gone || time.Since(l.up.movedAt) > l.n.cfg.standInAfter()
+	switch {
+	case still:
+		l.up.movedAt = time.Now()
+	case l.up.gone:
+		return -1
+	}
+	return l.n.cfg.standInAfter() - time.Since(l.up.movedAt)
 }
 
 // closePeer ends the link to one peer.

@@ -59,6 +59,14 @@ func (m *rateMeter) tick(now time.Time, sent, received, waitOut, waitIn uint64) 
 	return Rates{OutNow: m.out.now, InNow: m.in.now, OutLast: m.out.last, InLast: m.in.last}
 }
 
+// still reports whether nothing moves: further ticks would change no rate.
+func (m *rateMeter) still() bool {
+	return !m.at.IsZero() && m.out.now == 0 && m.in.now == 0 && m.out.burst == 0 && m.in.burst == 0
+}
+
+// resume ends a time without ticks, in which nothing moved.
+func (m *rateMeter) resume(now time.Time) { m.at = now }
+
 func (f *flow) step(before, now time.Time, total uint64, full bool) {
 	moved, took := total-f.total, now.Sub(before)
 	weight := min(1, float64(took)/float64(rateWindow))

@@ -3,6 +3,7 @@ package node_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
+	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -33,6 +35,8 @@ func TestLinksFollowLeaders(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	m.voters(city, 3)
+	m.voters(district, 3)
 	m.report3(district, 5)
 	m.linked(5)
 	lost := m.leader(city)
@@ -66,6 +70,15 @@ func TestLinksFollowLeaders(t *testing.T) {
 		})
 	}
 	m.linked(15)
+}
+
+// voters waits until so many of a site's nodes have a vote.
+func (m *mesh) voters(id tiers.SiteID, n int) {
+	m.t.Helper()
+	m.wait("voters of "+string(id), func() bool {
+		all, err := m.Node(id).Group().Members()
+		return err == nil && len(slices.DeleteFunc(all, func(r replication.Member) bool { return !r.Voter })) == n
+	})
 }
 
 // leader waits until a site has a leader and returns its number.

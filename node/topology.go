@@ -67,6 +67,10 @@ func (n *Node) enforce(t *tiers.Topology) {
 	if self, ok := t.Site(n.creds.ID.Site); !ok || self.Retired {
 		n.alarms.raise(fmt.Sprintf("this site is retired in topology version %d: it has no links any more; its data stays readable", t.Version()))
 	}
+	select {
+	case n.links.adopted <- struct{}{}:
+	default:
+	}
 	n.links.resetUp()
 	n.links.closeAll("topology changed")
 }

@@ -43,8 +43,8 @@ type Config struct {
 	// follower that lacks more is sent the snapshot. Zero means 64 for a site
 	// of one node and 512 for more.
 	TrailingEntries uint64
-	// ElectionTimeout is how long a node waits for a leader; zero means 150 ms
-	// for a site of one node and 1 s for more.
+	// ElectionTimeout is how long a node waits for a leader; zero means 1 s. A lone
+	// voter waits for nobody.
 	ElectionTimeout time.Duration
 	Disk            Disk
 	// Siblings are the other nodes of the site.
@@ -98,10 +98,7 @@ func (c Config) withDefaults() Config {
 		}
 	}
 	if c.ElectionTimeout == 0 {
-		c.ElectionTimeout = 150 * time.Millisecond
-		if c.Siblings.Nodes > 1 {
-			c.ElectionTimeout = time.Second
-		}
+		c.ElectionTimeout = time.Second
 	}
 	return c
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -64,18 +65,27 @@ func (g *Group) watchLeadership() {
 	}
 }
 
+// snapshotRetry is how long after a snapshot that went wrong the next is tried.
+const snapshotRetry = 2 * time.Second
+
 // watchLog has a snapshot made, and the log cut, whenever the log grew by
-// SnapshotBytes: Raft itself counts entries alone. It returns when stop closes.
+// SnapshotEntries or SnapshotBytes: Raft itself counts entries alone, and polls.
+// It returns when stop closes.
 func (g *Group) watchLog() {
+	var again <-chan time.Time
 	for {
 		select {
 		case <-g.log.full:
+		case <-again:
 		case <-g.ending.stop:
 			return
 		}
-		g.log.grown.Store(0)
+		g.log.entries.Store(0)
+		g.log.bytes.Store(0)
+		again = nil
 		if err := g.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && !errors.Is(err, raft.ErrRaftShutdown) {
 			g.cfg.Logger.Warn("snapshot", "err", err)
+			again = time.After(snapshotRetry)
 		}
 	}
 }

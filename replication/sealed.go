@@ -35,10 +35,17 @@ type sealedLog struct {
 	// otherwise panic. While the log is being opened the error is enough.
 	fatal   func(error)
 	running atomic.Bool
-	grown   atomic.Int64  // bytes stored since they were last looked at
-	bound   int64         // of grown
-	full    chan struct{} // capacity 1: grown passed its bound
+	// first is the oldest entry, which Raft looks at again and again for its age;
+	// nil until it was read.
+	first   atomic.Pointer[raft.Log]
+	entries atomic.Int64  // stored since they were last looked at
+	bytes   atomic.Int64  // in these
+	bounds  logSize       // zero for none
+	full    chan struct{} // capacity 1: a bound was passed
 }
+
+// logSize is how much a log may grow by.
+type logSize struct{ entries, bytes int64 }
 
 var _ raft.LogStore = (*sealedLog)(nil)
 
@@ -64,9 +71,10 @@ func (s *sealedLog) StoreLogs(logs []*raft.Log) error {
 		c := *l
 		c.Data = append(append(make([]byte, 0, len(l.Data)+sealBytes), l.Data...), seal(l)...)
 		sealed[i] = &c
-		s.grown.Add(int64(len(c.Data)))
+		s.bytes.Add(int64(len(c.Data)))
 	}
-	if s.bound > 0 && s.grown.Load() > s.bound {
+	s.entries.Add(int64(len(logs)))
+	if s.bounds != (logSize{}) && (s.bytes.Load() > s.bounds.bytes || s.entries.Load() >= s.bounds.entries) {
 		select {
 		case s.full <- struct{}{}:
 		default:
@@ -77,6 +85,8 @@ func (s *sealedLog) StoreLogs(logs []*raft.Log) error {
 
 // DeleteRange implements [raft.LogStore].
 func (s *sealedLog) DeleteRange(first, last uint64) error {
+	s.first.Store(nil)
+	defer s.first.Store(nil) // what was read meanwhile
 	return s.wrote("cut the raft log", s.boltStore.DeleteRange(first, last))
 }
 
@@ -101,9 +111,17 @@ func (s *sealedLog) wrote(what string, err error) error {
 
 // GetLog implements [raft.LogStore]. The error wraps [ErrLogDamaged].
 func (s *sealedLog) GetLog(index uint64, l *raft.Log) error {
+	if first := s.first.Load(); first != nil && first.Index == index {
+		*l = *first
+		return nil
+	}
 	err := s.open(index, l)
 	if errors.Is(err, ErrLogDamaged) && s.running.Load() {
 		s.fatal(err)
+	}
+	if first, _ := s.FirstIndex(); err == nil && first == index && s.running.Load() {
+		entry := *l
+		s.first.Store(&entry)
 	}
 	return err
 }

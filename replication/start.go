@@ -142,7 +142,7 @@ func (g *Group) openRaft() error {
 	if g.log, err = openLog(filepath.Join(g.cfg.Dir, "raft.db"), g.cfg.Fatal); err != nil {
 		return err
 	}
-	g.log.bound = g.cfg.SnapshotBytes
+	g.log.bounds = logSize{entries: int64(g.cfg.SnapshotEntries), bytes: g.cfg.SnapshotBytes}
 	logger := newRaftLogger(g.cfg.Logger)
 	// An interrupted backup leaves hard links that would hold on to the disk.
 	left, err := filepath.Glob(filepath.Join(g.cfg.Dir, "backup-*"))
@@ -179,7 +179,24 @@ func (g *Group) openRaft() error {
 		return errors.Join(fmt.Errorf("start raft in %s: %w", g.cfg.Dir, err), closeTransport(g.trans))
 	}
 	g.log.running.Store(true)
-	return nil
+	return g.electLone(rc)
+}
+
+// loneLease is how often a lone voter looks whether it still leads.
+const loneLease = 5 * time.Second
+
+// electLone has the only voter of a group become leader at once. Raft lets a
+// follower look anew whenever its time-out was shortened, by however little.
+func (g *Group) electLone(rc *raft.Config) error {
+	servers := g.raft.GetConfiguration().Configuration().Servers
+	if len(servers) != 1 || servers[0].ID != g.id {
+		return nil
+	}
+	shorter := raft.ReloadableConfig{
+		TrailingLogs: rc.TrailingLogs, SnapshotInterval: rc.SnapshotInterval, SnapshotThreshold: rc.SnapshotThreshold,
+		HeartbeatTimeout: rc.HeartbeatTimeout - 1, ElectionTimeout: rc.ElectionTimeout,
+	}
+	return g.raft.ReloadConfig(shorter)
 }
 
 // catchUp checks the log and brings a store that reflects less than Raft has forgotten up to the
@@ -220,14 +237,22 @@ func (g *Group) raftConfig(id raft.ServerID, logger hclog.Logger) *raft.Config {
 	rc.HeartbeatTimeout = g.cfg.ElectionTimeout
 	rc.ElectionTimeout = g.cfg.ElectionTimeout
 	rc.LeaderLeaseTimeout = max(g.cfg.ElectionTimeout/2, 100*time.Millisecond)
+	if g.cfg.Siblings.Nodes <= 1 {
+		// A leader wakes up so often to see whether it hears from a majority, also where
+		// it is that alone. Until it is restarted, one that got siblings so long notices
+		// late that it is cut off from them; others elect the next one meanwhile.
+		rc.LeaderLeaseTimeout = loneLease
+		rc.HeartbeatTimeout = loneLease + 1 // for electLone
+		rc.ElectionTimeout = loneLease + 1
+	}
 	rc.CommitTimeout = 50 * time.Millisecond
 	// Entries hold many commands each; a follower gets a few MiB at a time.
 	rc.MaxAppendEntries = 64
 	rc.ShutdownOnRemove = false
 	rc.BatchApplyCh = true
 	rc.SnapshotThreshold = g.cfg.SnapshotEntries
-	// Often: a snapshot is cheap, and the log is read whole at every start.
-	rc.SnapshotInterval = 2 * time.Second
+	// watchLog sees to snapshots; Raft itself looks for entries of earlier runs.
+	rc.SnapshotInterval = time.Minute
 	rc.TrailingLogs = g.cfg.TrailingEntries
 	rc.NoSnapshotRestoreOnStart = true
 	rc.NoLegacyTelemetry = true

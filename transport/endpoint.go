@@ -41,8 +41,8 @@ type Config struct {
 	// Handshake bounds the time to set a link up; zero means 5 s.
 	Handshake time.Duration
 	// Idle is how long a silent link lives, and how long a link does on which a
-	// frame began and does not come in; zero means 15 s. A third of it is the
-	// keepalive period.
+	// frame began and does not come in; zero means 15 s. Half of it is the
+	// keepalive period: a keepalive that is lost is sent again at once.
 	Idle time.Duration
 }
 
@@ -128,7 +128,7 @@ func Open(cfg Config) (*Endpoint, error) {
 		conf: &quic.Config{
 			HandshakeIdleTimeout:           cfg.Handshake,
 			MaxIdleTimeout:                 cfg.Idle,
-			KeepAlivePeriod:                cfg.Idle / 3,
+			KeepAlivePeriod:                cfg.Idle / 2,
 			InitialStreamReceiveWindow:     256 << 10,
 			MaxStreamReceiveWindow:         4 << 20,
 			InitialConnectionReceiveWindow: 512 << 10,

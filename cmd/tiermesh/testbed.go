@@ -27,7 +27,7 @@ func newTestbed() *cobra.Command {
 		Use: "testbed", Short: "Play scenarios of partitions, crashes and damage, and judge what comes of them",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTestbedRun(), newTestbedLint(), newTestbedSim())
+	cmd.AddCommand(newTestbedRun(), newTestbedLint(), newTestbedCity(), newTestbedSim())
 	return cmd
 }
 

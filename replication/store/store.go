@@ -136,6 +136,9 @@ func (s *Store) openDB() error {
 		FS: cfg.FS, Cache: cache, DisableWAL: true, MemTableSize: cfg.MemTableBytes,
 		FormatMajorVersion: pebble.FormatNewest, Logger: pebbleLogger{cfg.Logger, cfg.Fatal}, EventListener: s.listener(),
 	}
+	// Pebble's own scheduler looks ten times a second whether more compactions may
+	// run at once than did before. Here it is always one, whose end starts the next.
+	opts.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	if cfg.Salvaging {
 		opts.DisableAutomaticCompactions, opts.L0StopWritesThreshold = true, 1<<20
 	}

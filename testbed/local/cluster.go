@@ -105,16 +105,34 @@ func Open(ctx context.Context, cfg Config, progress func(up, of int)) (*Cluster,
 	if err := errors.Join(os.MkdirAll(cfg.Dir, 0o700), c.credentials(), c.ports(), c.writeTopology()); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	up := 0
-	for _, row := range cfg.Sites {
-		if err := c.Start(ctx, row.ID); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
-		if up++; progress != nil {
-			progress(up, len(cfg.Sites))
-		}
+	if err := c.startAll(ctx, progress); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// atOnce is how many sites start at once: most of a start waits for the disk.
+const atOnce = 16
+
+func (c *Cluster) startAll(ctx context.Context, progress func(up, of int)) error {
+	g, ctx := errgroup.WithContext(ctx) // ends with the last start
+	g.SetLimit(atOnce)
+	var mu sync.Mutex // guards up, and progress is called one by one
+	up := 0
+	for _, row := range c.cfg.Sites {
+		g.Go(func() error {
+			if err := c.Start(ctx, row.ID); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if up++; progress != nil {
+				progress(up, len(c.cfg.Sites))
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // nodesAt returns how many nodes a site has.
@@ -169,7 +187,7 @@ func (c *Cluster) open(at place) error {
 		if err := m.bind(m.port); err != nil {
 			return err
 		}
-		c.applyCuts()
+		c.applyCuts(at)
 	}
 	cfg := node.Config{
 		Dir: c.Data(at.site, at.node), Credentials: filepath.Join(c.dir(at), "credentials"),

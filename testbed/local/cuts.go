@@ -9,9 +9,9 @@ import (
 // Cut drops every datagram between two sites.
 func (c *Cluster) Cut(a, b tiers.SiteID) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.cut[pair(a, b)] = struct{}{}
-	c.mu.Unlock()
-	c.applyCuts()
+	c.separateSites(a, b)
 }
 
 // Isolate cuts a site from every other one.
@@ -32,16 +32,20 @@ func (c *Cluster) Mend(a, b tiers.SiteID) {
 			c.rejoin(c.members[place{a, i + 1}], c.members[place{b, j + 1}])
 		}
 	}
+	for at := range c.alone {
+		if at.site == a || at.site == b {
+			c.separateNode(at)
+		}
+	}
 	c.mu.Unlock()
-	c.applyCuts() // of single nodes
 }
 
 // IsolateNode cuts one node off from everything, also from its own site.
 func (c *Cluster) IsolateNode(id tiers.SiteID, node uint32) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.alone[place{id, node}] = true
-	c.mu.Unlock()
-	c.applyCuts()
+	c.separateNode(place{id, node})
 }
 
 // Heal ends every cut.
@@ -63,22 +67,34 @@ func pair(a, b tiers.SiteID) [2]tiers.SiteID {
 	return p
 }
 
-// applyCuts brings every gate that is bound to what is cut.
-func (c *Cluster) applyCuts() {
+// applyCuts brings the gate of a node that was bound anew to what is cut.
+func (c *Cluster) applyCuts(of place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for p := range c.cut {
-		for i := range c.nodesAt(p[0]) {
-			for j := range c.nodesAt(p[1]) {
-				c.separate(c.members[place{p[0], i + 1}], c.members[place{p[1], j + 1}])
-			}
+		if p[0] == of.site || p[1] == of.site {
+			c.separateSites(p[0], p[1])
 		}
 	}
 	for at := range c.alone {
-		for other, m := range c.members {
-			if other != at {
-				c.separate(c.members[at], m)
-			}
+		c.separateNode(at)
+	}
+}
+
+// separateSites cuts the nodes of two sites; c.mu is held.
+func (c *Cluster) separateSites(a, b tiers.SiteID) {
+	for i := range c.nodesAt(a) {
+		for j := range c.nodesAt(b) {
+			c.separate(c.members[place{a, i + 1}], c.members[place{b, j + 1}])
+		}
+	}
+}
+
+// separateNode cuts a node from all others; c.mu is held.
+func (c *Cluster) separateNode(at place) {
+	for other, m := range c.members {
+		if other != at {
+			c.separate(c.members[at], m)
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/transport/identity"
 )
@@ -23,25 +25,41 @@ func (c *Cluster) credentials() error {
 	if err != nil {
 		return err
 	}
-	for _, m := range c.all() {
-		dir, first := filepath.Join(c.dir(m.at), "credentials"), filepath.Join(c.dir(place{m.at.site, 1}), "credentials")
-		if _, err := os.Stat(filepath.Join(dir, "node.crt")); errors.Is(err, os.ErrNotExist) {
-			issue := identity.IssueConfig{
-				ID: identity.ID{Federation: c.cfg.Federation, Site: m.at.site, Node: m.at.node}, OutDir: dir, Now: time.Now(),
+	g := errgroup.Group{} // ends with the last certificate
+	g.SetLimit(atOnce)
+	for _, row := range c.rows {
+		g.Go(func() error {
+			for i := range c.nodesAt(row.ID) {
+				if err := c.credentialsOf(ca, place{row.ID, i + 1}); err != nil {
+					return err
+				}
 			}
-			if m.at.node > 1 {
-				issue.SiteKeyFrom = first
-			}
-			if err := ca.Issue(issue); err != nil {
-				return err
-			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// credentialsOf makes a node's certificate, unless it has one. The first node's
+// site key is every node's.
+func (c *Cluster) credentialsOf(ca *identity.CA, at place) error {
+	dir, first := filepath.Join(c.dir(at), "credentials"), filepath.Join(c.dir(place{at.site, 1}), "credentials")
+	if _, err := os.Stat(filepath.Join(dir, "node.crt")); errors.Is(err, os.ErrNotExist) {
+		issue := identity.IssueConfig{
+			ID: identity.ID{Federation: c.cfg.Federation, Site: at.site, Node: at.node}, OutDir: dir, Now: time.Now(),
 		}
-		creds, err := identity.Load(dir)
-		if err != nil {
+		if at.node > 1 {
+			issue.SiteKeyFrom = first
+		}
+		if err := ca.Issue(issue); err != nil {
 			return err
 		}
-		c.rows[m.at.site].Key = creds.SitePublicKey()
 	}
+	creds, err := identity.Load(dir)
+	if err != nil {
+		return err
+	}
+	c.rows[at.site].Key = creds.SitePublicKey()
 	return nil
 }
 

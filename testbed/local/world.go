@@ -306,14 +306,19 @@ func (w *World) Read(id tiers.SiteID) (oracle.Site, error) {
 
 // Usage implements [run.World].
 func (w *World) Usage() run.Usage {
+	return w.c.Usage()
+}
+
+// Usage is what a cluster's sites, and this process, have used.
+func (c *Cluster) Usage() run.Usage {
 	u := run.ThisProcess()
-	for _, m := range w.c.all() {
+	for _, m := range c.all() {
 		if m.gate != nil {
 			sent, _ := m.gate.Bytes()
 			u.WireBytes += sent
 		}
 	}
-	for _, n := range w.c.Nodes() {
+	for _, n := range c.Nodes() {
 		for _, l := range n.Links() {
 			u.NeededBytes += l.Totals.NeededBytes
 		}

@@ -83,6 +83,9 @@ func checkConverged(t *rapid.T, w *world, written map[crdt.ChainID][]string) {
 			if st := l.s[i].Status(); !st.Equal || st.OwedOut != 0 || st.OwedIn != 0 || st.Digest != st.PeerDigest {
 				t.Fatalf("link of %v, end %d: %+v", l.ends, i, st)
 			}
+			if !l.s[i].Quiet() {
+				t.Fatalf("link of %v, end %d is not quiet", l.ends, i)
+			}
 		}
 	}
 	checkHolds(t, w, written)

@@ -37,6 +37,14 @@ type Status struct {
 // Compared reports whether both ends know what the other one holds.
 func (s *Session) Compared() bool { return s.greeted && len(s.awaiting) == 0 }
 
+// Quiet reports whether ticks change nothing until something else happens: both
+// ends hold the same and have said so. The driver need not tick a quiet session.
+func (s *Session) Quiet() bool {
+	p := &s.proof
+	return !s.closed && s.settled() && !s.peer.handover && s.idle.talk == 0 &&
+		p.sentMine && !p.dirty && p.have && p.equal && p.theirs == p.mine
+}
+
 // Status returns the session's present state.
 func (s *Session) Status() Status {
 	st := Status{

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -371,8 +372,15 @@ func (w *world) run() {
 func (w *world) tick(n int) {
 	for range n {
 		for _, l := range w.sortedLinks() {
-			for i := range l.s {
-				l.s[i].Tick()
+			for i, s := range l.s {
+				quiet, before := s.Quiet(), s.Status()
+				s.Tick()
+				if !quiet {
+					continue
+				}
+				if r := s.Ready(); !reflect.DeepEqual(r, federation.Ready{}) || !reflect.DeepEqual(before, s.Status()) {
+					w.closed = append(w.closed, fmt.Sprintf("%s was quiet, and a tick did %+v: %+v, %+v", l.ends[i], r, before, s.Status()))
+				}
 			}
 			w.drain(l)
 		}
