@@ -285,7 +285,7 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 
 // urgentWindow is how many routine records may still come before an urgent one:
 // what is on the line already, and in the batch that the receiver is writing.
-const urgentWindow = 512
+const urgentWindow = 1024
 
 // bounded judges the memory of the process that all sites share.
 func (j *judge) bounded() oracle.Verdict {
