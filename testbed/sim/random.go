@@ -19,7 +19,7 @@ import (
 func Random(seed uint64) *scenario.Script {
 	g := &generator{
 		rng:  rand.New(rand.NewPCG(seed, 5)), //nolint:gosec // reproducible
-		down: map[tiers.SiteID]bool{}, harmed: map[tiers.SiteID]bool{}, saved: map[tiers.SiteID]bool{}, parent: map[tiers.SiteID]tiers.SiteID{},
+		down: map[tiers.SiteID]bool{}, harmed: map[tiers.SiteID]bool{}, saved: map[tiers.SiteID]bool{}, claimed: map[tiers.SiteID]bool{}, parent: map[tiers.SiteID]tiers.SiteID{},
 		script: &scenario.Script{
 			File: fmt.Sprintf("seed-%d.txt", seed), Seed: seed, Limit: 2 * time.Hour,
 			Federation: scenario.Federation{Nodes: map[tiers.SiteID]int{}},
@@ -70,6 +70,7 @@ type generator struct {
 	down      map[tiers.SiteID]bool // or a node of it
 	harmed    map[tiers.SiteID]bool // at any time
 	saved     map[tiers.SiteID]bool
+	claimed   map[tiers.SiteID]bool
 }
 
 const cityID tiers.SiteID = "500000"
@@ -143,8 +144,15 @@ func (g *generator) load() {
 	})
 }
 
+// claim claims units at a site whose disk is not put back: an old disk knows no
+// later claims, and no other site does.
 func (g *generator) claim() {
-	g.add(scenario.Claim{PerSecond: float64(1 + g.one(5)), For: g.seconds(5, 20), At: scenario.Sites{ID: g.of(g.all)}})
+	id := g.of(g.all)
+	if g.saved[id] {
+		return
+	}
+	g.claimed[id] = true
+	g.add(scenario.Claim{PerSecond: float64(1 + g.one(5)), For: g.seconds(5, 20), At: scenario.Sites{ID: id}})
 }
 
 // ends returns two ends of a line, mostly of the tree.
@@ -249,11 +257,11 @@ func (g *generator) backup() {
 	id := g.of(g.all)
 	switch {
 	case g.down[id]:
-	case g.upgrades:
+	case g.upgrades: // no disk is put back
 		g.add(scenario.Act{Kind: scenario.ActUpgrade, Site: id})
 	case g.saved[id]:
 		g.add(scenario.Act{Kind: scenario.ActRestoreBackup, Site: id})
-	default:
+	case !g.claimed[id]:
 		g.saved[id] = true
 		g.add(scenario.Act{Kind: scenario.ActBackup, Site: id})
 	}
