@@ -344,12 +344,27 @@ type LinkFindings struct {
 
 // Links returns the state of each link that the node has or had, by peer.
 func (n *Node) Links() []LinkState {
+	return n.linksWhere(func(tiers.SiteID) bool { return true })
+}
+
+// Link returns the state of the link to one peer; the zero state but for the peer
+// when there never was one. It costs one digest, [Node.Links] one for each link.
+func (n *Node) Link(peer tiers.SiteID) LinkState {
+	for _, l := range n.linksWhere(func(id tiers.SiteID) bool { return id == peer }) {
+		return l
+	}
+	return LinkState{Peer: peer}
+}
+
+func (n *Node) linksWhere(asked func(tiers.SiteID) bool) []LinkState {
 	l := n.links
 	for _, d := range l.drivers() {
-		status, totals := d.snapshot()
-		l.note(d.peer, func(r *linkRecord) { r.absorb(status); d.live = totals })
+		if asked(d.peer) {
+			status, totals := d.snapshot()
+			l.note(d.peer, func(r *linkRecord) { r.absorb(status); d.live = totals })
+		}
 	}
-	out := l.states()
+	out := slices.DeleteFunc(l.states(), func(s LinkState) bool { return !asked(s.Peer) })
 	for i := range out {
 		// The session knew the digest at its last tick; what was written since
 		// makes this end differ.

@@ -16,7 +16,7 @@ type request = data.Request
 const (
 	// convergeWithin ends a run that does not come to agree.
 	convergeWithin = 10 * time.Minute
-	// lookEvery is how often links are looked at; each look costs the city's digests.
+	// lookEvery is how often links are looked at, at most.
 	lookEvery = 250 * time.Millisecond
 )
 
@@ -31,6 +31,7 @@ func (c *player) convergeTo(ctx context.Context, t *tiers.Topology, what string,
 	ctx, cancel := context.WithTimeoutCause(ctx, convergeWithin, fmt.Errorf("city: waited %s for: %s", convergeWithin, what))
 	defer cancel()
 	for {
+		began := time.Now()
 		done, of := c.agreement(t, inScope)
 		c.p.Bar(done, of, what)
 		c.sample()
@@ -38,7 +39,7 @@ func (c *player) convergeTo(ctx context.Context, t *tiers.Topology, what string,
 			return nil
 		}
 		select {
-		case <-time.After(lookEvery):
+		case <-time.After(max(lookEvery, 2*time.Since(began))): // looking costs, too
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -56,7 +57,7 @@ func (c *player) agreement(t *tiers.Topology, inScope func(child, parent tiers.S
 		}
 		of++
 		ups[s.Parent] = append(ups[s.Parent], s.ID)
-		if l := c.link(s.ID, s.Parent); l.Equal && c.atRest(s.ID, t) {
+		if l := c.cluster.Node(s.ID).Link(s.Parent); l.Equal && c.atRest(s.ID, t) {
 			equal[s.ID] = l
 		}
 	}
@@ -83,16 +84,6 @@ func (c *player) agreement(t *tiers.Topology, inScope func(child, parent tiers.S
 func (c *player) atRest(id tiers.SiteID, t *tiers.Topology) bool {
 	n := c.cluster.Node(id)
 	return n.Topology().Version() >= t.Version() && n.Group().Store().Counts().Dirty == 0
-}
-
-// link returns what a site knows of its link to a peer.
-func (c *player) link(id, peer tiers.SiteID) node.LinkState {
-	for _, l := range c.cluster.Node(id).Links() {
-		if l.Peer == peer {
-			return l
-		}
-	}
-	return node.LinkState{Peer: peer}
 }
 
 // verify reads every site's store and has the oracles judge it.

@@ -202,7 +202,7 @@ func (c *player) reorganise(ctx context.Context) error {
 	}
 	c.table.ReorgConvergeS = time.Since(began).Seconds()
 	for _, m := range c.next {
-		if l := c.link(m.Township, m.To); l.Equal {
+		if c.cluster.Node(m.Township).Link(m.To).Equal {
 			c.table.Moved++
 		}
 	}

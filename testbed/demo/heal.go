@@ -59,11 +59,7 @@ func (d *player) linkEnds() []linkEnds {
 
 func linkTo(n *node.Node, peer tiers.SiteID) node.LinkState {
 	if n != nil {
-		for _, l := range n.Links() {
-			if l.Peer == peer {
-				return l
-			}
-		}
+		return n.Link(peer)
 	}
 	return node.LinkState{Peer: peer}
 }
