@@ -9,7 +9,11 @@ import (
 	"github.com/tiermesh/tiermesh/testbed/sim"
 )
 
-// TestScenarios plays every scenario that the project has.
+// sitesMax leaves scenarios of the whole municipality to "tiermesh testbed run": they
+// take minutes.
+const sitesMax = 100
+
+// TestScenarios plays the scenarios that the project has.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("../scenarios/*.txt")
 	if err != nil || len(files) == 0 {
@@ -25,6 +29,9 @@ func TestScenarios(t *testing.T) {
 			script, err := scenario.Parse(path, f)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if n := len(script.Federation.Sites); n > sitesMax {
+				t.Skipf("%d sites", n)
 			}
 			data, err := sim.Run(t.Context(), script, sim.Options{Command: worker("sim")})
 			if err != nil {
