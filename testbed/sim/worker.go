@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -86,10 +87,14 @@ func (w *worker) run(t *testing.T) {
 		w.say(message{Error: fmt.Sprintf("read the request: %v", err)})
 		return
 	}
-	go func() { // ends with the input, which may be that of the process
+	go func() { // ends with the process
 		var rest request
 		_ = w.in.Decode(&rest)
 		w.end.Store(true)
+		// A bubble whose time stands still ends by nothing else, also when whoever
+		// started this process is gone.
+		<-time.After(2 * endWait)
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}()
 	script, err := scenario.Parse(r.File, strings.NewReader(r.Script))
 	if err != nil {
