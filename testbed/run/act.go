@@ -57,7 +57,8 @@ func (p *player) act(ctx context.Context, line int, a scenario.Act) error {
 
 // forget takes out of the ledger what an old disk takes from the world: writes of
 // the site since its backup that its parent does not show. That a restored site
-// loses those is the nature of a backup, not a broken promise.
+// loses those is the nature of a backup, not a broken promise. So are the claims that
+// it granted since.
 func (p *player) forget(ctx context.Context, id tiers.SiteID) error {
 	at := p.backups[id]
 	row, _ := p.tree.topology().Site(id)
@@ -82,5 +83,6 @@ func (p *player) forget(ctx context.Context, id tiers.SiteID) error {
 	p.ledger.acked = slices.DeleteFunc(p.ledger.acked, func(a oracle.Acked) bool { return slices.Contains(gone, a.Key) })
 	p.ledger.reported -= uint64(before - len(p.ledger.acked))
 	p.urgent.forget(gone)
+	p.claims.giveUp(id)
 	return nil
 }

@@ -36,17 +36,32 @@ type claims struct {
 	mu      sync.Mutex // guards the fields below
 	granted []oracle.Granted
 	history map[tiers.SiteID][]oracle.Op
+	// gaveUp are sites whose old disk was put back: what they granted since its
+	// copy was made they cannot know.
+	gaveUp map[tiers.SiteID]bool
 }
 
-func newClaims() *claims { return &claims{history: map[tiers.SiteID][]oracle.Op{}} }
+func newClaims() *claims { return &claims{history: map[tiers.SiteID][]oracle.Op{}, gaveUp: map[tiers.SiteID]bool{}} }
 
 func (c *claims) add(site tiers.SiteID, op oracle.Op) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.gaveUp[site] {
+		return
+	}
 	c.history[site] = append(c.history[site], op)
 	if op.Kind == oracle.OpClaim && op.Outcome == oracle.Done {
 		c.granted = append(c.granted, oracle.Granted{Site: site, Resource: op.Object, Holder: op.Holder, Epoch: op.Epoch})
 	}
+}
+
+// giveUp forgets what a site's clients were told, for good.
+func (c *claims) giveUp(site tiers.SiteID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gaveUp[site] = true
+	delete(c.history, site)
+	c.granted = slices.DeleteFunc(c.granted, func(g oracle.Granted) bool { return g.Site == site })
 }
 
 // seen returns what was granted, and each site's history.
