@@ -41,7 +41,9 @@ type claims struct {
 	gaveUp map[tiers.SiteID]bool
 }
 
-func newClaims() *claims { return &claims{history: map[tiers.SiteID][]oracle.Op{}, gaveUp: map[tiers.SiteID]bool{}} }
+func newClaims() *claims {
+	return &claims{history: map[tiers.SiteID][]oracle.Op{}, gaveUp: map[tiers.SiteID]bool{}}
+}
 
 func (c *claims) add(site tiers.SiteID, op oracle.Op) {
 	c.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/tiermesh/tiermesh/testbed/report"
@@ -58,21 +59,30 @@ func Run(ctx context.Context, s *scenario.Script, o Options) (*report.Data, erro
 	}
 	err = p.run(ctx, o.Command, r)
 	p.data.Began, p.data.TookS, p.data.About = began, time.Since(began).Seconds(), s.About
+	if s.Source != "" {
+		p.data.Script = s.Source
+	}
 	if err != nil && p.data.Failure == "" {
 		p.data.Failure = err.Error()
 	}
 	return p.data, errors.Join(err, os.RemoveAll(dir))
 }
 
-// memoryDir is a file system in memory on Linux.
-const memoryDir = "/dev/shm"
+// memoryDir is a file system in memory on Linux. A container's may be far too small
+// for a run's files, of which each site writes a few megabytes: memoryMin is enough
+// for a whole city.
+const (
+	memoryDir = "/dev/shm"
+	memoryMin = 8 << 30
+)
 
 // roomFor returns where a run's directory is made.
 func roomFor(dir string) string {
 	if dir != "" {
 		return dir
 	}
-	if info, err := os.Stat(memoryDir); err == nil && info.IsDir() {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(memoryDir, &fs); err == nil && fs.Bavail*uint64(fs.Bsize) >= memoryMin {
 		return memoryDir
 	}
 	return "" // that for temporary files
