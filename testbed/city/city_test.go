@@ -40,7 +40,8 @@ func TestSmallCity(t *testing.T) {
 	if table.Sites != 26 || table.Reported != 80 || table.Moves < 4 {
 		t.Errorf("too little was played: %+v", table)
 	}
-	table.StartS, table.ConvergeS, table.ReorgConvergeS, table.IdleCPUMS = 0, 0, 0, 0 // of a busy machine
+	table.StartS, table.ConvergeS, table.ReorgConvergeS = 0, 0, 0 // of a busy machine
+	table.IdleMB, table.IdleCPUMS = 0, 0                          // of few sites, and perhaps a race detector
 	if missed := table.Missed(); len(missed) > 0 {
 		t.Errorf("%v: %+v", missed, table)
 	}
