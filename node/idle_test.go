@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/metrics"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/transport/identity"
+	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
 // pipes are UDP sockets inside a bubble.
@@ -186,6 +188,10 @@ func wakeUps() (n uint64) {
 // are kept alive and not ticked, and nothing else polls. What a link shows is right
 // all the same, and what is written then goes out at once.
 func TestIdleSitesRest(t *testing.T) {
+	// The codec is every test's, and must not be a bubble's.
+	if _, err := wire.Append(nil, &wire.Bye{Reason: strings.Repeat("long enough to be compressed ", 100)}); err != nil {
+		t.Fatal(err)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		p := &pipes{ends: map[string]*pipeEnd{}}
 		nodes := idleMesh(t, p)
