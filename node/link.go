@@ -143,6 +143,7 @@ func (d *linkDriver) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return d.loop(ctx, messages, ingests, results) })
 	err := g.Wait()
+	d.broken(d.link.Err()) // whichever loop was the first to meet it
 	d.close(wire.CodeShutdown, "closing") // a no-op when it is closed already
 	return err
 }
@@ -156,7 +157,6 @@ func (d *linkDriver) receive(ctx context.Context, out chan<- received) error {
 	for {
 		m, size, err := d.link.Recv(ctx)
 		if err != nil {
-			d.broken(err)
 			return err
 		}
 		select {

@@ -193,6 +193,18 @@ func (l *Link) Send(ctx context.Context, lane tiers.Lane, m wire.Message) (int, 
 	return n, nil
 }
 
+// Err returns why the link ended, nil while it is up; see [Link.Recv].
+func (l *Link) Err() error {
+	select {
+	case <-l.Done():
+		return l.reason(ErrClosed)
+	default:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.why
+	}
+}
+
 // Recv returns the next message and the size of its frame; of several waiting
 // ones, that of the most urgent lane. What comes on another lane before the first
 // message of lane 0, which says who speaks, waits for that: lanes do not keep
