@@ -17,6 +17,7 @@ import (
 	"github.com/tiermesh/tiermesh/testbed/bench"
 	"github.com/tiermesh/tiermesh/testbed/city"
 	"github.com/tiermesh/tiermesh/testbed/demo"
+	"github.com/tiermesh/tiermesh/testbed/scenario"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/federation"
 	"github.com/tiermesh/tiermesh/transport"
@@ -86,7 +87,7 @@ func exitCode(err error) int {
 		{api.ErrUnreachable, exitUnreachable}, {api.ErrUnavailable, exitUnreachable},
 		{api.ErrNotFound, exitNotFound}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
 		{federation.ErrBundle, exitInvalid}, {federation.ErrForeign, exitInvalid},
-		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {city.ErrDir, exitInvalid}, {city.ErrFiles, exitInvalid}, {bench.ErrConfig, exitInvalid},
+		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {city.ErrDir, exitInvalid}, {scenario.ErrScript, exitInvalid}, {city.ErrFiles, exitInvalid}, {bench.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},
 		{replication.ErrNoBackup, exitInvalid}, {replication.ErrRecovering, exitInvalid}, {replication.ErrLogDamaged, exitInvalid},
 		{replication.ErrRepair, exitRejected}, {replication.ErrDamaged, exitInvalid}, {store.ErrCorrupt, exitInvalid},

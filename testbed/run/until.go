@@ -13,7 +13,7 @@ import (
 
 // until waits for a condition.
 func (p *player) until(ctx context.Context, c scenario.Until) error {
-	began := time.Now()
+	began, limited := time.Now(), ctx
 	ctx, cancel := context.WithTimeout(ctx, c.Within)
 	defer cancel()
 	look := p.look(c)
@@ -36,9 +36,13 @@ func (p *player) until(ctx context.Context, c scenario.Until) error {
 		if err := p.broken(); err != nil {
 			return err
 		}
-		if wait(ctx, every) != nil {
-			return fmt.Errorf("not in time: %s", why)
+		if wait(ctx, every) == nil {
+			continue
 		}
+		if limited.Err() != nil {
+			return fmt.Errorf("%w: %s", context.Cause(limited), why)
+		}
+		return fmt.Errorf("not in time: %s", why)
 	}
 }
 
