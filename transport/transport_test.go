@@ -434,3 +434,26 @@ func TestAbandonTellsNobody(t *testing.T) {
 		t.Errorf("the peer of an abandoned endpoint heard %v", err)
 	}
 }
+
+// TestErr: what ended a link can be asked afterwards, at both ends, whatever the
+// one that asks was waiting for.
+func TestErr(t *testing.T) {
+	child, parent := pair(t)
+	meet(t, child, parent)
+	if err := errors.Join(child.Err(), parent.Err()); err != nil {
+		t.Fatalf("of links that are up: %v", err)
+	}
+	if err := parent.Close(wire.CodeProtocol, "a frame that is none"); err != nil {
+		t.Fatal(err)
+	}
+	<-child.Done()
+	for name, row := range map[string]struct {
+		link   *transport.Link
+		remote bool
+	}{"who closed it": {parent, false}, "the other end": {child, true}} {
+		var why *transport.ClosedError
+		if !errors.As(row.link.Err(), &why) || why.Code != wire.CodeProtocol || why.Remote != row.remote {
+			t.Errorf("%s: %v", name, row.link.Err())
+		}
+	}
+}
