@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,18 +122,21 @@ func TestTaskID(t *testing.T) {
 }
 
 func TestTaskFold(t *testing.T) {
-	ops, err := dispatch.TaskOps(dispatch.Brief{Event: "event:1", Title: "x", Organ: "o", DispatchedAtMS: 5})
+	const town = "500101001"
+	ops, err := dispatch.TaskOps(dispatch.Brief{Event: "event:1", Title: "x", Organ: "o", DispatchedAtMS: 5, Limit: dispatch.Limit{Amount: 1, Unit: dispatch.UnitUrgentHour}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, kind := range []string{dispatch.ActionClose, dispatch.ActionSign} {
-		op, err := dispatch.ActionOp(dispatch.Action{At: crdt.HybridTime(10 - i), By: "500101001", Kind: kind})
+	for i, kind := range []string{dispatch.ActionSign, dispatch.ActionDispose} {
+		op, err := dispatch.ActionOp(dispatch.Action{At: crdt.HybridTime(10 - i), By: town, Kind: kind, Who: "w"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ops = append(ops, op)
 	}
-	v, err := dispatch.FoldTask(read(t, "task:1", ops))
+	src := read(t, "task:1", ops)
+	src.Stream = tiers.StreamID{Site: town, Class: tiers.ClassCommand}
+	v, err := dispatch.FoldTask(src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,11 +144,19 @@ func TestTaskFold(t *testing.T) {
 	if err := json.Unmarshal(v.JSON, &task); err != nil {
 		t.Fatal(err)
 	}
-	if task.State != "closed" || len(task.Actions) != 2 || task.Actions[0].Kind != dispatch.ActionSign || task.Brief.Event != "event:1" {
+	// The clock went back between the two, and what followed still follows.
+	if task.State != dispatch.StateDisposing || len(task.Actions) != 2 || task.Actions[0].Kind != dispatch.ActionSign || task.Custodian != town {
 		t.Errorf("%s", v.JSON)
 	}
-	if len(v.Index) != 1 || v.Index[0].Value != "0000000000000005" {
-		t.Errorf("index %v", v.Index)
+	due := int64(5 + 3600*1000)
+	want := []crdt.IndexEntry{
+		{Name: dispatch.KindTask, Value: "0000000000000005"}, {Name: dispatch.IndexTaskDue, Value: dispatch.DueValue(due)},
+		{Name: dispatch.IndexTaskState, Value: dispatch.IndexPrefix("disposing", false) + dispatch.DueValue(due)},
+		{Name: dispatch.IndexTaskOrgan, Value: dispatch.IndexPrefix("o", true) + dispatch.DueValue(due)},
+		{Name: dispatch.IndexTaskCustodian, Value: dispatch.IndexPrefix(town, true) + dispatch.DueValue(due)},
+	}
+	if !slices.Equal(v.Index, want) || task.DueMS != due {
+		t.Errorf("index %q, due %d", v.Index, task.DueMS)
 	}
 	if _, err := dispatch.ActionOp(dispatch.Action{Kind: "sing"}); !errors.Is(err, dispatch.ErrInvalid) {
 		t.Errorf("unknown action: %v", err)

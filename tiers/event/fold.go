@@ -20,6 +20,8 @@ const (
 	KindClose    = "close"
 	KindReopen   = "reopen"
 	KindVoid     = "void"
+	// KindTask tells how far one of the event's tasks is; see [Action].Outcome.
+	KindTask = "task"
 )
 
 // The states of an event.
@@ -58,6 +60,8 @@ type Action struct {
 	Task  tiers.DocID     `json:"task,omitempty"`
 	Organ string          `json:"organ,omitempty"`
 	Note  string          `json:"note,omitempty"`
+	// Outcome is that of Task: open, closed or void.
+	Outcome string `json:"outcome,omitempty"`
 }
 
 // ActionOp returns the operation that appends an action. The error wraps
@@ -179,11 +183,44 @@ func (v *View) correct(s *crdt.Source) {
 	v.Conflicts = s.ConflictsIn(fields)
 }
 
+// The outcomes of a task; see package dispatch.
+const (
+	outcomeOpen   = "open"
+	outcomeClosed = "closed"
+	outcomeVoid   = "void"
+)
+
+// afterTasks is the state of an event that was dispatched into tasks: closed when
+// all of them are done and one of them was closed, which needs evidence and a
+// verifier who is not the handler.
+func afterTasks(state string, tasks map[tiers.DocID]string, reopened bool) string {
+	closed, open := false, false
+	for _, outcome := range tasks {
+		closed = closed || outcome == outcomeClosed
+		open = open || outcome != outcomeClosed && outcome != outcomeVoid
+	}
+	switch {
+	case state == StateDispatched && closed && !open:
+		return StateClosed
+	case state == StateClosed && reopened:
+		return StateDispatched
+	default:
+		return state
+	}
+}
+
 // State returns the state that actions, in order, lead to. A closed or void
-// event stays so until it is reopened.
+// event stays so until it, or one of its tasks, is reopened.
 func State(actions []Action) string {
-	state := StateReported
+	state, tasks := StateReported, map[tiers.DocID]string{}
 	for _, a := range actions {
+		if a.Task != "" && (a.Kind == KindDispatch && tasks[a.Task] == "" || a.Kind == KindTask) {
+			tasks[a.Task] = a.Outcome
+		}
+		if a.Kind == KindTask {
+			state = afterTasks(state, tasks, a.Outcome == outcomeOpen)
+			continue
+		}
 		next, ok := stateAfter[a.Kind]
 		final := state == StateClosed || state == StateVoid
 		if !ok || final && a.Kind != KindReopen {
