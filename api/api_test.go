@@ -33,6 +33,7 @@ type backend struct {
 	edit   api.EditRequest
 	hang   chan struct{}
 	synced synced
+	tasked tasked
 
 	// leader is the member that leads; empty for this node. other is that
 	// member's API.
@@ -445,7 +446,7 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules"} {
+	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules", "plans", "calendars"} {
 		if doc.Paths["/v1/"+collection] == nil || doc.Paths["/v1/"+collection+"/{name}"] == nil {
 			t.Errorf("%s is not documented", collection)
 		}
@@ -466,6 +467,8 @@ func TestOpenAPI(t *testing.T) {
 		"ChainDifference": api.ChainDifference{}, "ImportReport": api.ImportReport{}, "ImportGap": api.ImportGap{}, "ImportRefusal": api.ImportRefusal{},
 		"LinkStatus":      api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", LinkFindings: api.LinkFindings{Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}}},
 		"ForkStatus":      api.ForkStatus{},
+		"TaskActionRequest": api.TaskActionRequest{}, "TaskResult": api.TaskResult{}, "StartTasksRequest": api.StartTasksRequest{}, "StartTasksResult": api.StartTasksResult{},
+		"PlanRequest": api.PlanRequest{}, "CalendarRequest": api.CalendarRequest{},
 		"TopologyRequest": api.TopologyRequest{}, "TopologyResult": api.TopologyResult{}, "Topology": tiers.TopologyDoc{},
 		"TopologyDiff": tiers.TopologyDiff{},
 	} {

@@ -18,6 +18,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/federation"
 	"github.com/tiermesh/tiermesh/tiers/track"
@@ -37,6 +38,7 @@ func translate(err error) error {
 		{tiers.ErrInvalidTopology, api.ErrInvalid}, {tiers.ErrStaleTopology, api.ErrRejected}, {ErrNotCity, api.ErrRejected},
 		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
 		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},
+		{dispatch.ErrInvalid, api.ErrInvalid}, {dispatch.ErrNotNow, api.ErrRejected}, {ErrNoStream, api.ErrInvalid},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
 		{replication.ErrUnknown, api.ErrUnknownOutcome}, {replication.ErrNotLeader, api.ErrUnavailable},
 		{replication.ErrClosed, api.ErrUnavailable},

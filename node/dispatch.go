@@ -131,8 +131,13 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 	if err != nil {
 		return false, err
 	}
+	calendar, err := n.calendarFor(decision.Limit, at.Millis())
+	if err != nil {
+		return false, err
+	}
 	ops, err := dispatch.TaskOps(dispatch.Brief{
-		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
+		BriefOrigin: dispatch.BriefOrigin{Calendar: calendar},
+		Event:       k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
 		Place: ev.Report.Place, Organ: decision.Organ, Limit: decision.Limit, Priority: ev.Report.Priority,
 		DispatchedAtMS: at.Millis(), Rule: decision.Rule,
 	})

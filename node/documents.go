@@ -24,6 +24,11 @@ type Edit struct {
 	// Create refuses the edit when the document exists.
 	Create bool
 	Ops    []crdt.Op
+	// Make, if it is set, returns the operations instead. It is called with the
+	// document's writers held back, and again when the document moved on: what it
+	// finds holds when the change is written. No operations leave the document as
+	// it is.
+	Make func() ([]crdt.Op, error)
 }
 
 // documents turns edits into Automerge changes and proposes them.
@@ -145,12 +150,22 @@ func (d *documents) build(edits []Edit) ([]store.Item, error) {
 				return nil, err
 			}
 		}
+		ops := edit.Ops
+		if edit.Make != nil {
+			var err error
+			if ops, err = edit.Make(); err != nil {
+				return nil, err
+			}
+			if len(ops) == 0 {
+				continue
+			}
+		}
 		at := d.group.Clock().Now()
 		e := d.engine
 		if slices.ContainsFunc(history.Authors, func(a crdt.Author) bool { return a.Site != author.Site }) {
 			e = d.isolated
 		}
-		built, err := e.Build(history.Raw, actor, at.Millis(), edit.Ops)
+		built, err := e.Build(history.Raw, actor, at.Millis(), ops)
 		if errors.Is(err, engine.ErrUnchanged) {
 			continue
 		}

@@ -10,6 +10,8 @@ var (
 	ErrExists = errors.New("node: document exists")
 	// ErrNotWriter rejects a write to a stream that this site may not write to.
 	ErrNotWriter = errors.New("node: site may not write to this stream")
+	// ErrNoStream reports a site to which a document cannot go from here.
+	ErrNoStream = errors.New("node: not a site for this")
 	// ErrBusy reports a document that other writers kept changing.
 	ErrBusy = errors.New("node: document is being written by others")
 	// ErrNotCity rejects a topology at a site that is not the city.

@@ -63,6 +63,7 @@ type ending struct {
 func Folds() map[string]view.Fold {
 	return map[string]view.Fold{
 		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
+		"plan": dispatch.FoldPlan, "calendar": dispatch.FoldCalendar,
 		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
 	}
 }
@@ -168,9 +169,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
-	dispatches, topology := n.views.Subscribe(), n.views.Subscribe()
+	dispatches, topology, relays := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
+	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })

@@ -125,7 +125,7 @@ func (s *schedule) draw(site tiers.SiteID, kind string) dispatch.Action {
 	// Each site's clock is off by its own, which may put an effect before its cause.
 	skew := uint64(tierOf[site]) * uint64(rapid.SampledFrom([]int{0, 0, 7}).Draw(t, "skew"))
 	a := dispatch.Action{
-		At: crdt.HybridTime((1000 + s.now + skew) << 16), By: site, Tier: tierOf[site], Kind: kind,
+		At: crdt.HybridTime((1000+s.now+skew)<<16 | uint64(len(s.steps))), By: site, Tier: tierOf[site], Kind: kind,
 		Who: rapid.SampledFrom([]string{"甲", "乙", "丙"}).Draw(t, "who"),
 	}
 	if codes := dispatch.Reasons(kind); codes != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"strconv"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -53,10 +52,10 @@ func PlanTaskID(event tiers.DocID, plan, step string) tiers.DocID {
 	return taskID("tiermesh plan task v1", string(event), plan, step)
 }
 
-// ChildTaskID returns the identifier of the nth task, from 0, that one delegates
-// to a site.
-func ChildTaskID(parent tiers.DocID, to tiers.SiteID, n int) tiers.DocID {
-	return taskID("tiermesh child task v1", string(parent), string(to), strconv.Itoa(n))
+// ChildTaskID returns the identifier of the task that one delegates to a site
+// under an idempotency key.
+func ChildTaskID(parent tiers.DocID, to tiers.SiteID, key string) tiers.DocID {
+	return taskID("tiermesh child task v1", string(parent), string(to), key)
 }
 
 // ManualTaskID returns the identifier of a task that somebody dispatches under

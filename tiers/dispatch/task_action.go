@@ -165,6 +165,14 @@ func (a Action) validateKind() error {
 	return nil
 }
 
+// CheckOrgan checks the name of an organ. The error wraps [ErrInvalid].
+func CheckOrgan(name string) error {
+	if name == "" {
+		return fmt.Errorf("%w: organ is empty", ErrInvalid)
+	}
+	return checkText("organ", name, nameBytesMax)
+}
+
 // Validate checks a limit. The error wraps [ErrInvalid].
 func (l Limit) Validate() error {
 	if l.Amount < 1 || l.Amount > limitAmount {

@@ -1,0 +1,135 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/engine"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// runRelay passes the outcome of each task that this site dispatched on to what it
+// is a part of: the task that it was delegated from, or the event. A township never
+// receives the event of a task that is delegated to it, so this site, which holds
+// both, writes for it. The work list is an index, as that of the dispatcher is.
+func (n *Node) runRelay(ctx context.Context, changed <-chan struct{}) error {
+	for {
+		lead, err := n.group.Lead(ctx)
+		if err != nil {
+			return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
+		}
+		if err := n.relayWhile(ctx, lead, changed); err != nil {
+			return err
+		}
+		select {
+		case <-time.After(dispatchRetry):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// relayWhile relays until the leadership or ctx ends, or a write's outcome is not
+// known.
+func (n *Node) relayWhile(ctx, lead context.Context, changed <-chan struct{}) error {
+	for {
+		err := n.relayPass(ctx)
+		switch {
+		case ctx.Err() != nil || lead.Err() != nil || errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy):
+			return nil
+		case err != nil:
+			return err
+		}
+		select {
+		case <-changed:
+		case <-lead.Done():
+			return nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// relayPass relays what waits now.
+func (n *Node) relayPass(ctx context.Context) error {
+	hits, err := n.group.Store().Index(store.IndexQuery{
+		Name: dispatch.IndexTaskRelay, Prefix: dispatch.IndexPrefix(string(n.creds.ID.Site), false),
+	})
+	if err != nil {
+		return err
+	}
+	for _, h := range hits {
+		if !n.Topology().MayWrite(h.Key.Stream, n.creds.ID.Site) {
+			continue // it was dispatched before its site got another parent
+		}
+		err := n.relayOne(ctx, h.Key)
+		switch {
+		case errors.Is(err, engine.ErrPoisoned) || errors.Is(err, engine.ErrTooLarge) || errors.Is(err, crdt.ErrUnavailable):
+			n.alarms.raise(fmt.Sprintf("the outcome of %s cannot be passed on: %v", h.Key, err))
+		case err != nil && !errors.Is(err, store.ErrNotFound):
+			return fmt.Errorf("relay %s: %w", h.Key, err)
+		}
+	}
+	return nil
+}
+
+// relayOne writes a task's outcome into what it is a part of, and that it did, in
+// one.
+func (n *Node) relayOne(ctx context.Context, k store.DocKey) error {
+	var task dispatch.TaskView
+	if err := n.read(k, &task); err != nil {
+		return err
+	}
+	outcome := task.Outcome()
+	if outcome == cmp.Or(task.Relayed, dispatch.OutcomeOpen) {
+		return nil // the index is behind
+	}
+	self, _ := n.Topology().Site(n.creds.ID.Site)
+	relay := func(of tiers.DocID) ([]crdt.Op, error) {
+		op, err := dispatch.ActionOp(dispatch.Action{
+			At: n.group.Clock().Now(), By: self.ID, Tier: self.Tier, Kind: dispatch.ActionRelay,
+			ActionDetails: dispatch.ActionDetails{Task: of, Outcome: outcome},
+		})
+		return []crdt.Op{op}, err
+	}
+	edits := []Edit{{Key: k, Make: func() ([]crdt.Op, error) { return relay("") }}}
+	if up, ok := n.upstream(task.Brief); ok {
+		edits = append(edits, Edit{Key: up, Make: func() ([]crdt.Op, error) {
+			if task.Brief.Parent != "" {
+				return relay(k.Doc)
+			}
+			op, err := event.ActionOp(event.Action{
+				At: n.group.Clock().Now(), By: self.ID, Kind: event.KindTask, Task: k.Doc, Outcome: outcome,
+			})
+			return []crdt.Op{op}, err
+		}})
+	}
+	_, err := n.docs.write(ctx, "", edits...)
+	return err
+}
+
+// upstream is the document that a task is a part of, if this site holds it and may
+// write to it.
+func (n *Node) upstream(b dispatch.Brief) (store.DocKey, bool) {
+	doc, stream := b.Event, b.Stream
+	if b.Parent != "" {
+		doc, stream = b.Parent, b.ParentStream
+	}
+	site, class, _ := strings.Cut(stream, "/")
+	c, err := tiers.ParseClass(class)
+	k := docKey(tiers.SiteID(site), c, doc)
+	if err != nil || !n.Topology().MayWrite(k.Stream, n.creds.ID.Site) {
+		return k, false
+	}
+	_, err = n.group.Store().Changes(k)
+	return k, err == nil
+}
