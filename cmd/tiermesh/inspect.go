@@ -26,11 +26,6 @@ var (
 		{title: "P", path: "report.priority"}, {title: "TYPE", path: "report.type"}, {title: "TITLE", path: "report.title"},
 		{title: "SITE", path: "site"}, {title: "PLACE", path: "report.place", wide: true}, {title: "TASKS", path: "tasks", wide: true},
 	}
-	taskColumns = []column{
-		{title: "ID", path: "id"}, {title: "DISPATCHED", path: "brief.dispatched_at_ms"}, {title: "STATE", path: "state"},
-		{title: "ORGAN", path: "brief.organ"}, {title: "TITLE", path: "brief.title"}, {title: "SITE", path: "site"},
-		{title: "RULE", path: "brief.rule", wide: true}, {title: "EVENT", path: "brief.event", wide: true},
-	}
 	trackColumns = []column{
 		{title: "CODE", path: "fields.code"}, {title: "SITE", path: "site"}, {title: "BOARD", path: "fields.board"},
 		{title: "NAME", path: "fields.name"}, {title: "OWNER", path: "fields.owner"}, {title: "TARGET", path: "fields.target"},
@@ -167,6 +162,7 @@ func newList(g *global, kind, collection string, cols []column) *cobra.Command {
 func newEvent(g *global) *cobra.Command {
 	cmd := newList(g, "event", "events", eventColumns)
 	cmd.Short = "Report, list and show events"
+	withTasks(g, cmd)
 	cmd.AddCommand(newReport(g))
 	return cmd
 }

@@ -103,7 +103,7 @@ Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 		return nil
 	}
 	root.AddCommand(
-		newDemo(), newTestbed(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newList(g, "task", "tasks", taskColumns),
+		newDemo(), newTestbed(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newTask(g), newPlan(g), newCalendar(g),
 		newTopology(g), newVersion(), exitCodesHelp(),
 	)
 	return root

@@ -35,12 +35,13 @@ func TestMain(m *testing.M) {
 //	port NAME…               puts free UDP ports into the environment
 //	status CODE tiermesh …   runs a command that must exit with CODE
 //	flip PATTERN…            inverts a bit near the start of each file that matches
+//	env-file FILE            sets the environment from a file of NAME=value lines
 //	eventually PATTERN tiermesh …   repeats a command until its output matches
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"port": port, "status": status, "eventually": eventually, "flip": flip,
+			"port": port, "status": status, "eventually": eventually, "flip": flip, "env-file": envFile,
 		},
 	})
 }
@@ -76,6 +77,16 @@ func status(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if fmt.Sprint(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+func envFile(ts *testscript.TestScript, _ bool, args []string) {
+	for line := range strings.SplitSeq(strings.TrimSpace(ts.ReadFile(args[0])), "\n") {
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			ts.Fatalf("%s: %q is not NAME=value", args[0], line)
+		}
+		ts.Setenv(name, value)
 	}
 }
 
