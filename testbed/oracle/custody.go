@@ -3,6 +3,7 @@ package oracle
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
@@ -12,10 +13,11 @@ import (
 )
 
 // Custody checks the histories of the tasks that the sites hold. A site takes
-// custody of a task when it signs for it. When one signs whose change saw that
-// another had, that is a handover, and the later one is the custodian. When neither
-// saw the other, the task has two custodians: then the view must show both, or name
-// both sites in a conflict. Nobody signs in another site's name.
+// custody of a task when it signs for it, or overrides. When one does whose change
+// saw that another had, that is a handover, and the later one is the custodian. When
+// neither saw the other, the task has two custodians: then the view must show both,
+// or name both sites in a conflict, and give effect to at most one. Whom it names as
+// the custodian has taken it, and nobody takes it in another site's name.
 func Custody(sites []Site) Verdict {
 	v := Verdict{Oracle: "custody"}
 	e := engine.New()
@@ -75,25 +77,31 @@ func (v *Verdict) custodians(e *engine.Engine, site Site, k store.DocKey, h *sto
 		}
 	}
 	var shown signers
+	if len(all) > 0 {
+		if err := shown.of(site, k); err != nil {
+			v.unread(k, site.ID, err)
+			return
+		}
+	}
+	if c := shown.view.Custodian; c != "" && !slices.ContainsFunc(all, func(s signed) bool { return s.by == c }) {
+		v.violate("%s: its view at %s names %s, which has not signed for it", k, site.ID, c)
+	}
 	for i, a := range all {
 		for _, b := range all[:i] {
 			if a.by == b.by || follows(deps, a.in, b.in) || follows(deps, b.in, a.in) {
 				continue
 			}
-			if !shown.read {
-				if err := shown.of(site, k); err != nil {
-					v.unread(k, site.ID, err)
-					return
-				}
-			}
-			if !shown.both(a, b) {
+			switch {
+			case !shown.both(a, b):
 				v.violate("%s: %s and %s signed for it and neither saw the other, which its view at %s hides", k, b.by, a.by, site.ID)
+			case shown.effective(a) && shown.effective(b):
+				v.violate("%s: %s and %s signed for it and neither saw the other, and both have it in its view at %s", k, b.by, a.by, site.ID)
 			}
 		}
 	}
 }
 
-// signatures lists the signatures in a task's list of actions.
+// signatures lists the signatures and overrides in a task's list of actions.
 func signatures(doc *crdt.Document) (out []signed) {
 	lists := doc.Root.Field("actions")
 	if len(lists) == 0 {
@@ -102,7 +110,7 @@ func signatures(doc *crdt.Document) (out []signed) {
 	for _, it := range lists[0].Node.Items {
 		var a dispatch.Action
 		text, _ := it.Node.Scalar.(string)
-		if json.Unmarshal([]byte(text), &a) != nil || a.Kind != dispatch.ActionSign {
+		if json.Unmarshal([]byte(text), &a) != nil || !a.Takes() {
 			continue
 		}
 		if c, known := doc.ChangeOf(it); known {
@@ -131,9 +139,9 @@ func follows(deps map[crdt.Hash][]crdt.Hash, later, earlier crdt.Hash) bool {
 
 // signers is what a task's view shows of who signed.
 type signers struct {
-	read bool
 	view struct {
-		Actions   []dispatch.Action `json:"actions"`
+		Custodian tiers.SiteID    `json:"custodian"`
+		Actions   []dispatch.Step `json:"actions"`
 		Conflicts []struct {
 			Values []struct {
 				Site tiers.SiteID `json:"site"`
@@ -147,16 +155,22 @@ func (s *signers) of(site Site, k store.DocKey) error {
 	if err != nil {
 		return err
 	}
-	s.read = true
 	return json.Unmarshal(view.JSON, &s.view)
+}
+
+// effective reports whether the view gives effect to a signature.
+func (s *signers) effective(a signed) bool {
+	return slices.ContainsFunc(s.view.Actions, func(x dispatch.Step) bool {
+		return x.Takes() && x.By == a.by && x.At == a.at && x.Overruled == ""
+	})
 }
 
 // both reports whether the view shows both signatures, or a conflict of the two.
 func (s *signers) both(a, b signed) bool {
 	var seesA, seesB bool
 	for _, x := range s.view.Actions {
-		seesA = seesA || x.Kind == dispatch.ActionSign && x.By == a.by && x.At == a.at
-		seesB = seesB || x.Kind == dispatch.ActionSign && x.By == b.by && x.At == b.at
+		seesA = seesA || x.Takes() && x.By == a.by && x.At == a.at
+		seesB = seesB || x.Takes() && x.By == b.by && x.At == b.at
 	}
 	if seesA && seesB {
 		return true

@@ -177,7 +177,15 @@ func (f *federation) task(id tiers.SiteID) store.DocKey {
 // sign signs for the task at a site, in a site's name.
 func (f *federation) sign(at, name tiers.SiteID) {
 	f.t.Helper()
-	op, err := dispatch.ActionOp(dispatch.Action{At: f.clock + 1<<16, By: name, Kind: dispatch.ActionSign})
+	f.act(at, dispatch.Action{By: name, Kind: dispatch.ActionSign})
+}
+
+// act makes an action on the task at a site.
+func (f *federation) act(at tiers.SiteID, a dispatch.Action) {
+	f.t.Helper()
+	row, _ := f.topology.Site(a.By)
+	a.At, a.Tier = f.clock+1<<16, row.Tier
+	op, err := dispatch.ActionOp(a)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/oracle"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
 )
 
 var errDisk = errors.New("disk")
@@ -285,7 +286,8 @@ func TestClaims(t *testing.T) {
 	caught(t, "in no epoch", 1, oracle.Claims([]oracle.Granted{{Site: town, Resource: "r", Holder: "h"}}, nil))
 }
 
-// TestCustody plants a conflict of custodians that the view hides.
+// TestCustody plants a conflict of custodians that the view hides, one in which both
+// have it, and a custodian who never signed.
 func TestCustody(t *testing.T) {
 	f := newFederation(t)
 	k := f.task(north)
@@ -293,11 +295,15 @@ func TestCustody(t *testing.T) {
 	f.sign(town, town)
 	holds(t, "one signed", oracle.Custody(f.all()))
 	f.converge()
+	f.act(town, dispatch.Action{By: town, Kind: dispatch.ActionEscalate, Reason: "no_means", To: north, ToTier: tiers.TierDistrict})
+	f.converge()
 	f.sign(north, north)
 	f.converge()
 	holds(t, "a handover", oracle.Custody(f.all()))
-	f.sign(north, north)
-	f.sign(town, town) // neither saw the other
+	f.act(north, dispatch.Action{By: north, Kind: dispatch.ActionDelegate, Reason: "nearer", To: town, ToTier: tiers.TierTownship})
+	f.converge()
+	f.sign(town, town)
+	f.act(city, dispatch.Action{By: city, Kind: dispatch.ActionOverride, Reason: "no_answer"}) // neither saw the other
 	holds(t, "before they know", oracle.Custody(f.all()))
 	f.converge()
 	holds(t, "a conflict that is shown", oracle.Custody(f.all()))
@@ -308,6 +314,9 @@ func TestCustody(t *testing.T) {
 			view := s.View
 			s.View = func(k store.DocKey) (crdt.View, error) {
 				v, err := view(k)
+				if !bytes.Contains(v.JSON, []byte(from)) {
+					t.Fatalf("no %s in %s", from, v.JSON)
+				}
 				v.JSON = bytes.ReplaceAll(v.JSON, []byte(from), []byte(to))
 				return v, err
 			}
@@ -316,13 +325,28 @@ func TestCustody(t *testing.T) {
 		return out
 	}
 	v, err := f.sites[city].view.View(k)
-	if err != nil || !bytes.Contains(v.JSON, []byte(`"by":"500101001"`)) {
+	if err != nil || !bytes.Contains(v.JSON, []byte(`"custodian":"500000"`)) || !bytes.Contains(v.JSON, []byte(`"stand_down":[{"site":"500101001","to":"500000"`)) {
 		t.Fatalf("%s, %v", v.JSON, err)
 	}
-	caught(t, "a conflict that is hidden", 1, oracle.Custody(hide(`"by":"500101001"`, `"by":"500101"`)))
-	holds(t, "shown as a conflict", oracle.Custody(hide(`"actions":[`,
-		`"conflicts":[{"field":"custodian","values":[{"site":"500101"},{"site":"500101001"}]}],"hidden":[`)))
+	caught(t, "a conflict that is hidden", 1, oracle.Custody(hideAll(hide, `"conflicts":`, `"hidden":`, `"by":"500101001"`, `"by":"500101"`)))
+	caught(t, "both have it", 1, oracle.Custody(hide(`"overruled":`, `"allowed":`)))
+	caught(t, "one who never signed", 1, oracle.Custody(hide(`"custodian":"500000"`, `"custodian":"500102"`)))
+	holds(t, "shown as a conflict", oracle.Custody(hide(`"actions":[`, `"hidden":[`)))
 	f.sign(city, north)
 	f.converge()
 	caught(t, "in another's name", 1, oracle.Custody(f.all()))
+}
+
+// hideAll replaces two texts in the views.
+func hideAll(hide func(from, to string) []oracle.Site, from1, to1, from2, to2 string) []oracle.Site {
+	first := hide(from1, to1)
+	for i, s := range first {
+		view := s.View
+		first[i].View = func(k store.DocKey) (crdt.View, error) {
+			v, err := view(k)
+			v.JSON = bytes.ReplaceAll(v.JSON, []byte(from2), []byte(to2))
+			return v, err
+		}
+	}
+	return first
 }
