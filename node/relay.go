@@ -43,8 +43,10 @@ func (n *Node) runRelay(ctx context.Context, changed <-chan struct{}) error {
 func (n *Node) relayWhile(ctx, lead context.Context, changed <-chan struct{}) error {
 	for {
 		err := n.relayPass(ctx)
+		lost := ctx.Err() != nil || lead.Err() != nil ||
+			errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy)
 		switch {
-		case ctx.Err() != nil || lead.Err() != nil || errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy):
+		case lost:
 			return nil
 		case err != nil:
 			return err

@@ -189,7 +189,7 @@ func (s *schedule) custody(known map[int]bool) (all []int) {
 		seen := false
 		for j := range known {
 			o := s.steps[j]
-			seen = seen || o.accepted && (o.Action.Takes() || o.release) && o.saw[i]
+			seen = seen || o.accepted && (o.Takes() || o.release) && o.saw[i]
 		}
 		if !seen {
 			all = append(all, i)

@@ -122,7 +122,6 @@ type move struct {
 }
 
 var (
-	offeredStates = []string{StateDispatched, StateAccepted}
 	workStates    = []string{StateSigned, StateDisposing}
 	openStates    = []string{
 		StateDispatched, StateAccepted, StateSigned, StateDisposing, StateFedBack, StateVerified, StateReturned, StateSuspended,

@@ -177,7 +177,7 @@ func (v *TaskView) Check(a Action) error {
 // Next lists the kinds of actions that a site may make now; see [Life.Next].
 func (v *TaskView) Next(site tiers.SiteID, tier tiers.Tier) []string {
 	l := v.Life
-	l.place.home = v.Site
+	l.home = v.Site
 	next := l.Next(site, tier)
 	for _, s := range v.StandDown {
 		if s.Site == site {

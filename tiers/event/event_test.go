@@ -237,3 +237,36 @@ func TestUndispatchedIndex(t *testing.T) {
 		}
 	}
 }
+
+// TestStateFromTasks: an event that was dispatched is closed when all its tasks are
+// done and one of them was closed, and goes on when one of them is reopened.
+func TestStateFromTasks(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		tasks := []tiers.DocID{"task:1", "task:2", "task:3"}[:rapid.IntRange(1, 3).Draw(t, "tasks")]
+		var actions []event.Action
+		outcome := map[tiers.DocID]string{}
+		for _, id := range tasks {
+			actions = append(actions, event.Action{Kind: event.KindDispatch, Task: id})
+			outcome[id] = "open"
+		}
+		for range rapid.IntRange(0, 8).Draw(t, "changes") {
+			id := rapid.SampledFrom(tasks).Draw(t, "task")
+			outcome[id] = rapid.SampledFrom([]string{"open", "closed", "void"}).Draw(t, "outcome")
+			actions = append(actions, event.Action{Kind: event.KindTask, Task: id, Outcome: outcome[id]})
+		}
+		closed, open := 0, 0
+		for _, o := range outcome {
+			if o == "closed" {
+				closed++
+			}
+			if o == "open" {
+				open++
+			}
+		}
+		got := event.State(actions)
+		// An event that is closed stays so while its tasks only become void.
+		if got != event.StateClosed && closed > 0 && open == 0 || got == event.StateClosed && open > 0 {
+			t.Fatalf("%s after %v", got, outcome)
+		}
+	})
+}
