@@ -121,7 +121,7 @@ func (v *TaskView) organ() string {
 			organ = a.Organ
 		}
 	}
-	return strings.NewReplacer("\x00", "", separator, "").Replace(organ)
+	return strings.ReplaceAll(strings.ReplaceAll(organ, "\x00", ""), separator, "")
 }
 
 func (v *TaskView) index() []crdt.IndexEntry {
