@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -124,29 +123,30 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 		return false, nil
 	}
 	at := n.group.Clock().Now()
-	task := dispatch.TaskID(k.Doc)
-	action, err := event.ActionOp(event.Action{
-		At: at, By: n.creds.ID.Site, Kind: event.KindDispatch, Task: task, Organ: decision.Organ, Note: decision.Rule,
-	})
-	if err != nil {
-		return false, err
-	}
-	calendar, err := n.calendarFor(decision.Limit, at.Millis())
-	if err != nil {
-		return false, err
-	}
-	ops, err := dispatch.TaskOps(dispatch.Brief{
-		BriefOrigin: dispatch.BriefOrigin{Calendar: calendar},
-		Event:       k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
+	planned, err := n.fannedOut(n.creds.ID.Site, dispatch.TaskID(k.Doc), dispatch.Brief{
+		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
 		Place: ev.Report.Place, Organ: decision.Organ, Limit: decision.Limit, Priority: ev.Report.Priority,
 		DispatchedAtMS: at.Millis(), Rule: decision.Rule,
 	})
 	if err != nil {
 		return false, err
 	}
-	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc),
-		Edit{Key: k, Ops: []crdt.Op{action}},
-		Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCommand, task), Create: true, Ops: ops})
+	edits := []Edit{{Key: k}}
+	for _, p := range planned {
+		action, err := event.ActionOp(event.Action{
+			At: at, By: n.creds.ID.Site, Kind: event.KindDispatch, Task: p.ID, Organ: p.Brief.Organ, Note: decision.Rule,
+		})
+		if err != nil {
+			return false, err
+		}
+		ops, err := dispatch.TaskOps(p.Brief)
+		if err != nil {
+			return false, err
+		}
+		edits[0].Ops = append(edits[0].Ops, action)
+		edits = append(edits, Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCommand, p.ID), Create: true, Ops: ops})
+	}
+	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc), edits...)
 	if errors.Is(err, ErrExists) || errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
 )
 
 // Allowance is how many questions a peer may ask.
@@ -57,4 +58,9 @@ func (n *Node) Ticks() (sum uint64) {
 		sum += d.beat.count.Load()
 	}
 	return sum
+}
+
+// FannedOut is what a rule's decision makes of an event.
+func (n *Node) FannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([]dispatch.Planned, error) {
+	return n.fannedOut(to, task, b)
 }

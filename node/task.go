@@ -163,7 +163,7 @@ func (n *Node) childOf(k store.DocKey, key string, a *dispatch.Action) (Edit, er
 	}
 	b := v.Brief
 	b.BriefOrigin = dispatch.BriefOrigin{
-		By: a.By, ByTier: a.Tier, Parent: k.Doc, ParentStream: k.Stream.String(), Plan: b.Plan, Step: b.Step, Role: b.Role, Calendar: b.Calendar,
+		By: a.By, ByTier: a.Tier, Parent: k.Doc, ParentStream: k.Stream.String(), Step: b.Step, Role: b.Role, Calendar: b.Calendar,
 	}
 	b.DispatchedAtMS = n.group.Clock().Now().Millis()
 	if a.Organ != "" {
@@ -285,6 +285,35 @@ func (n *Node) fanOutOps(k store.DocKey, planned []dispatch.Planned) (ops []crdt
 	return ops, nil
 }
 
+// fannedOut returns the tasks that a rule's decision makes of an event for a site:
+// those of its plan, or the one that the brief is of. A plan that is not in force
+// leaves the one, with an alarm, so that the event is not left without any.
+func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([]dispatch.Planned, error) {
+	if self, _ := n.Topology().Site(n.creds.ID.Site); to != self.ID {
+		b.By, b.ByTier = self.ID, self.Tier
+	}
+	planned := []dispatch.Planned{{ID: task, Brief: b}}
+	if b.Plan != "" {
+		p, err := n.responsePlan(b.Plan)
+		switch {
+		case errors.Is(err, store.ErrNotFound) || errors.Is(err, dispatch.ErrInvalid) || errors.Is(err, tiers.ErrInvalidID):
+			n.alarms.raise(fmt.Sprintf("rule %s names plan %.64q, which is not in force: %v", b.Rule, b.Plan, err))
+		case err != nil:
+			return nil, err
+		default:
+			planned = dispatch.FanOut(p, b)
+		}
+	}
+	for i := range planned {
+		c, err := n.calendarFor(planned[i].Brief.Limit, b.DispatchedAtMS)
+		if err != nil {
+			return nil, err
+		}
+		planned[i].Brief.Calendar = c
+	}
+	return planned, nil
+}
+
 // inForce calls f with the views of a catalog document's name in this site's
 // catalog and its ancestors', the nearest first, until f reports that it has it.
 func (n *Node) inForce(doc tiers.DocID, f func(json []byte) error) (found bool, err error) {
@@ -323,8 +352,12 @@ func (n *Node) calendarFor(l dispatch.Limit, startMS int64) (out *dispatch.Calen
 	}
 	_, err = n.inForce(tiers.NewDocID(dispatch.KindCalendar, dispatch.DefaultCalendar().Code), func(b []byte) error {
 		c, err := dispatch.CalendarFromView(b)
+		if err != nil { // two good edits of its fields may not go together
+			n.alarms.raise(fmt.Sprintf("the calendar is unusable, limits are counted by the built-in one: %v", err))
+			return nil
+		}
 		out = c.Around(startMS)
-		return err
+		return nil
 	})
 	return out, err
 }

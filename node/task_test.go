@@ -215,6 +215,28 @@ func TestPlanFansOut(t *testing.T) {
 	}
 }
 
+// TestDispatchByPlan: a rule that names a plan fans the event out into its tasks; one
+// that names a plan which nobody published still gives the event a task.
+func TestDispatchByPlan(t *testing.T) {
+	m := newMesh(t)
+	plan := dispatch.DefaultPlans()[0]
+	if _, err := m.Node(township).Backend().PublishPlan(limited(t), api.PlanRequest{Key: "p", Plan: plan}); err != nil {
+		t.Fatal(err)
+	}
+	b := dispatch.Brief{Event: "event:1", Title: "x", Organ: "o", Limit: twoHours, Plan: plan.Code}
+	planned, err := m.Node(district).FannedOut(township, "task:1", b)
+	if err != nil || len(planned) != 1 || planned[0].ID != "task:1" || planned[0].Brief.By != district || planned[0].Brief.ByTier != tiers.TierDistrict {
+		t.Errorf("%+v, %v", planned, err)
+	}
+	if alarms := m.Node(district).Alarms(); !strings.Contains(strings.Join(alarms, "\n"), "not in force") {
+		t.Errorf("%v", alarms)
+	}
+	planned, err = m.Node(township).FannedOut(township, "task:1", b)
+	if err != nil || len(planned) != len(plan.Steps) || planned[0].Brief.By != "" || planned[1].Brief.Organ != plan.Steps[1].Organ {
+		t.Errorf("%+v, %v", planned, err)
+	}
+}
+
 // TestTaskLists: what is due is found in the indexes, page by page, as a scan of all
 // tasks finds it.
 func TestTaskLists(t *testing.T) {

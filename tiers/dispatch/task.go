@@ -22,6 +22,8 @@ type Brief struct {
 	Priority       int         `json:"priority"`
 	DispatchedAtMS int64       `json:"dispatched_at_ms"`
 	Rule           string      `json:"rule"`
+	// Plan is the response plan's code.
+	Plan string `json:"plan,omitempty"`
 	BriefOrigin
 }
 
@@ -34,8 +36,7 @@ type BriefOrigin struct {
 	// that stands.
 	Parent       tiers.DocID `json:"parent,omitempty"`
 	ParentStream string      `json:"parent_stream,omitempty"`
-	// Plan and Step name the response plan and its step; Role is lead or co.
-	Plan string `json:"plan,omitempty"`
+	// Step is the plan's step; Role is lead or co.
 	Step string `json:"step,omitempty"`
 	Role string `json:"role,omitempty"`
 	// Calendar is what the limit is counted by, as it was at dispatch; nil for

@@ -122,8 +122,8 @@ type move struct {
 }
 
 var (
-	workStates    = []string{StateSigned, StateDisposing}
-	openStates    = []string{
+	workStates = []string{StateSigned, StateDisposing}
+	openStates = []string{
 		StateDispatched, StateAccepted, StateSigned, StateDisposing, StateFedBack, StateVerified, StateReturned, StateSuspended,
 	}
 	doneStates = []string{StateClosed, StateEvaluated, StateMerged, StateVoid}
