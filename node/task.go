@@ -72,7 +72,7 @@ func (n *Node) Act(ctx context.Context, key string, id tiers.DocID, a dispatch.A
 		return replication.Written{}, fmt.Errorf("%w: %s, site %s", ErrNotWriter, k.Stream, self)
 	}
 	if site, ok := t.Site(self); ok {
-		a.By, a.Tier = self, site.Tier
+		a.By, a.Tier, a.ToTier, a.Outcome = self, site.Tier, 0, ""
 	}
 	if a.Kind == dispatch.ActionRelay || a.Task != "" && a.Kind != dispatch.ActionMerge {
 		return replication.Written{}, fmt.Errorf("%w: action %s with task %q is the node's own", dispatch.ErrInvalid, a.Kind, a.Task)

@@ -292,3 +292,29 @@ func TestListsAreIndexRanges(t *testing.T) {
 		}
 	})
 }
+
+// TestForgedActionsCountForNothing: what an author wrote in another site's name, or
+// what is no action, changes nothing and is counted.
+func TestForgedActionsCountForNothing(t *testing.T) {
+	x := newScript(t, distID)
+	x.must(townID, dispatch.ActionSign)
+	want := x.view()
+	src := x.s.source(x.s.known[townID], false)
+	for i, text := range []string{
+		`{"at":99999999999,"by":"500000","tier":"city","kind":"override","reason":"emergency"}`, `{"kind":"sing","by":"500101001"}`, `{`,
+	} {
+		items := &src.Document.Root.Fields[0].Values[0].Node.Items
+		*items = append(*items, crdt.Written{Node: crdt.Node{Kind: crdt.NodeScalar, Scalar: text}, Actor: actorOf(townID), Counter: uint64(100 + i)})
+	}
+	view, err := dispatch.FoldTask(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got dispatch.TaskView
+	if err := json.Unmarshal(view.JSON, &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Malformed != 3 || got.Custodian != want.Custodian || len(got.Actions) != len(want.Actions) || got.State != want.State {
+		t.Errorf("%s", view.JSON)
+	}
+}
