@@ -14,6 +14,7 @@ import (
 // their errors wrap this package's sentinels.
 type Backend interface {
 	Sync
+	Responders
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.
@@ -104,7 +105,7 @@ type WriteResult struct {
 }
 
 // The kinds that can be listed.
-var kinds = []string{"event", "task", "track", "board", "type", "rule"}
+var kinds = []string{"event", "task", "track", "board", "type", "rule", "responder", "unitrequest", "pool"}
 
 // ListQuery selects a page.
 type ListQuery struct {

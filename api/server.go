@@ -177,6 +177,7 @@ func (s *Server) end() error {
 // collections maps a path's collection to the kind that it lists.
 var collections = map[string]string{
 	"events": "event", "tasks": "task", "tracks": "track", "boards": "board", "types": "type", "rules": "rule",
+	"responders": "responder", "unitrequests": "unitrequest", "pools": "pool",
 }
 
 func (s *Server) routes() http.Handler {
@@ -189,6 +190,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("POST "+repairPath, unhurried(s.handle(s.repair)))
 	mux.Handle("GET /v1/backup", unhurried(http.HandlerFunc(s.backup)))
 	s.syncRoutes(mux)
+	s.responderRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))

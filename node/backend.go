@@ -18,8 +18,10 @@ import (
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/federation"
+	"github.com/tiermesh/tiermesh/tiers/responder"
 	"github.com/tiermesh/tiermesh/tiers/track"
 )
 
@@ -36,6 +38,8 @@ func translate(err error) error {
 		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
 		{tiers.ErrInvalidTopology, api.ErrInvalid}, {tiers.ErrStaleTopology, api.ErrRejected}, {ErrNotCity, api.ErrRejected},
 		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
+		{responder.ErrInvalid, api.ErrInvalid}, {responder.ErrNow, api.ErrRejected}, {responder.ErrFenced, api.ErrRejected}, {dispatch.ErrInvalid, api.ErrInvalid},
+		{store.ErrHeld, api.ErrRejected}, {store.ErrFenced, api.ErrRejected}, {store.ErrBadClaim, api.ErrInvalid},
 		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
 		{replication.ErrUnknown, api.ErrUnknownOutcome}, {replication.ErrNotLeader, api.ErrUnavailable},
@@ -175,7 +179,7 @@ func (b backend) Repair(ctx context.Context, r api.RepairRequest) (api.RepairRep
 }
 
 // newestFirst are the kinds whose index is by time.
-var newestFirst = map[string]bool{"event": true, "task": true}
+var newestFirst = map[string]bool{"event": true, "task": true, responder.KindRequest: true}
 
 // List implements [api.Backend].
 func (b backend) List(_ context.Context, q api.ListQuery) (api.Page, error) {

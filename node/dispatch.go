@@ -79,12 +79,8 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 	if err != nil || len(hits) == 0 {
 		return false, err
 	}
-	rules, err := n.rules()
-	if err != nil || len(rules) == 0 {
-		return false, err
-	}
-	types, err := n.categories()
-	if err != nil {
+	rules, types, err := n.route()
+	if err != nil || rules.Len() == 0 {
 		return false, err
 	}
 	var g errgroup.Group // ends with the batch
@@ -105,7 +101,7 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 
 // dispatchOne decides on one event and writes the task and the event's action
 // together. It reports whether it wrote.
-func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch.Rule, categories map[string]string) (bool, error) {
+func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.Table, categories map[string]string) (bool, error) {
 	v, err := n.views.View(k)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil // set aside in a fork since it was listed
@@ -117,14 +113,24 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 	if err := json.Unmarshal(v.JSON, &ev); err != nil {
 		return false, fmt.Errorf("view of %s: %w", k, err)
 	}
-	decision, ok := dispatch.Decide(rules, dispatch.Subject{
-		Type: ev.Report.Type, Category: categories[ev.Report.Type], Priority: ev.Report.Priority,
-	})
-	if !ok || ev.State != event.StateReported {
+	if ev.State != event.StateReported {
 		return false, nil
 	}
-	at := n.group.Clock().Now()
+	subject := n.subject(ev, categories, n.opts.Now())
+	decision, ok := rules.Decide(subject)
+	if !ok {
+		return false, nil
+	}
 	task := dispatch.TaskID(k.Doc)
+	unit, err := n.unitFor(ctx, subject, decision, task)
+	if err != nil {
+		return false, err
+	}
+	at := n.group.Clock().Now()
+	to, note := n.taskSite(decision)
+	if note != "" {
+		n.alarms.raise(note)
+	}
 	action, err := event.ActionOp(event.Action{
 		At: at, By: n.creds.ID.Site, Kind: event.KindDispatch, Task: task, Organ: decision.Organ, Note: decision.Rule,
 	})
@@ -134,18 +140,33 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 	ops, err := dispatch.TaskOps(dispatch.Brief{
 		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
 		Place: ev.Report.Place, Organ: decision.Organ, Limit: decision.Limit, Priority: ev.Report.Priority,
-		DispatchedAtMS: at.Millis(), Rule: decision.Rule,
+		DispatchedAtMS: at.Millis(), Rule: decision.Rule, Plan: decision.Plan, Unit: unit.id, UnitEpoch: unit.epoch,
 	})
 	if err != nil {
 		return false, err
 	}
 	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc),
 		Edit{Key: k, Ops: []crdt.Op{action}},
-		Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCommand, task), Create: true, Ops: ops})
+		Edit{Key: docKey(to, tiers.ClassCommand, task), Create: true, Ops: ops})
 	if errors.Is(err, ErrExists) || errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// sent is the unit that a task begins with; empty for none.
+type sent struct{ id, epoch string }
+
+// unitFor claims the unit that a decision asks for.
+func (n *Node) unitFor(ctx context.Context, s dispatch.Subject, d dispatch.Decision, task tiers.DocID) (sent, error) {
+	if d.Skill == "" {
+		return sent{}, nil
+	}
+	u, order, ok, err := n.assign(ctx, s, d.Skill, task)
+	if err != nil || !ok {
+		return sent{}, err
+	}
+	return sent{u.ref.String(), order.Epoch.String()}, nil
 }
 
 // rules reads the dispatch rules of this site and its ancestors.

@@ -22,6 +22,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/responder"
 	"github.com/tiermesh/tiermesh/tiers/track"
 	"github.com/tiermesh/tiermesh/transport"
 	"github.com/tiermesh/tiermesh/transport/identity"
@@ -43,6 +44,8 @@ type Node struct {
 	endpoint *transport.Endpoint
 	links    *links
 	alarms   *alarms
+	routing  routing
+	board    board
 	api      *api.Server
 
 	ending ending
@@ -63,6 +66,8 @@ type ending struct {
 func Folds() map[string]view.Fold {
 	return map[string]view.Fold{
 		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
+		responder.Kind: responder.Fold, responder.KindPosition: responder.FoldPosition,
+		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
 		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
 	}
 }
@@ -168,9 +173,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
-	dispatches, topology := n.views.Subscribe(), n.views.Subscribe()
+	dispatches, topology, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
+	loops.Go(func() error { return n.runUnits(loopCtx, units) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })

@@ -151,3 +151,18 @@ func DefaultRules() []Rule {
 		{Code: "rest", Order: 1000, Organ: "综合治理办公室", Limit: Limit{3, UnitDay}},
 	}
 }
+
+// SetRuleOps returns the operations that make a rule what it is, also where it
+// was something else before: conditions that it no longer has are emptied. The
+// error wraps [ErrInvalid].
+func SetRuleOps(r Rule) ([]crdt.Op, error) {
+	ops, err := RuleOps(r)
+	for _, f := range [][2]string{
+		{"type_prefix", r.TypePrefix}, {"category", r.Category}, {"when", r.When}, {"site", r.Site}, {"plan", r.Plan}, {"skill", r.Skill},
+	} {
+		if f[1] == "" {
+			ops = append(ops, crdt.Op{Kind: crdt.OpPut, Key: f[0], Value: ""})
+		}
+	}
+	return ops, err
+}

@@ -22,9 +22,9 @@
 //
 // # Documents, version 1
 //
-// A unit ("responder:<code>", the home's command stream) is a map of string
+// A unit ("responder:<code>", the home's reading stream) is a map of string
 // fields and a list "log" of what was taken by force. Its place
-// ("position:<code>", the home's reading stream) is a map of string fields. A
+// ("position:<code>", the same stream) is a map of string fields. A
 // request ("unitrequest:<uuid>", the asking site's command stream, or the home's
 // when the asking site stands above it) is an immutable "request" and a list
 // "entries". A pool ("pool:<uuid>", the borrower's command stream) is an

@@ -21,10 +21,18 @@ const (
 	unitsMax = 200
 )
 
-// Lent is a unit of a pool and the epoch in which its home claimed it for that.
+// Lent is a unit of a pool, the epoch in which its home claimed it for that, and
+// what the borrower has to know of it: it does not hold its row of the registry.
 type Lent struct {
-	Unit  string `json:"unit"`
-	Epoch uint64 `json:"epoch"`
+	Unit   string   `json:"unit"`
+	Epoch  uint64   `json:"epoch"`
+	Name   string   `json:"name"`
+	Kind   string   `json:"kind"`
+	Organ  string   `json:"organ"`
+	Skills []string `json:"skills"`
+	// Lat and Lon are where it was when it was lent; nil when that was not known.
+	Lat *float64 `json:"lat,omitempty"`
+	Lon *float64 `json:"lon,omitempty"`
 }
 
 // Pool is units that their home lends to a site below it.
