@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -157,6 +158,12 @@ func (n *Node) Explain(_ context.Context, name string) (api.Explanation, error) 
 		return out, err
 	}
 	out.Units = dispatch.Consider(s, d.Skill, units)
+	task := string(dispatch.TaskID(v.ID))
+	for _, u := range units {
+		if strings.Contains(u.Busy, "held by "+task+" ") {
+			out.Notes = append(out.Notes, fmt.Sprintf("unit %s was sent to this event's task", u.ID))
+		}
+	}
 	if len(out.Units) == 0 || !out.Units[0].Chosen {
 		out.Notes = append(out.Notes, fmt.Sprintf("no free unit has the skill %s: the task goes out without one", d.Skill))
 	}
