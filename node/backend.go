@@ -62,7 +62,7 @@ func (b backend) Status(context.Context) (api.Status, error) {
 		Site: n.creds.ID.Site, Name: self.Name, Tier: self.Tier.String(), Node: n.creds.ID.Node, Federation: n.creds.ID.Federation,
 		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(),
 		AppliedIndex: n.group.Store().AppliedIndex(), Records: counts.Records, ViewsDirty: counts.Dirty,
-		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(),
+		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.ending.started).Seconds(),
 		Findings: api.Findings{Alarms: n.alarms.all(), Forks: []api.ForkStatus{}},
 		Links:    []api.LinkStatus{},
 	}

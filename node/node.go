@@ -34,7 +34,6 @@ type Node struct {
 	opts     Options
 	log      *slog.Logger
 	creds    *identity.Credentials
-	started  time.Time
 	topology atomic.Pointer[tiers.Topology]
 	registry *prometheus.Registry
 
@@ -44,15 +43,22 @@ type Node struct {
 	endpoint *transport.Endpoint
 	links    *links
 	alarms   *alarms
-	routing  routing
-	board    board
-	api      *api.Server
+	dispatching
+	api *api.Server
 
 	ending ending
 }
 
-// ending is how a node comes to its end.
+// dispatching is what a node keeps in memory to dispatch by.
+type dispatching struct {
+	routing routing
+	board   board
+}
+
+// ending is when a node began, and how it comes to its end.
 type ending struct {
+	started time.Time
+
 	once    sync.Once
 	done    chan struct{} // closed when the end has come
 	err     error
@@ -94,7 +100,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 			ErrConfig, creds.ID.Site, creds.ID.Federation, cfg.Topology, topology.Federation())
 	}
 	n := &Node{
-		cfg: cfg, opts: opts, creds: creds, started: opts.Now(),
+		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
 		registry: prometheus.NewRegistry(), alarms: newAlarms(opts.Now),
 	}

@@ -197,12 +197,19 @@ func TestLentPool(t *testing.T) {
 	if err != nil || epoch.Home != p.Pool.Units[0].Epoch || epoch.Lent == 0 {
 		t.Fatalf("epoch %s, %v", epoch, err)
 	}
+	m.lentUntilTheEnd(p, lease, responder.Order{Epoch: epoch, For: string(task)})
+}
+
+// lentUntilTheEnd moves the clocks over a lease's end, when d1 was sent under it.
+func (m *skewed) lentUntilTheEnd(p responder.PoolView, lease time.Duration, sent responder.Order) {
+	t, ctx := m.t, limited(m.t)
+	t.Helper()
 	set := func(child, home time.Duration) {
 		m.ahead[township].Store(int64(child))
 		m.ahead[district].Store(int64(home))
 	}
 	obeys := func() bool {
-		v, err := m.Node(township).CheckUnit(ctx, district, "d1", epoch, responder.Epoch{})
+		v, err := m.Node(township).CheckUnit(ctx, district, "d1", sent.Epoch, responder.Epoch{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -232,11 +239,11 @@ func TestLentPool(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	terminal := responder.Terminal{Obeyed: responder.Order{Epoch: epoch, For: string(task)}}
+	terminal := responder.Terminal{Obeyed: sent}
 	if err := terminal.Obey(o, time.Now()); err != nil {
 		t.Errorf("the home's order: %v", err)
 	}
-	if err := terminal.Obey(responder.Order{Epoch: epoch, For: string(task)}, time.Now()); !errors.Is(err, responder.ErrFenced) {
+	if err := terminal.Obey(sent, time.Now()); !errors.Is(err, responder.ErrFenced) {
 		t.Errorf("the borrower's: %v", err)
 	}
 	set(0, 0)
