@@ -125,13 +125,17 @@ func (n *Node) runUnits(ctx context.Context, changed <-chan struct{}) error {
 		}
 		n.board.forget()
 		for ctx.Err() == nil && lead.Err() == nil {
-			if err := n.unitsPass(ctx); err != nil && !passes(err) && ctx.Err() == nil {
+			err := n.unitsPass(ctx)
+			if err != nil && !passes(err) && ctx.Err() == nil {
 				return err
 			}
 			select {
 			case <-time.After(unitsPause):
 			case <-ctx.Done():
 				return nil
+			}
+			if again(err) {
+				continue
 			}
 			select {
 			case <-changed:
@@ -154,6 +158,11 @@ func passes(err error) bool {
 		}
 	}
 	return false
+}
+
+// again tells whether an error goes away without a document's changing.
+func again(err error) bool {
+	return errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy) || errors.Is(err, errChanging) || errors.Is(err, crdt.ErrUnavailable)
 }
 
 // forget makes the board be read anew: this node did not see what changed while
