@@ -440,13 +440,13 @@ func TestOpenAPI(t *testing.T) {
 	for p, methods := range doc.Paths {
 		for method := range methods {
 			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x", "{peer}", "500000").Replace(p)
-			request := cmp.Or(map[string]string{"/v1/members": `{"do":"transfer"}`, "/v1/repair": `{"from":"2"}`}[p], `{"key":"k"}`)
+			request := cmp.Or(map[string]string{"/v1/members": `{"do":"transfer"}`, "/v1/repair": `{"from":"2"}`, "/v1/responders/{code}/check": `{"epoch":"1"}`}[p], `{"key":"k"}`)
 			if status, body := raw(t, path, strings.ToUpper(method), target, request); status != 200 {
 				t.Errorf("%s %s: %d %s", method, p, status, body)
 			}
 		}
 	}
-	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules", "plans", "calendars"} {
+	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules", "plans", "calendars", "unitrequests", "pools", "responders"} {
 		if doc.Paths["/v1/"+collection] == nil || doc.Paths["/v1/"+collection+"/{name}"] == nil {
 			t.Errorf("%s is not documented", collection)
 		}
@@ -472,6 +472,17 @@ func TestOpenAPI(t *testing.T) {
 		"TopologyRequest": api.TopologyRequest{}, "TopologyResult": api.TopologyResult{}, "Topology": tiers.TopologyDoc{},
 		"TopologyDiff": tiers.TopologyDiff{},
 	} {
+		schema(t, doc.Components.Schemas[name].Properties, name, v)
+	}
+	for name, v := range responderSchemas() {
+		schema(t, doc.Components.Schemas[name].Properties, name, v)
+	}
+}
+
+// schema compares a struct's fields with those that are documented.
+func schema(t *testing.T, documented map[string]any, name string, v any) {
+	t.Helper()
+	{
 		b, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)
@@ -480,7 +491,6 @@ func TestOpenAPI(t *testing.T) {
 		if err := json.Unmarshal(b, &fields); err != nil {
 			t.Fatal(err)
 		}
-		documented := doc.Components.Schemas[name].Properties
 		for f := range fields {
 			if documented[f] == nil {
 				t.Errorf("%s.%s is not documented", name, f)

@@ -15,6 +15,7 @@ import (
 type Backend interface {
 	Sync
 	Tasks
+	Responders
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.
@@ -105,7 +106,7 @@ type WriteResult struct {
 }
 
 // The kinds that can be listed.
-var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar"}
+var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool"}
 
 // ListQuery selects a page.
 type ListQuery struct {

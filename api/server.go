@@ -178,6 +178,7 @@ func (s *Server) end() error {
 var collections = map[string]string{
 	"events": "event", "tasks": "task", "tracks": "track", "boards": "board", "types": "type", "rules": "rule",
 	"plans": "plan", "calendars": "calendar",
+	"responders": "responder", "unitrequests": "unitrequest", "pools": "pool",
 }
 
 func (s *Server) routes() http.Handler {
@@ -191,6 +192,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /v1/backup", unhurried(http.HandlerFunc(s.backup)))
 	s.syncRoutes(mux)
 	s.taskRoutes(mux)
+	s.responderRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))

@@ -21,6 +21,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/federation"
+	"github.com/tiermesh/tiermesh/tiers/responder"
 	"github.com/tiermesh/tiermesh/tiers/track"
 )
 
@@ -37,6 +38,8 @@ func translate(err error) error {
 		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
 		{tiers.ErrInvalidTopology, api.ErrInvalid}, {tiers.ErrStaleTopology, api.ErrRejected}, {ErrNotCity, api.ErrRejected},
 		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
+		{responder.ErrInvalid, api.ErrInvalid}, {responder.ErrNow, api.ErrRejected}, {responder.ErrFenced, api.ErrRejected}, {dispatch.ErrInvalid, api.ErrInvalid},
+		{store.ErrHeld, api.ErrRejected}, {store.ErrFenced, api.ErrRejected}, {store.ErrBadClaim, api.ErrInvalid},
 		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},
 		{dispatch.ErrInvalid, api.ErrInvalid}, {dispatch.ErrNotNow, api.ErrRejected}, {ErrNoStream, api.ErrInvalid},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
@@ -60,7 +63,7 @@ func (b backend) Status(context.Context) (api.Status, error) {
 		Site: n.creds.ID.Site, Name: self.Name, Tier: self.Tier.String(), Node: n.creds.ID.Node, Federation: n.creds.ID.Federation,
 		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(),
 		AppliedIndex: n.group.Store().AppliedIndex(), Records: counts.Records, ViewsDirty: counts.Dirty,
-		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.started).Seconds(),
+		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.ending.started).Seconds(),
 		Findings: api.Findings{Alarms: n.alarms.all(), Forks: []api.ForkStatus{}},
 		Links:    []api.LinkStatus{},
 	}
@@ -177,7 +180,7 @@ func (b backend) Repair(ctx context.Context, r api.RepairRequest) (api.RepairRep
 }
 
 // newestFirst are the kinds whose index is by time.
-var newestFirst = map[string]bool{"event": true, "task": true}
+var newestFirst = map[string]bool{"event": true, "task": true, responder.KindRequest: true}
 
 // List implements [api.Backend].
 func (b backend) List(_ context.Context, q api.ListQuery) (api.Page, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -78,12 +79,8 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 	if err != nil || len(hits) == 0 {
 		return false, err
 	}
-	rules, err := n.rules()
-	if err != nil || len(rules) == 0 {
-		return false, err
-	}
-	types, err := n.categories()
-	if err != nil {
+	rules, types, err := n.route()
+	if err != nil || rules.Len() == 0 {
 		return false, err
 	}
 	var g errgroup.Group // ends with the batch
@@ -104,7 +101,7 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 
 // dispatchOne decides on one event and writes the task and the event's action
 // together. It reports whether it wrote.
-func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch.Rule, categories map[string]string) (bool, error) {
+func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.Table, categories map[string]string) (bool, error) {
 	v, err := n.views.View(k)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil // set aside in a fork since it was listed
@@ -116,19 +113,28 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 	if err := json.Unmarshal(v.JSON, &ev); err != nil {
 		return false, fmt.Errorf("view of %s: %w", k, err)
 	}
-	decision, ok := dispatch.Decide(rules, dispatch.Subject{
-		Type: ev.Report.Type, Category: categories[ev.Report.Type], Priority: ev.Report.Priority,
-	})
-	if !ok || ev.State != event.StateReported {
+	if ev.State != event.StateReported {
 		return false, nil
 	}
+	subject := n.subject(ev, categories, n.opts.Now())
+	decision, ok := rules.Decide(subject)
+	if !ok {
+		return false, nil
+	}
+	to, note := n.taskSite(decision)
+	if note != "" {
+		n.alarms.raise(note)
+	}
 	at := n.group.Clock().Now()
-	planned, err := n.fannedOut(n.creds.ID.Site, dispatch.TaskID(k.Doc), dispatch.Brief{
+	planned, err := n.fannedOut(to, dispatch.TaskID(k.Doc), dispatch.Brief{
 		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
 		Place: ev.Report.Place, Organ: decision.Organ, Limit: decision.Limit, Priority: ev.Report.Priority,
-		DispatchedAtMS: at.Millis(), Rule: decision.Rule,
+		DispatchedAtMS: at.Millis(), Rule: decision.Rule, Plan: decision.Plan,
 	})
 	if err != nil {
+		return false, err
+	}
+	if err := n.sendUnit(ctx, subject, decision, planned); err != nil {
 		return false, err
 	}
 	edits := []Edit{{Key: k}}
@@ -144,13 +150,28 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules []dispatch
 			return false, err
 		}
 		edits[0].Ops = append(edits[0].Ops, action)
-		edits = append(edits, Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCommand, p.ID), Create: true, Ops: ops})
+		edits = append(edits, Edit{Key: docKey(to, tiers.ClassCommand, p.ID), Create: true, Ops: ops})
 	}
 	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc), edits...)
 	if errors.Is(err, ErrExists) || errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// sent is the unit that a task begins with; empty for none.
+type sent struct{ id, epoch string }
+
+// unitFor claims the unit that a decision asks for.
+func (n *Node) unitFor(ctx context.Context, s dispatch.Subject, d dispatch.Decision, task tiers.DocID) (sent, error) {
+	if d.Skill == "" {
+		return sent{}, nil
+	}
+	u, order, ok, err := n.assign(ctx, s, d.Skill, task)
+	if err != nil || !ok {
+		return sent{}, err
+	}
+	return sent{u.ref.String(), order.Epoch.String()}, nil
 }
 
 // rules reads the dispatch rules of this site and its ancestors.
@@ -203,4 +224,13 @@ func (n *Node) eachView(kind string, f func(store.DocKey, []byte) error) error {
 		}
 	}
 	return nil
+}
+
+// sendUnit claims a unit for an event: for the task of its plan's lead, or else the
+// first.
+func (n *Node) sendUnit(ctx context.Context, subject dispatch.Subject, d dispatch.Decision, planned []dispatch.Planned) error {
+	lead := max(slices.IndexFunc(planned, func(p dispatch.Planned) bool { return p.Brief.Role == dispatch.RoleLead }), 0)
+	unit, err := n.unitFor(ctx, subject, d, planned[lead].ID)
+	planned[lead].Brief.Unit, planned[lead].Brief.UnitEpoch = unit.id, unit.epoch
+	return err
 }

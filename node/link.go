@@ -143,7 +143,7 @@ func (d *linkDriver) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return d.loop(ctx, messages, ingests, results) })
 	err := g.Wait()
-	d.broken(d.link.Err()) // whichever loop was the first to meet it
+	d.broken(d.link.Err())                // whichever loop was the first to meet it
 	d.close(wire.CodeShutdown, "closing") // a no-op when it is closed already
 	return err
 }

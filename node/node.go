@@ -22,6 +22,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/responder"
 	"github.com/tiermesh/tiermesh/tiers/track"
 	"github.com/tiermesh/tiermesh/transport"
 	"github.com/tiermesh/tiermesh/transport/identity"
@@ -33,7 +34,6 @@ type Node struct {
 	opts     Options
 	log      *slog.Logger
 	creds    *identity.Credentials
-	started  time.Time
 	topology atomic.Pointer[tiers.Topology]
 	registry *prometheus.Registry
 
@@ -43,13 +43,22 @@ type Node struct {
 	endpoint *transport.Endpoint
 	links    *links
 	alarms   *alarms
-	api      *api.Server
+	dispatching
+	api *api.Server
 
 	ending ending
 }
 
-// ending is how a node comes to its end.
+// dispatching is what a node keeps in memory to dispatch by.
+type dispatching struct {
+	routing routing
+	board   board
+}
+
+// ending is when a node began, and how it comes to its end.
 type ending struct {
+	started time.Time
+
 	once    sync.Once
 	done    chan struct{} // closed when the end has come
 	err     error
@@ -64,6 +73,8 @@ func Folds() map[string]view.Fold {
 	return map[string]view.Fold{
 		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
 		"plan": dispatch.FoldPlan, "calendar": dispatch.FoldCalendar,
+		responder.Kind: responder.Fold, responder.KindPosition: responder.FoldPosition,
+		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
 		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
 	}
 }
@@ -90,7 +101,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 			ErrConfig, creds.ID.Site, creds.ID.Federation, cfg.Topology, topology.Federation())
 	}
 	n := &Node{
-		cfg: cfg, opts: opts, creds: creds, started: opts.Now(),
+		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
 		registry: prometheus.NewRegistry(), alarms: newAlarms(opts.Now),
 	}
@@ -169,10 +180,11 @@ func (n *Node) Run(ctx context.Context) error {
 	}()
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
-	dispatches, topology, relays := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
+	dispatches, topology, relays, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
+	loops.Go(func() error { return n.runUnits(loopCtx, units) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })

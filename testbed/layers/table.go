@@ -40,11 +40,12 @@ var Table = []Layer{
 	{"tiers/track", []string{"tiers", "crdt"}},
 	{"tiers/event", []string{"tiers", "crdt"}},
 	{"tiers/dispatch", []string{"tiers", "crdt"}},
-	{"api", []string{"tiers", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "crdt"}},
+	{"tiers/responder", []string{"tiers", "crdt"}},
+	{"api", []string{"tiers", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "tiers/responder", "crdt"}},
 	{"node", []string{
 		"tiers", "crdt", "crdt/change", "crdt/engine", "replication", "replication/store", "replication/view", "transport",
 		"transport/wire", "transport/identity", "tiers/federation", "tiers/catalog", "tiers/track", "tiers/event",
-		"tiers/dispatch", "api",
+		"tiers/dispatch", "tiers/responder", "api",
 	}},
 	{"cmd/...", []string{"..."}},
 	{"testbed/...", []string{"..."}},
@@ -59,6 +60,7 @@ type Owner struct {
 // Owners lists every third-party module that may be imported; one that is not
 // here needs a line in an ADR first.
 var Owners = []Owner{
+	{"cel.dev/cel-go", []string{"tiers/dispatch"}},
 	{"github.com/anishathalye/porcupine", []string{"testbed/oracle"}},
 	{"github.com/automerge/automerge-go", []string{"crdt/engine"}},
 	{"github.com/cockroachdb/pebble/v2", []string{"replication/store", "testbed/sim"}},
@@ -68,6 +70,7 @@ var Owners = []Owner{
 	{"github.com/hashicorp/raft", []string{"replication", "testbed/bench"}},
 	{"github.com/hashicorp/raft-boltdb/v2", []string{"replication", "testbed/bench"}},
 	{"github.com/klauspost/compress", []string{"transport/wire", "testbed/byzantine"}},
+	{"github.com/paulmach/orb", []string{"tiers/dispatch"}},
 	{"github.com/prometheus/client_golang", []string{"api", "node"}},
 	{"github.com/quic-go/quic-go", []string{"transport", "testbed/sim"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}},

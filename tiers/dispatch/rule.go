@@ -1,14 +1,15 @@
 package dispatch
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // ErrInvalid reports a rule, brief or action that breaks a rule; the text
@@ -34,21 +35,61 @@ type Limit struct {
 	Unit   string `json:"unit"`
 }
 
-// Rule is one row of the rule table. Empty conditions match everything.
+// Rule is one row of the rule table. It matches when all of its conditions do;
+// empty ones match everything.
 type Rule struct {
-	Code string
+	Code string `json:"code"`
 	// Order places the rule in the table; the lowest that matches decides.
-	Order int
+	Order int `json:"order"`
 	// TypePrefix and Category match the event's type; PriorityMax matches
 	// events at least that urgent, 0 any.
-	TypePrefix, Category string
-	PriorityMax          int
-	Organ                string
-	Limit                Limit
+	TypePrefix  string `json:"type_prefix,omitempty"`
+	Category    string `json:"category,omitempty"`
+	PriorityMax int    `json:"priority_max,omitempty"`
+	// When is a CEL expression over event, time and place; see [Compile].
+	When  string `json:"when,omitempty"`
+	Organ string `json:"organ"`
+	Limit Limit  `json:"limit"`
+	// Site is where the task goes: the event's own site when empty, or a site
+	// below it.
+	Site string `json:"site,omitempty"`
+	// Plan is the code of the response plan, Skill what the responder must be able
+	// to do; none is sent when it is empty.
+	Plan  string `json:"plan,omitempty"`
+	Skill string `json:"skill,omitempty"`
 }
 
-// Validate checks a rule. The error wraps [ErrInvalid].
+// ruleTextBytesMax bounds the short texts of a rule.
+const ruleTextBytesMax = 128
+
+// Validate checks a rule and compiles its expression. The error wraps
+// [ErrInvalid].
 func (r Rule) Validate() error {
+	if err := r.validateFields(); err != nil {
+		return err
+	}
+	_, err := Compile(r.When)
+	if err != nil {
+		return fmt.Errorf("rule %s: when: %w", r.Code, err)
+	}
+	return nil
+}
+
+func (r Rule) validateFields() error {
+	for _, f := range []struct{ name, value string }{
+		{"code", r.Code}, {"organ", r.Organ}, {"type_prefix", r.TypePrefix}, {"category", r.Category},
+		{"site", r.Site}, {"plan", r.Plan}, {"skill", r.Skill},
+	} {
+		if len(f.value) > ruleTextBytesMax || strings.ContainsRune(f.value, 0) || !utf8.ValidString(f.value) {
+			return fmt.Errorf("%w: rule %.32q: %s of %d bytes: want UTF-8 without zero bytes, at most %d", ErrInvalid, r.Code, f.name, len(f.value), ruleTextBytesMax)
+		}
+	}
+	if err := tiers.NewDocID(KindRule, r.Code).Validate(); r.Code != "" && err != nil {
+		return fmt.Errorf("%w: rule %q: code: %w", ErrInvalid, r.Code, err)
+	}
+	if err := tiers.SiteID(r.Site).Validate(); r.Site != "" && err != nil {
+		return fmt.Errorf("%w: rule %s: %w", ErrInvalid, r.Code, err)
+	}
 	switch {
 	case r.Code == "" || r.Organ == "":
 		return fmt.Errorf("%w: rule %q: code and organ must be given", ErrInvalid, r.Code)
@@ -68,6 +109,7 @@ func RuleOps(r Rule) ([]crdt.Op, error) {
 		[2]string{"type_prefix", r.TypePrefix}, [2]string{"category", r.Category},
 		[2]string{"priority_max", strconv.Itoa(r.PriorityMax)}, [2]string{"organ", r.Organ},
 		[2]string{"limit_amount", strconv.Itoa(r.Limit.Amount)}, [2]string{"limit_unit", r.Limit.Unit},
+		[2]string{"when", r.When}, [2]string{"site", r.Site}, [2]string{"plan", r.Plan}, [2]string{"skill", r.Skill},
 	), r.Validate()
 }
 
@@ -92,41 +134,9 @@ func RuleFromView(b []byte) (Rule, error) {
 	r := Rule{
 		Code: f["code"], Order: order, TypePrefix: f["type_prefix"], Category: f["category"],
 		PriorityMax: priority, Organ: f["organ"], Limit: Limit{amount, f["limit_unit"]},
+		When: f["when"], Site: f["site"], Plan: f["plan"], Skill: f["skill"],
 	}
 	return r, r.Validate()
-}
-
-// Subject is what the rules look at.
-type Subject struct {
-	Type, Category string
-	Priority       int
-}
-
-// Decision is what a rule decides.
-type Decision struct {
-	Rule, Organ string
-	Limit       Limit
-}
-
-func (r Rule) matches(s Subject) bool {
-	return strings.HasPrefix(s.Type, r.TypePrefix) && (r.Category == "" || r.Category == s.Category) &&
-		(r.PriorityMax == 0 || s.Priority <= r.PriorityMax)
-}
-
-// Decide returns what the first matching rule decides, by order, then code.
-// The order of the slice plays no part.
-func Decide(rules []Rule, s Subject) (Decision, bool) {
-	byOrder := func(a, b Rule) int { return cmp.Or(cmp.Compare(a.Order, b.Order), cmp.Compare(a.Code, b.Code)) }
-	var best *Rule
-	for i := range rules {
-		if rules[i].matches(s) && (best == nil || byOrder(rules[i], *best) < 0) {
-			best = &rules[i]
-		}
-	}
-	if best == nil {
-		return Decision{}, false
-	}
-	return Decision{Rule: best.Code, Organ: best.Organ, Limit: best.Limit}, true
 }
 
 // DefaultRules is a small table for the categories of the default event types:
@@ -140,4 +150,19 @@ func DefaultRules() []Rule {
 		{Code: "sanitation", Order: 50, Category: "市容环境", Organ: "环境卫生所", Limit: Limit{2, UnitDay}},
 		{Code: "rest", Order: 1000, Organ: "综合治理办公室", Limit: Limit{3, UnitDay}},
 	}
+}
+
+// SetRuleOps returns the operations that make a rule what it is, also where it
+// was something else before: conditions that it no longer has are emptied. The
+// error wraps [ErrInvalid].
+func SetRuleOps(r Rule) ([]crdt.Op, error) {
+	ops, err := RuleOps(r)
+	for _, f := range [][2]string{
+		{"type_prefix", r.TypePrefix}, {"category", r.Category}, {"when", r.When}, {"site", r.Site}, {"plan", r.Plan}, {"skill", r.Skill},
+	} {
+		if f[1] == "" {
+			ops = append(ops, crdt.Op{Kind: crdt.OpPut, Key: f[0], Value: ""})
+		}
+	}
+	return ops, err
 }

@@ -22,8 +22,11 @@ type Brief struct {
 	Priority       int         `json:"priority"`
 	DispatchedAtMS int64       `json:"dispatched_at_ms"`
 	Rule           string      `json:"rule"`
-	// Plan is the response plan's code.
-	Plan string `json:"plan,omitempty"`
+	// Plan is the response plan's code; Unit is the responder that was claimed
+	// for the task when it was dispatched, as home/code, and UnitEpoch the epoch.
+	Plan      string `json:"plan,omitempty"`
+	Unit      string `json:"unit,omitempty"`
+	UnitEpoch string `json:"unit_epoch,omitempty"`
 	BriefOrigin
 }
 

@@ -1,0 +1,221 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// seen says what a cache was made from: how far its streams were, and how many
+// documents were listed. A document that changes moves its stream; one that is
+// new is listed a little later.
+type seen struct {
+	vectors map[tiers.StreamID]crdt.Vector
+	listed  int
+}
+
+func (s seen) equal(o seen) bool {
+	return s.listed == o.listed && maps.EqualFunc(s.vectors, o.vectors, func(a, b crdt.Vector) bool { return maps.Equal(a, b) })
+}
+
+// look returns what streams and indexes hold now.
+func (n *Node) look(streams []tiers.StreamID, kinds ...string) (seen, error) {
+	s := seen{vectors: make(map[tiers.StreamID]crdt.Vector, len(streams))}
+	for _, id := range streams {
+		s.vectors[id] = n.group.Store().Vector(id)
+	}
+	for _, k := range kinds {
+		hits, err := n.group.Store().Index(store.IndexQuery{Name: k})
+		if err != nil {
+			return s, err
+		}
+		s.listed += len(hits)
+	}
+	return s, nil
+}
+
+// routing is the rule table of this site and its ancestors, compiled, and the
+// categories of the event types; both are made anew when they changed.
+type routing struct {
+	mu         sync.Mutex // guards the fields below
+	from       seen
+	table      *dispatch.Table
+	categories map[string]string
+}
+
+// route returns the rules and categories as this site last saw them.
+func (n *Node) route() (*dispatch.Table, map[string]string, error) {
+	self := n.creds.ID.Site
+	streams := []tiers.StreamID{{Site: self, Class: tiers.ClassCatalog}}
+	for _, a := range n.Topology().Ancestors(self) {
+		streams = append(streams, tiers.StreamID{Site: a, Class: tiers.ClassCatalog})
+	}
+	r := &n.routing
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now, err := n.look(streams, dispatch.KindRule, catalog.KindEventType)
+	if err != nil || r.table != nil && now.equal(r.from) {
+		return r.table, r.categories, err
+	}
+	rules, err := n.rules()
+	if err != nil {
+		return nil, nil, err
+	}
+	categories, err := n.categories()
+	if err != nil {
+		return nil, nil, err
+	}
+	table, bad := dispatch.NewTable(rules)
+	for _, err := range bad {
+		n.alarms.raise(fmt.Sprintf("rule is unusable: %v", err))
+	}
+	r.table, r.categories, r.from = table, categories, now
+	return table, categories, nil
+}
+
+// subject is what the rules look at of an event.
+func (n *Node) subject(v event.View, categories map[string]string, now time.Time) dispatch.Subject {
+	site, _ := n.Topology().Site(v.Site)
+	r := v.Report
+	s := dispatch.Subject{
+		Type: r.Type, Category: categories[r.Type], Priority: r.Priority, Title: r.Title, Place: r.Place,
+		Grid: r.Grid, Channel: r.Channel, Site: string(v.Site), Tier: site.Tier.String(), At: now,
+	}
+	if r.Lat != nil && r.Lon != nil {
+		s.Lat, s.Lon, s.HasPoint = *r.Lat, *r.Lon, true
+	}
+	return s
+}
+
+// taskSite returns the site that an event's task goes to, and why not where the
+// rule says.
+func (n *Node) taskSite(d dispatch.Decision) (tiers.SiteID, string) {
+	self := n.creds.ID.Site
+	to := tiers.SiteID(d.Site)
+	if to == "" || to == self {
+		return self, ""
+	}
+	if !n.Topology().MayWrite(tiers.StreamID{Site: to, Class: tiers.ClassCommand}, self) {
+		return self, fmt.Sprintf("rule %s names site %s, which is not below this one: the task stays at site %s", d.Rule, to, self)
+	}
+	return to, ""
+}
+
+// Explain is a dry run of the dispatch of an event that this site holds. It
+// writes nothing. The error wraps [store.ErrNotFound].
+func (n *Node) Explain(_ context.Context, name string) (api.Explanation, error) {
+	out := api.Explanation{Units: []dispatch.Candidate{}, Notes: []string{}}
+	v, err := n.eventNamed(name)
+	if err != nil {
+		return out, err
+	}
+	table, categories, err := n.route()
+	if err != nil {
+		return out, err
+	}
+	s := n.subject(v, categories, n.opts.Now())
+	out.Event, out.State, out.Category = v.ID, v.State, s.Category
+	var found bool
+	var d dispatch.Decision
+	if out.Rules, d, found = table.Explain(s); !found {
+		out.Notes = append(out.Notes, fmt.Sprintf("none of %d rules matches: the event waits until one does", table.Len()))
+		return out, nil
+	}
+	out.Decision = &d
+	var note string
+	if out.Site, note = n.taskSite(d); note != "" {
+		out.Notes = append(out.Notes, note)
+	}
+	if v.State != event.StateReported {
+		out.Notes = append(out.Notes, fmt.Sprintf("the event is %s already; this is what would be decided now", v.State))
+	}
+	if v.Site != n.creds.ID.Site {
+		out.Notes = append(out.Notes, fmt.Sprintf("site %s dispatches its own events; this is what site %s would decide", v.Site, n.creds.ID.Site))
+	}
+	switch {
+	case d.Skill == "":
+		out.Notes = append(out.Notes, fmt.Sprintf("rule %s asks for no skill: no unit is sent", d.Rule))
+		return out, nil
+	case !s.HasPoint:
+		out.Notes = append(out.Notes, "the event has no point on the map: distances are not known")
+	}
+	units, err := n.board.candidates(n)
+	if err != nil {
+		return out, err
+	}
+	out.Units = dispatch.Consider(s, d.Skill, units)
+	task := string(dispatch.TaskID(v.ID))
+	for _, u := range units {
+		if strings.Contains(u.Busy, "held by "+task+" ") {
+			out.Notes = append(out.Notes, fmt.Sprintf("unit %s was sent to this event's task", u.ID))
+		}
+	}
+	if len(out.Units) == 0 || !out.Units[0].Chosen {
+		out.Notes = append(out.Notes, fmt.Sprintf("no free unit has the skill %s: the task goes out without one", d.Skill))
+	}
+	return out, nil
+}
+
+// eventNamed finds an event in the streams that this site holds.
+func (n *Node) eventNamed(name string) (event.View, error) {
+	doc := tiers.NewDocID(event.Kind, name)
+	if err := doc.Validate(); err != nil {
+		return event.View{}, err
+	}
+	var v event.View
+	for _, s := range n.group.Store().Streams() {
+		found, err := n.views.View(store.DocKey{Stream: s, Doc: doc})
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err == nil {
+			err = json.Unmarshal(found.JSON, &v)
+		}
+		return v, err
+	}
+	return v, fmt.Errorf("%w: this site holds no %s", store.ErrNotFound, doc)
+}
+
+// PublishRules writes dispatch rules to this site's catalog, all or none; with
+// dryRun it only checks them. The error wraps [dispatch.ErrInvalid] and names the
+// rule.
+func (n *Node) PublishRules(ctx context.Context, key string, rules []dispatch.Rule, dryRun bool) error {
+	if len(rules) == 0 || len(rules) > rulesMax {
+		return fmt.Errorf("%w: %d rules: want 1 to %d", dispatch.ErrInvalid, len(rules), rulesMax)
+	}
+	var edits []Edit
+	var codes []string
+	for _, r := range rules {
+		ops, err := dispatch.SetRuleOps(r)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(codes, r.Code) {
+			return fmt.Errorf("%w: rule %s twice", dispatch.ErrInvalid, r.Code)
+		}
+		codes = append(codes, r.Code)
+		edits = append(edits, Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCatalog, tiers.NewDocID(dispatch.KindRule, r.Code)), Ops: ops})
+	}
+	if dryRun {
+		return nil
+	}
+	_, err := n.docs.write(ctx, key, edits...)
+	return err
+}
+
+// rulesMax bounds the rules that are published at once.
+const rulesMax = 500
