@@ -20,6 +20,10 @@ type RecordKind uint8
 // RecordChange marks a body that is one Automerge change.
 const RecordChange RecordKind = 1
 
+// RecordReadings marks a body that is a batch of readings (package crdt/reading),
+// in a stream of class reading. Sites that do not know it store and forward it.
+const RecordReadings RecordKind = 2
+
 // Record is one entry of a chain. Its position is not part of it.
 type Record struct {
 	Kind RecordKind

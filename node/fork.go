@@ -166,6 +166,11 @@ type rewriter struct {
 // write writes one record again and reports whether that could be done.
 func (w *rewriter) write(ctx context.Context, a store.Aside, seq uint64, enc []byte) (bool, error) {
 	rec, err := crdt.DecodeRecord(enc)
+	if err == nil && rec.Kind == crdt.RecordReadings {
+		// At their old time: what both copies measured, the later one still decides.
+		_, err := w.n.group.AppendReadings(ctx, fmt.Sprintf("reissue:%s:%d:%d", a.Chain, a.No, seq), rec.Time, rec.Body)
+		return err == nil, refusedAppend(err)
+	}
 	if err != nil || rec.Kind != crdt.RecordChange {
 		return false, nil //nolint:nilerr // it stays as evidence
 	}
@@ -208,6 +213,14 @@ func (w *rewriter) write(ctx context.Context, a store.Aside, seq uint64, enc []b
 	}
 	w.hashes[was.Hash] = is.Hash
 	return true, nil
+}
+
+// refusedAppend drops an error that says that a record can never be written.
+func refusedAppend(err error) error {
+	if errors.Is(err, store.ErrBadChange) {
+		return nil
+	}
+	return err
 }
 
 // actors maps the actors of a change that are of the ended incarnation to those

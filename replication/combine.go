@@ -121,9 +121,9 @@ func (g *Group) start(ctx context.Context, cmd command) (*proposal, error) {
 	if len(data) > entryBytesMax {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(data), entryBytesMax)
 	}
-	// What is set aside changes what the store holds already: it has a Tx of its
-	// own, which begins and ends with an entry.
-	p := &proposal{data: data, alone: cmd.Aside != nil, done: make(chan settled, 1)}
+	// What is set aside, or thinned, changes what the store holds already: it has a
+	// Tx of its own, which begins and ends with an entry.
+	p := &proposal{data: data, alone: cmd.alone(), done: make(chan settled, 1)}
 	return p, g.enter(ctx, p)
 }
 

@@ -20,6 +20,8 @@ type command struct {
 	Incarnation *incarnationCommand `cbor:"4,keyasint,omitempty"`
 	Claim       *claimCommand       `cbor:"5,keyasint,omitempty"`
 	Aside       *asideCommand       `cbor:"6,keyasint,omitempty"`
+	Readings    *readingsCommand    `cbor:"7,keyasint,omitempty"`
+	Thin        *thinCommand        `cbor:"8,keyasint,omitempty"`
 }
 
 // asideCommand sets the records of a chain behind Keep aside: the side of a fork
@@ -133,7 +135,7 @@ func newCodec() (codec, error) {
 }
 
 func (c command) kinds() (n int) {
-	for _, set := range []bool{len(c.Append) > 0, c.Ingest != nil, c.Incarnation != nil, c.Claim != nil, c.Aside != nil} {
+	for _, set := range []bool{len(c.Append) > 0, c.Ingest != nil, c.Incarnation != nil, c.Claim != nil, c.Aside != nil, c.Readings != nil, c.Thin != nil} {
 		if set {
 			n++
 		}

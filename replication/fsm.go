@@ -115,7 +115,7 @@ func (f *fsm) renew(tx *store.Tx, index uint64) (*store.Tx, error) {
 // rejection is an outcome; an error is fatal.
 func (f *fsm) apply(tx *store.Tx, data []byte, shared bool) (outcome, error) {
 	cmd, err := f.codec.decodeCommand(data)
-	if err == nil && shared && cmd.Aside != nil {
+	if err == nil && shared && cmd.alone() {
 		// Never by what else the Tx holds: that is up to Raft's batches, which
 		// differ between nodes.
 		err = fmt.Errorf("%w: a command that must be alone shares its entry", ErrBadCommand)
@@ -171,6 +171,14 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 		return outcome{}, tx.SetIncarnation(cmd.Incarnation.From + 1)
 	case cmd.Aside != nil:
 		return f.runAside(tx, cmd.Aside.evict())
+	case cmd.Readings != nil:
+		return f.runReadings(tx, cmd.Readings)
+	case cmd.Thin != nil:
+		if !tx.Empty() {
+			return outcome{}, errAlone
+		}
+		n, err := tx.Thin(store.Thin(*cmd.Thin))
+		return outcome{New: n}, err
 	case cmd.Claim != nil:
 		var c store.Claim
 		var err error

@@ -84,6 +84,9 @@ func (t *Tx) SetAside(e Evict) (int, error) {
 			return 0, err
 		}
 	}
+	if err := t.remakeReadings(e.Chain, e.Keep, st.head.Seq); err != nil {
+		return 0, err
+	}
 	t.chains[e.Chain] = chainState{head: crdt.Head{Seq: e.Keep, Hash: end}, bytes: st.bytes - size}
 	t.records -= a.Records // wraps, and back when it is added
 	return int(a.Records), nil

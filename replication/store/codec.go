@@ -22,6 +22,7 @@ const (
 	tableKey        = 'i'
 	tableClaim      = 'e'
 	tableAside      = 'f'
+	tableSeries     = 's'
 )
 
 // DocKey names a document: a document identifier means something only inside

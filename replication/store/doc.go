@@ -38,4 +38,8 @@
 //	i key                       idempotency: the outcome of a command
 //	e resource                  claim: epoch u64, holder
 //	f chain no u32 seq          record set aside in a fork; seq 0: how many stayed and went, proof
+//	s site 0 series 0 p hour    readings of an hour (package crdt/reading): segments, merged by Pebble
+//	s site 0 series 0 m hour    minute rollups of an hour whose readings were dropped
+//	s site 0 series 0 h hour    hour rollup of an hour whose minutes were dropped
+//	s site 0 code 0 e           of an indicator: hours u32 before which readings and minutes are dropped, late u64
 package store

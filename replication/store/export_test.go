@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tiermesh/tiermesh/crdt/reading"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // Dump renders every key and value, for comparing whole stores.
@@ -59,4 +62,15 @@ func (s *Store) Remove(table byte, n int) error {
 		return err
 	}
 	return s.db.Delete(key, pebble.NoSync)
+}
+
+// DropHour deletes an hour's readings of a series.
+func (s *Store) DropHour(site tiers.SiteID, series string, hour uint32) error {
+	return s.db.Delete(keyHour(site, series, partReadings, hour), pebble.NoSync)
+}
+
+// AddReading adds a reading that no record has.
+func (s *Store) AddReading(site tiers.SiteID, series string, p reading.Point) error {
+	hour := reading.Hour(p.AtMS)
+	return s.db.Merge(keyHour(site, series, partReadings, hour), reading.AppendSegment(nil, hour, 1, []reading.Point{p}), pebble.NoSync)
 }

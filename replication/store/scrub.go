@@ -57,8 +57,8 @@ type ScrubResult struct {
 const findingsMax = 1000
 
 // Scrub reads every chain and document again and recomputes what follows from
-// what: each record's chain hash, each head, each checkpoint's hash, and the
-// changes that each document consists of. Of each table every block is checked. The error is ctx's, or [ErrClosed]; damage is in
+// what: each record's chain hash, each head, each checkpoint's hash, the
+// changes that each document consists of, and the readings of each series. Of each table every block is checked. The error is ctx's, or [ErrClosed]; damage is in
 // the result.
 func (s *Store) Scrub(ctx context.Context) (ScrubResult, error) {
 	r := ScrubResult{Findings: []Finding{}}
@@ -76,6 +76,9 @@ func (s *Store) Scrub(ctx context.Context) (ScrubResult, error) {
 	if err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
 		r.add(Finding{What: err.Error()})
 		err = nil
+	}
+	if err == nil {
+		err = s.scrubReadings(ctx, &r)
 	}
 	s.scrubTables(ctx, &r)
 	return r, err

@@ -36,6 +36,8 @@ type Tx struct {
 	incarnation uint32
 	evicted     bool // SetAside did something
 	kept        int  // bytes of the documents' first records
+	// limitsOf are the indicators whose limits the Tx has read or changed.
+	limitsOf map[string]seriesLimits
 }
 
 // docWork is a document that the Tx has read and may have changed.
@@ -67,7 +69,7 @@ func (s *Store) Begin() *Tx {
 		chains: map[crdt.ChainID]chainState{}, docs: map[DocKey]*docWork{},
 		bodies: map[crdt.ChainID]map[uint64][]byte{}, keys: map[string][]byte{},
 		claims:      map[string]Claim{},
-		checkpoints: map[crdt.ChainID][]checkpointAt{},
+		checkpoints: map[crdt.ChainID][]checkpointAt{}, limitsOf: map[string]seriesLimits{},
 	}
 }
 
@@ -226,6 +228,9 @@ func (t *Tx) ingestOne(chain crdt.ChainID, enc []byte) error {
 		return err
 	}
 	rec, err := crdt.DecodeRecord(enc)
+	if err == nil && rec.Kind == crdt.RecordReadings {
+		return t.takeReadings(chain, seq, rec)
+	}
 	if err != nil || rec.Kind != crdt.RecordChange {
 		return err
 	}

@@ -1,0 +1,115 @@
+package reading
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// Rollup sums up the readings of a stretch of time.
+type Rollup struct {
+	// StartMS is where the stretch begins, in Unix milliseconds.
+	StartMS int64   `json:"start_ms"`
+	Count   uint64  `json:"count"`
+	Sum     float64 `json:"sum"`
+	Min     float64 `json:"min"`
+	Max     float64 `json:"max"`
+	Last    float64 `json:"last"`
+	// LastMS is the time of the last reading.
+	LastMS int64 `json:"last_ms"`
+}
+
+// Add takes a later reading in.
+func (r *Rollup) Add(p Point) {
+	r.Merge(Rollup{Count: 1, Sum: p.Value, Min: p.Value, Max: p.Value, Last: p.Value, LastMS: p.AtMS})
+}
+
+// Merge takes the rollup of a later stretch in; StartMS stays.
+func (r *Rollup) Merge(o Rollup) {
+	switch {
+	case o.Count == 0:
+		return
+	case r.Count == 0:
+		start := r.StartMS
+		*r = o
+		r.StartMS = start
+		return
+	}
+	r.Count += o.Count
+	r.Sum += o.Sum
+	r.Min, r.Max = min(r.Min, o.Min), max(r.Max, o.Max)
+	r.Last, r.LastMS = o.Last, o.LastMS
+}
+
+// Mean returns the mean, 0 of nothing.
+func (r Rollup) Mean() float64 {
+	if r.Count == 0 {
+		return 0
+	}
+	return r.Sum / float64(r.Count)
+}
+
+// MinuteMS is a minute in milliseconds.
+const MinuteMS = 60_000
+
+// Minutes rolls points, in the order of time, up by the minute.
+func Minutes(points []Point) []Rollup {
+	var out []Rollup
+	for _, p := range points {
+		start := p.AtMS - p.AtMS%MinuteMS
+		if n := len(out); n == 0 || out[n-1].StartMS != start {
+			out = append(out, Rollup{StartMS: start})
+		}
+		out[len(out)-1].Add(p)
+	}
+	return out
+}
+
+// Coarser merges rollups, in the order of time, into stretches of size
+// milliseconds that begin at offset, modulo size.
+func Coarser(in []Rollup, size, offset int64) []Rollup {
+	var out []Rollup
+	for _, r := range in {
+		start := r.StartMS - ((r.StartMS-offset)%size+size)%size
+		if n := len(out); n == 0 || out[n-1].StartMS != start {
+			out = append(out, Rollup{StartMS: start})
+		}
+		out[len(out)-1].Merge(r)
+	}
+	return out
+}
+
+// AppendRollups appends the encoding of rollups that begin in an hour.
+func AppendRollups(b []byte, hour uint32, in []Rollup) []byte {
+	b = binary.AppendUvarint(b, uint64(len(in)))
+	for _, r := range in {
+		b = binary.AppendUvarint(b, uint64(r.StartMS-int64(hour)*HourMS))
+		b = binary.AppendUvarint(b, r.Count)
+		b = binary.AppendUvarint(b, uint64(r.LastMS-r.StartMS))
+		for _, v := range []float64{r.Sum, r.Min, r.Max, r.Last} {
+			b = binary.BigEndian.AppendUint64(b, math.Float64bits(v))
+		}
+	}
+	return b
+}
+
+// DecodeRollups reads the rollups of an hour. The error wraps [ErrInvalid].
+func DecodeRollups(b []byte, hour uint32) ([]Rollup, error) {
+	d := decoder{b: b}
+	out := make([]Rollup, d.count(35))
+	for i := range out {
+		r := &out[i]
+		r.StartMS = int64(hour)*HourMS + int64(d.uvarint())
+		r.Count = d.uvarint()
+		r.LastMS = r.StartMS + int64(d.uvarint())
+		for _, v := range []*float64{&r.Sum, &r.Min, &r.Max, &r.Last} {
+			if enc := d.take(8); enc != nil {
+				*v = math.Float64frombits(binary.BigEndian.Uint64(enc))
+			}
+		}
+	}
+	if d.bad || len(d.b) > 0 {
+		return nil, fmt.Errorf("%w: rollups of hour %d", ErrInvalid, hour)
+	}
+	return out, nil
+}

@@ -1,0 +1,390 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/reading"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// hours calls f with a part of a series, from hour first to before, in order.
+func (s *Store) hours(site tiers.SiteID, series string, part byte, first, before uint32, f func(hour uint32, v []byte) error) error {
+	if first >= before {
+		return nil
+	}
+	it, err := s.db.NewIter(&pebble.IterOptions{
+		LowerBound: keyHour(site, series, part, first), UpperBound: keyHour(site, series, part, before),
+	})
+	if err != nil {
+		return fmt.Errorf("read series: %w", err)
+	}
+	for ok := it.First(); ok && err == nil; ok = it.Next() {
+		k := it.Key()
+		err = f(binary.BigEndian.Uint32(k[len(k)-4:]), it.Value())
+	}
+	return errors.Join(err, it.Error(), it.Close())
+}
+
+// hourSpan returns the hours that a stretch of time, in milliseconds, touches.
+func hourSpan(fromMS, toMS int64) (first, before uint32) {
+	if toMS <= fromMS {
+		return 0, 0
+	}
+	return reading.Hour(max(fromMS, 0)), reading.Hour(min(toMS-1, reading.TimeMaxMS-1)) + 1
+}
+
+// Readings returns the readings of a series at a site from one time to before
+// another, in Unix milliseconds, in order, up to limit. Readings that were dropped
+// are not among them; see [Store.Rollups].
+func (s *Store) Readings(site tiers.SiteID, series string, fromMS, toMS int64, limit int) ([]reading.Point, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
+	first, before := hourSpan(fromMS, toMS)
+	var out []reading.Point
+	err := s.hours(site, series, partReadings, first, before, func(hour uint32, v []byte) error {
+		points, err := reading.Points(v, hour)
+		if err != nil {
+			return fmt.Errorf("%w: series %s: %w", ErrCorrupt, series, err)
+		}
+		for _, p := range points {
+			if p.AtMS >= fromMS && p.AtMS < toMS {
+				out = append(out, p)
+			}
+		}
+		if len(out) >= limit {
+			out = out[:limit]
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return out, err
+}
+
+// Rollups calls f with the rollups of a series at a site that begin from one time
+// to before another, in order: each of size milliseconds, a minute or whole hours, of
+// which one begins at offset, a whole hour. Where only coarser ones were kept, those are merged
+// into the stretch that they begin in. It stops early when f returns false.
+func (s *Store) Rollups(site tiers.SiteID, series string, fromMS, toMS, size, offset int64, f func(reading.Rollup) bool) error {
+	if err := s.usage.enter(); err != nil {
+		return err
+	}
+	defer s.usage.leave()
+	if size != reading.MinuteMS && (size < reading.HourMS || size%reading.HourMS != 0) || offset%reading.HourMS != 0 {
+		return fmt.Errorf("%w: rollups of %d ms at %d: want a minute, or whole hours", reading.ErrInvalid, size, offset)
+	}
+	fromMS = max(fromMS, 0) - ((max(fromMS, 0)-offset)%size+size)%size // where the first one begins
+	first, before := hourSpan(fromMS, toMS)
+	if end := toMS - 1; end >= 0 { // and the last one ends
+		end += size - 1 - ((end-offset)%size+size)%size
+		_, before = hourSpan(fromMS, end+1)
+	}
+	var at reading.Rollup
+	emit := func() error {
+		if at.Count > 0 && at.StartMS < toMS && !f(at) {
+			return errEnough
+		}
+		return nil
+	}
+	err := s.eachHour(site, series, first, before, func(_ uint32, in []reading.Rollup) error {
+		for _, r := range reading.Coarser(in, min(size, reading.HourMS), 0) {
+			start := r.StartMS - ((r.StartMS-offset)%size+size)%size
+			if start != at.StartMS || at.Count == 0 {
+				if err := emit(); err != nil {
+					return err
+				}
+				at = reading.Rollup{StartMS: start}
+			}
+			if r.StartMS >= fromMS {
+				at.Merge(r)
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		err = emit()
+	}
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return err
+}
+
+// eachHour calls f with the finest rollups of each hour of a series, in order. The
+// three parts of a series never hold the same hour.
+func (s *Store) eachHour(site tiers.SiteID, series string, first, before uint32, f func(uint32, []reading.Rollup) error) error {
+	snap := s.db.NewSnapshot() // a Thin moves hours between parts
+	defer func() { _ = snap.Close() }()
+	var its [3]*pebble.Iterator
+	var valid [3]bool
+	parts := []byte{partHours, partMinutes, partReadings}
+	var failed error
+	for i, part := range parts {
+		it, err := snap.NewIter(&pebble.IterOptions{LowerBound: keyHour(site, series, part, first), UpperBound: keyHour(site, series, part, max(before, first))})
+		if err != nil {
+			failed = fmt.Errorf("read series: %w", err)
+			break
+		}
+		its[i], valid[i] = it, it.First()
+	}
+	for failed == nil {
+		next, hour := -1, uint32(0)
+		for i := range its {
+			if !valid[i] {
+				continue
+			}
+			k := its[i].Key()
+			if h := binary.BigEndian.Uint32(k[len(k)-4:]); next < 0 || h < hour {
+				next, hour = i, h
+			}
+		}
+		if next < 0 {
+			break
+		}
+		rollups, err := rollupsOf(parts[next], hour, its[next].Value())
+		if err == nil {
+			err = f(hour, rollups)
+		}
+		failed = err
+		valid[next] = its[next].Next()
+	}
+	for _, it := range its {
+		if it != nil {
+			failed = errors.Join(failed, it.Error(), it.Close())
+		}
+	}
+	return failed
+}
+
+// Series lists the series of a site in order of their names: up to limit of those
+// behind after whose code is code, or of all when that is empty.
+func (s *Store) Series(site tiers.SiteID, code, after string, limit int) ([]string, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
+	return s.series(site, code, after, limit)
+}
+
+func (s *Store) seriesOf(site tiers.SiteID, code string) ([]string, error) {
+	return s.series(site, code, "", 1<<30)
+}
+
+func (s *Store) series(site tiers.SiteID, code, after string, limit int) ([]string, error) {
+	all := keySeries(site, "")
+	bounds := pebble.IterOptions{LowerBound: append(slices.Clone(all), code...)}
+	bounds.UpperBound = prefixEnd(bounds.LowerBound)
+	it, err := s.db.NewIter(&bounds)
+	if err != nil {
+		return nil, fmt.Errorf("list series: %w", err)
+	}
+	ok := it.First()
+	if after != "" {
+		ok = it.SeekGE(prefixEnd(keySeries(site, after)))
+	}
+	var out []string
+	for ok && len(out) < limit {
+		rest := it.Key()[len(all):]
+		end := bytes.IndexByte(rest, 0)
+		if end < 0 || end+1 >= len(rest) {
+			err = fmt.Errorf("%w: key of a series", ErrCorrupt)
+			break
+		}
+		name := string(rest[:end])
+		if rest[end+1] == partLimits { // no part of a series
+			ok = it.Next()
+			continue
+		}
+		if code == "" || reading.Code(name) == code {
+			out = append(out, name)
+		}
+		ok = it.SeekGE(prefixEnd(keySeries(site, name)))
+	}
+	return out, errors.Join(err, it.Error(), it.Close())
+}
+
+// LastReading returns the last reading of a series, or the end of its last rollup;
+// false when there is none.
+func (s *Store) LastReading(site tiers.SiteID, series string) (reading.Point, bool, error) {
+	if err := s.usage.enter(); err != nil {
+		return reading.Point{}, false, err
+	}
+	defer s.usage.leave()
+	for _, part := range []byte{partReadings, partMinutes, partHours} {
+		prefix := append(keySeries(site, series), part)
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+		if err != nil {
+			return reading.Point{}, false, fmt.Errorf("read series: %w", err)
+		}
+		var last reading.Point
+		found := it.Last()
+		if found {
+			k := it.Key()
+			var rollups []reading.Rollup
+			if rollups, err = rollupsOf(part, binary.BigEndian.Uint32(k[len(k)-4:]), it.Value()); err == nil && len(rollups) > 0 {
+				r := rollups[len(rollups)-1]
+				last = reading.Point{AtMS: r.LastMS, Value: r.Last}
+			}
+		}
+		if err := errors.Join(err, it.Error(), it.Close()); err != nil || found {
+			return last, found, err
+		}
+	}
+	return reading.Point{}, false, nil
+}
+
+// SeriesKept says what of an indicator's series at a site was dropped.
+type SeriesKept struct {
+	// ReadingsFromMS and MinutesFromMS are the times from which readings and minute
+	// rollups are kept; 0 for all.
+	ReadingsFromMS, MinutesFromMS int64
+	// Late counts readings that came after they would have been dropped.
+	Late uint64
+}
+
+// Kept returns what was dropped of an indicator's series at a site.
+func (s *Store) Kept(site tiers.SiteID, code string) (SeriesKept, error) {
+	if err := s.usage.enter(); err != nil {
+		return SeriesKept{}, err
+	}
+	defer s.usage.leave()
+	l, err := s.limits(site, code)
+	return SeriesKept{int64(l.readings) * reading.HourMS, int64(l.minutes) * reading.HourMS, l.late}, err
+}
+
+// LastReadingTime returns the hybrid time of the last record of a site's newest
+// chain of readings: what that site wrote until then is here. Zero for none.
+func (s *Store) LastReadingTime(site tiers.SiteID) (crdt.HybridTime, error) {
+	if err := s.usage.enter(); err != nil {
+		return 0, err
+	}
+	defer s.usage.leave()
+	stream := tiers.StreamID{Site: site, Class: tiers.ClassReading}
+	v := s.Vector(stream)
+	if len(v) == 0 {
+		return 0, nil
+	}
+	last := slices.MaxFunc(v.Authors(), crdt.Author.Compare)
+	_, enc, err := s.recordAt(crdt.ChainID{Stream: stream, Author: last}, v[last].Seq)
+	if err != nil {
+		return 0, err
+	}
+	rec, err := crdt.DecodeRecord(enc)
+	return rec.Time, err
+}
+
+// scrubReadings holds what is kept of each series against the records. Each
+// segment counts once, in any order; hours that were thinned are only decoded.
+func (s *Store) scrubReadings(ctx context.Context, r *ScrubResult) error {
+	for _, stream := range s.Streams() {
+		if stream.Class != tiers.ClassReading {
+			continue
+		}
+		if err := s.scrubStream(ctx, r, stream); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) scrubStream(ctx context.Context, r *ScrubResult, stream tiers.StreamID) error {
+	if err := s.usage.enter(); err != nil {
+		return err
+	}
+	defer s.usage.leave()
+	snap := s.db.NewSnapshot() // writes go on
+	defer func() { _ = snap.Close() }()
+	seed := maphash.MakeSeed()
+	sums := map[string]uint64{} // what records say less what blocks hold
+	bad := func(series, what string) {
+		r.add(Finding{Stream: stream.String(), What: "series " + series + ": " + what})
+	}
+	limits := map[string]seriesLimits{}
+	scan := func(prefix []byte, f func(k, v []byte)) error {
+		it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+		if err != nil {
+			return err
+		}
+		for ok := it.First(); ok && ctx.Err() == nil; ok = it.Next() {
+			f(it.Key(), it.Value())
+		}
+		return errors.Join(it.Error(), it.Close())
+	}
+	all := keySeries(stream.Site, "")
+	err := scan(all, func(k, v []byte) {
+		if rest := k[len(all):]; len(rest) > 2 && rest[len(rest)-1] == partLimits && rest[len(rest)-2] == 0 && bytes.IndexByte(rest, 0) == len(rest)-2 {
+			d := decoder{b: v}
+			limits[string(rest[:len(rest)-2])] = seriesLimits{d.u32(), d.u32(), d.u64()}
+		}
+	})
+	sum := func(series string, hour uint32, enc []byte) uint64 {
+		var h maphash.Hash
+		h.SetSeed(seed)
+		_, _ = h.WriteString(series)
+		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, hour))
+		_, _ = h.Write(enc)
+		return h.Sum64()
+	}
+	err = errors.Join(err, scan(appendStream([]byte{tableRecord}, stream), func(_, v []byte) {
+		if len(v) < 32 {
+			return // the chain's scrub names it
+		}
+		rec, err := crdt.DecodeRecord(v[32:])
+		if err != nil || rec.Kind != crdt.RecordReadings {
+			return
+		}
+		in, err := reading.DecodeBatch(rec.Body)
+		if err != nil {
+			return // refused
+		}
+		for _, x := range in {
+			for hour, points := range byHour(x.Points) {
+				if hour >= limits[reading.Code(x.Name)].readings {
+					sums[x.Name] += sum(x.Name, hour, reading.AppendSegment(nil, hour, uint64(rec.Time), points))
+				}
+			}
+		}
+	}))
+	err = errors.Join(err, scan(all, func(k, v []byte) {
+		rest := k[len(all):]
+		end := bytes.IndexByte(rest, 0)
+		if end < 0 || len(rest) != end+6 {
+			return
+		}
+		series, part, hour := string(rest[:end]), rest[end+1], binary.BigEndian.Uint32(rest[end+2:])
+		if part != partReadings || hour < limits[reading.Code(series)].readings {
+			if _, err := rollupsOf(part, hour, v); err != nil {
+				bad(series, err.Error())
+			}
+			return
+		}
+		if err := reading.Segments(v, hour, func(_ uint64, _ []reading.Point, enc []byte) {
+			sums[series] -= sum(series, hour, enc)
+		}); err != nil {
+			bad(series, err.Error())
+		}
+	}))
+	if err != nil {
+		bad("(any)", "cannot be read: "+err.Error())
+	}
+	for _, series := range slices.Sorted(maps.Keys(sums)) {
+		if sums[series] != 0 && ctx.Err() == nil {
+			bad(series, "its readings are not those of its records")
+		}
+	}
+	return ctx.Err()
+}
