@@ -179,6 +179,7 @@ var collections = map[string]string{
 	"events": "event", "tasks": "task", "tracks": "track", "boards": "board", "types": "type", "rules": "rule",
 	"plans": "plan", "calendars": "calendar",
 	"responders": "responder", "unitrequests": "unitrequest", "pools": "pool",
+	"indicators": "indicator",
 }
 
 func (s *Server) routes() http.Handler {
@@ -193,6 +194,7 @@ func (s *Server) routes() http.Handler {
 	s.syncRoutes(mux)
 	s.taskRoutes(mux)
 	s.responderRoutes(mux)
+	s.indicatorRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))

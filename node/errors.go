@@ -14,6 +14,8 @@ var (
 	ErrNoStream = errors.New("node: not a site for this")
 	// ErrBusy reports a document that other writers kept changing.
 	ErrBusy = errors.New("node: document is being written by others")
+	// ErrDefined rejects a definition of what an ancestor defines.
+	ErrDefined = errors.New("node: defined above")
 	// ErrNotCity rejects a topology at a site that is not the city.
 	ErrNotCity = errors.New("node: only the city publishes the topology")
 )

@@ -22,6 +22,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/indicator"
 	"github.com/tiermesh/tiermesh/tiers/responder"
 	"github.com/tiermesh/tiermesh/tiers/track"
 	"github.com/tiermesh/tiermesh/transport"
@@ -42,9 +43,9 @@ type Node struct {
 	views    *view.Materialiser
 	endpoint *transport.Endpoint
 	links    *links
-	alarms   *alarms
+	api      *api.Server
 	dispatching
-	api *api.Server
+	noticed
 
 	ending ending
 }
@@ -53,6 +54,13 @@ type Node struct {
 type dispatching struct {
 	routing routing
 	board   board
+}
+
+// noticed is what a node keeps in memory of what an operator, or its rules, should
+// look at.
+type noticed struct {
+	alarms     *alarms
+	indicators *indicators
 }
 
 // ending is when a node began, and how it comes to its end.
@@ -76,6 +84,7 @@ func Folds() map[string]view.Fold {
 		responder.Kind: responder.Fold, responder.KindPosition: responder.FoldPosition,
 		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
 		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
+		indicator.KindIndicator: indicator.Fold,
 	}
 }
 
@@ -103,7 +112,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 	n := &Node{
 		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
-		registry: prometheus.NewRegistry(), alarms: newAlarms(opts.Now),
+		registry: prometheus.NewRegistry(), noticed: noticed{newAlarms(opts.Now), newIndicators()},
 	}
 	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
@@ -181,11 +190,13 @@ func (n *Node) Run(ctx context.Context) error {
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
 	dispatches, topology, relays, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
+	definitions := n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
 	loops.Go(func() error { return n.runUnits(loopCtx, units) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
+	loops.Go(func() error { return n.runIndicators(loopCtx, definitions) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
 	loops.Go(func() error { return n.runReissue(loopCtx) })

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/indicator"
+)
+
+var indicatorColumns = []column{
+	{"CODE", "fields.code", false}, {"NAME", "fields.name", false}, {"KIND", "fields.kind", false}, {"UNIT", "fields.unit", false},
+	{"SITE", "site", false}, {"GRADES", "fields.grades", true}, {"LEVELS", "fields.levels", true},
+	{"READING DAYS", "fields.reading_days", true}, {"MINUTE DAYS", "fields.minute_days", true}, {"CONFLICTS", "conflicts", false},
+}
+
+func newIndicator(g *global) *cobra.Command {
+	cmd := newList(g, "indicator", "indicators", indicatorColumns)
+	cmd.Short = "Define, list and show KPIs and vital signs"
+	cmd.Long = `An indicator is a KPI, whose values are graded against targets, or a vital sign,
+whose values are watched against thresholds. Definitions flow down from the site
+that makes them; readings flow up. A crossing of a threshold becomes an event at
+the site where the reading came in, with the priority that the level says.`
+	for _, sub := range cmd.Commands() {
+		if sub.Name() == "show" { // an indicator has more to show than its document
+			cmd.RemoveCommand(sub)
+		}
+	}
+	cmd.AddCommand(newIndicatorDefine(g), newIndicatorShow(g))
+	return cmd
+}
+
+func newIndicatorDefine(g *global) *cobra.Command {
+	var d indicator.Definition
+	var key, file string
+	var levels, grades []string
+	cmd := &cobra.Command{
+		Use: "define", Short: "Define an indicator in this site's catalog, or change it", Args: exactArgs(0),
+		Long: `Defines an indicator from flags, or several from a file of JSON lines, each a
+definition as -o json of "indicator show" has it under "indicator". Defining a
+code again replaces what it said. A code that a site above defines cannot be
+defined again here.
+
+A level is NAME followed by >= or <= and the threshold, then what differs from the
+defaults: clear, the value at which the alarm ends; for, how long the value must
+have been there; priority of the event, 1 to 4; type, the event's type code. Give
+the least severe level first. A grade is NAME, >= or <=, and its target, the best
+first.`,
+		Example: `  tiermesh indicator define --code water_level --name 水位 --kind vital --unit m \
+    --level 'yellow>=3,clear=2.8,priority=3' --level 'red>=3.5,clear=3.2,for=5m,priority=1'
+  tiermesh indicator define --code on_time --name 按时办结率 --kind kpi --unit % --grade 'good>=95' --grade 'fair>=85'`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if key == "" {
+				key = uuid.NewString()
+			}
+			if file != "" {
+				return g.defineFile(cmd, file, key)
+			}
+			for _, text := range levels {
+				l, err := parseLevel(text)
+				if err != nil {
+					return usagef("--level %q: %v", text, err)
+				}
+				d.Levels = append(d.Levels, l)
+			}
+			for _, text := range grades {
+				name, op, limit, rest, err := parseStep(text)
+				if err != nil || len(rest) > 0 {
+					return usagef("--grade %q: want one such as good>=95", text)
+				}
+				d.Grades = append(d.Grades, indicator.Grade{Name: name, Op: op, Target: limit})
+			}
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error { return g.define(ctx, cmd, c, key, d) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&key, "key", "", "idempotency key; made up when left out")
+	f.StringVar(&file, "file", "", "file of JSON lines, or - for standard input")
+	f.StringVar(&d.Code, "code", "", "code, that of its series")
+	f.StringVar(&d.Name, "name", "", "name")
+	f.StringVar(&d.Kind, "kind", indicator.Vital, "kpi or vital")
+	f.StringVar(&d.Unit, "unit", "", "unit of the values")
+	f.StringArrayVar(&levels, "level", nil, "level of a vital sign, once for each")
+	f.StringArrayVar(&grades, "grade", nil, "grade of a KPI, once for each")
+	f.IntVar(&d.ReadingDays, "reading-days", 0, "for how many days readings are kept; 0 for 31")
+	f.IntVar(&d.MinuteDays, "minute-days", 0, "for how many days minute rollups are kept; 0 for 400")
+	return cmd
+}
+
+func (g *global) define(ctx context.Context, cmd *cobra.Command, c *api.Client, key string, d indicator.Definition) error {
+	w, err := c.DefineIndicator(ctx, api.IndicatorRequest{Key: key, Indicator: d})
+	if err != nil {
+		return err
+	}
+	if g.output == "json" {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(w)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
+	return err
+}
+
+// defineFile defines one indicator a JSON value; a bad one is named and left out.
+func (g *global) defineFile(cmd *cobra.Command, file, key string) error {
+	in := cmd.InOrStdin()
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errInput, err)
+		}
+		defer func() { _ = f.Close() }()
+		in = f
+	}
+	dec := json.NewDecoder(in)
+	dec.DisallowUnknownFields()
+	return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+		bad := 0
+		for n := 1; dec.More(); n++ {
+			var d indicator.Definition
+			if err := dec.Decode(&d); err != nil {
+				return fmt.Errorf("%w: definition %d: %w", errInput, n, err)
+			}
+			err := g.define(ctx, cmd, c, fmt.Sprintf("%s:%d", key, n), d)
+			if code := exitCode(err); err != nil && code != exitInvalid && code != exitRejected {
+				return fmt.Errorf("definition %d: %w", n, err)
+			}
+			if err != nil {
+				bad++
+				fmt.Fprintf(cmd.ErrOrStderr(), "definition %d left out: %v\n", n, err)
+			}
+		}
+		if bad > 0 {
+			return fmt.Errorf("%w: %d definitions were left out", errInput, bad)
+		}
+		return nil
+	})
+}
+
+// parseStep reads NAME>=LIMIT, or with <=, and what follows behind commas.
+func parseStep(text string) (name, op string, limit float64, rest []string, err error) {
+	parts := strings.Split(text, ",")
+	for _, op = range []string{indicator.AtLeast, indicator.AtMost} {
+		left, right, ok := strings.Cut(parts[0], op)
+		if ok {
+			limit, err = strconv.ParseFloat(right, 64)
+			return left, op, limit, parts[1:], err
+		}
+	}
+	return "", "", 0, nil, fmt.Errorf("want one such as red>=3.5,clear=3.2,for=5m,priority=1,type=01001")
+}
+
+func parseLevel(text string) (indicator.Level, error) {
+	name, op, limit, rest, err := parseStep(text)
+	l := indicator.Level{Name: name, Op: op, Threshold: limit, Priority: 3}
+	for _, part := range rest {
+		field, value, _ := strings.Cut(part, "=")
+		var bad error
+		switch field {
+		case "clear":
+			var v float64
+			v, bad = strconv.ParseFloat(value, 64)
+			l.Clear = &v
+		case "for":
+			var v time.Duration
+			v, bad = time.ParseDuration(value)
+			l.ForS = int(v / time.Second)
+		case "priority":
+			l.Priority, bad = strconv.Atoi(value)
+		case "type":
+			l.EventType = value
+		default:
+			bad = fmt.Errorf("unknown field %q: want clear, for, priority or type", field)
+		}
+		if bad != nil && err == nil {
+			err = bad
+		}
+	}
+	return l, err
+}
+
+func newIndicatorShow(g *global) *cobra.Command {
+	var site string
+	cmd := &cobra.Command{
+		Use: "show CODE", Short: "Show an indicator and its series at a site", Args: exactArgs(1),
+		Long: `Shows the definition that holds at a site and each of its series: the last
+value, the grade of a KPI, and the level that a vital sign is at.`,
+		Example: "  tiermesh indicator show water_level\n  tiermesh indicator show water_level --site 500101001 -o json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				s, err := c.IndicatorState(ctx, tiers.SiteID(site), strings.TrimPrefix(args[0], indicator.KindIndicator+":"))
+				if err != nil {
+					return err
+				}
+				if g.output == "json" {
+					return json.NewEncoder(cmd.OutOrStdout()).Encode(s)
+				}
+				return printIndicator(cmd.OutOrStdout(), s)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&site, "site", "", "whose series; this node's site when left out")
+	return cmd
+}
+
+func printIndicator(w io.Writer, s api.IndicatorState) error {
+	d := s.Indicator
+	fmt.Fprintf(w, "%s  %s  %s  %s  defined by %s\n", d.Code, d.Name, d.Kind, dash(d.Unit), s.DefinedBy)
+	for _, x := range d.Grades {
+		fmt.Fprintf(w, "grade %s: %s %v\n", x.Name, x.Op, x.Target)
+	}
+	for _, l := range d.Levels {
+		fmt.Fprintf(w, "level %s: %s %v", l.Name, l.Op, l.Threshold)
+		if l.ForS > 0 {
+			fmt.Fprintf(w, " for %s", time.Duration(l.ForS)*time.Second)
+		}
+		if l.Clear != nil {
+			fmt.Fprintf(w, ", ends at %v", *l.Clear)
+		}
+		fmt.Fprintf(w, ", event of priority %d\n", l.Priority)
+	}
+	fmt.Fprintf(w, "readings are kept for %d days, minutes for %d\n", d.ReadingDays, d.MinuteDays)
+	if s.Late > 0 {
+		fmt.Fprintf(w, "%d readings came too late\n", s.Late)
+	}
+	var rows [][]string
+	for _, x := range s.Series {
+		level := "-"
+		if x.Level != nil {
+			level = x.Level.Name + " since " + clockTime(x.Level.StartMS)
+		}
+		rows = append(rows, []string{x.Series, clockTime(x.LastMS), fmt.Sprint(x.Value), dash(x.Grade), level, strconv.Itoa(x.Alerts)})
+	}
+	return table(w, []string{"SERIES", "LAST", "VALUE", "GRADE", "LEVEL", "ALERTS"}, rows)
+}
