@@ -64,3 +64,6 @@ func (n *Node) Ticks() (sum uint64) {
 func (n *Node) FannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([]dispatch.Planned, error) {
 	return n.fannedOut(to, task, b)
 }
+
+// Thin drops what is older than its limits now.
+func (n *Node) Thin(ctx context.Context) (int, error) { return n.thin(ctx) }

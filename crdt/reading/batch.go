@@ -179,7 +179,7 @@ func DecodeBatch(b []byte) ([]Series, error) {
 	left := PointsMax
 	for range n {
 		s := Series{Name: string(d.take(d.uvarint()))}
-		s.Points = d.points(0, left)
+		s.Points = d.points(0, left, nil)
 		left -= len(s.Points)
 		if d.bad || len(s.Points) == 0 {
 			return nil, fmt.Errorf("%w: batch is cut off, or too large", ErrInvalid)
@@ -204,8 +204,9 @@ func DecodeBatch(b []byte) ([]Series, error) {
 // checkRun checks that times rise and values are in bounds.
 func checkRun(points []Point) error {
 	for i, p := range points {
-		if err := p.Valid(); err != nil {
-			return err
+		// The negated form also finds NaN.
+		if p.AtMS < 0 || p.AtMS >= TimeMaxMS || !(math.Abs(p.Value) <= ValueMax) {
+			return p.Valid()
 		}
 		if i > 0 && p.AtMS <= points[i-1].AtMS {
 			return fmt.Errorf("%w: batch: times out of order", ErrInvalid)
@@ -221,6 +222,11 @@ type decoder struct {
 }
 
 func (d *decoder) uvarint() uint64 {
+	if len(d.b) > 0 && d.b[0] < 0x80 { // as most are
+		v := d.b[0]
+		d.b = d.b[1:]
+		return uint64(v)
+	}
 	v, n := binary.Uvarint(d.b)
 	if n <= 0 || n > 1 && d.b[n-1] == 0 { // one encoding for each number
 		d.bad = true
@@ -255,28 +261,29 @@ func (d *decoder) count(size int) int {
 	return int(n)
 }
 
-func (d *decoder) points(base int64, most int) []Point {
+// points appends the points that follow, at most so many, to into.
+func (d *decoder) points(base int64, most int, into []Point) []Point {
 	n := d.count(2)
 	if n > most {
 		d.bad = true
 	}
 	if d.bad || n == 0 {
-		return nil
+		return into
 	}
-	out := make([]Point, n)
-	step := int64(0)
-	for i := range out {
-		if i == 0 {
-			out[0].AtMS = base + int64(d.uvarint())
-			continue
-		}
+	before := len(into)
+	into = slices.Grow(into, n)[:before+n]
+	out := into[before:]
+	at, step := base+int64(d.uvarint()), int64(0)
+	out[0].AtMS = at
+	for i := 1; i < n; i++ {
 		step += d.varint()
-		out[i].AtMS = out[i-1].AtMS + step
+		at += step
+		out[i].AtMS = at
 	}
 	last := uint64(0)
 	for i := range out {
 		last ^= bits.ReverseBytes64(d.uvarint())
 		out[i].Value = math.Float64frombits(last)
 	}
-	return out
+	return into
 }

@@ -27,43 +27,79 @@ func Segments(block []byte, hour uint32, f func(stamp uint64, points []Point, en
 	d := decoder{b: block}
 	for len(d.b) > 0 {
 		at := d.b
-		head := d.take(8)
-		points := d.points(int64(hour)*HourMS, PointsMax)
-		if d.bad || len(points) == 0 || checkRun(points) != nil || Hour(points[0].AtMS) != hour || Hour(points[len(points)-1].AtMS) != hour {
-			return fmt.Errorf("%w: block of hour %d", ErrInvalid, hour)
+		stamp, points, err := d.segment(hour, nil)
+		if err != nil {
+			return err
 		}
-		f(binary.BigEndian.Uint64(head), points, at[:len(at)-len(d.b)])
+		f(stamp, points, at[:len(at)-len(d.b)])
 	}
 	return nil
 }
 
-// stamped is a point of a segment.
-type stamped struct {
-	Point
-	stamp uint64
+// segment appends the points of the next segment to into.
+func (d *decoder) segment(hour uint32, into []Point) (stamp uint64, out []Point, err error) {
+	head := d.take(8)
+	before := len(into)
+	out = d.points(int64(hour)*HourMS, PointsMax, into)
+	points := out[min(before, len(out)):]
+	if d.bad || len(points) == 0 || checkRun(points) != nil || Hour(points[0].AtMS) != hour || Hour(points[len(points)-1].AtMS) != hour {
+		return 0, nil, fmt.Errorf("%w: block of hour %d", ErrInvalid, hour)
+	}
+	return binary.BigEndian.Uint64(head), out, nil
+}
+
+// part is where a segment's points stand.
+type part struct {
+	stamp       uint64
+	first, last int
 }
 
 // Points returns a block's points in the order of time: of each time the value
 // that counts. The error wraps [ErrInvalid].
 func Points(block []byte, hour uint32) ([]Point, error) {
-	var all []Point
-	var stamps []uint64
+	all := make([]Point, 0, len(block)/4)
+	var parts []part
 	inOrder := true
-	err := Segments(block, hour, func(stamp uint64, points []Point, _ []byte) {
-		if len(all) > 0 && all[len(all)-1].AtMS >= points[0].AtMS {
-			inOrder = false
+	for d := (decoder{b: block}); len(d.b) > 0; {
+		first := len(all)
+		stamp, more, err := d.segment(hour, all)
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, points...)
-		for range points {
-			stamps = append(stamps, stamp)
-		}
-	})
-	if err != nil || inOrder {
-		return all, err
+		inOrder = inOrder && (first == 0 || more[first-1].AtMS < more[first].AtMS)
+		all = more
+		parts = append(parts, part{stamp, first, len(all)})
 	}
-	mixed := make([]stamped, len(all))
-	for i := range all {
-		mixed[i] = stamped{all[i], stamps[i]}
+	if inOrder {
+		return all, nil
+	}
+	// Records that came out of order seldom overlap.
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(all[a.first].AtMS, all[b.first].AtMS) })
+	overlap := false
+	for i := 1; i < len(parts) && !overlap; i++ {
+		overlap = all[parts[i-1].last-1].AtMS >= all[parts[i].first].AtMS
+	}
+	if overlap {
+		return latest(all, parts), nil
+	}
+	out := make([]Point, 0, len(all))
+	for _, x := range parts {
+		out = append(out, all[x.first:x.last]...)
+	}
+	return out, nil
+}
+
+// latest sorts points and keeps of each time the value that counts.
+func latest(all []Point, parts []part) []Point {
+	type stamped struct {
+		Point
+		stamp uint64
+	}
+	mixed := make([]stamped, 0, len(all))
+	for _, x := range parts {
+		for _, p := range all[x.first:x.last] {
+			mixed = append(mixed, stamped{p, x.stamp})
+		}
 	}
 	slices.SortFunc(mixed, func(a, b stamped) int {
 		return cmp.Or(cmp.Compare(a.AtMS, b.AtMS), cmp.Compare(a.stamp, b.stamp),
@@ -75,5 +111,5 @@ func Points(block []byte, hour uint32) ([]Point, error) {
 			out = append(out, x.Point)
 		}
 	}
-	return out, nil
+	return out
 }

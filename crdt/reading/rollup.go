@@ -21,7 +21,13 @@ type Rollup struct {
 
 // Add takes a later reading in.
 func (r *Rollup) Add(p Point) {
-	r.Merge(Rollup{Count: 1, Sum: p.Value, Min: p.Value, Max: p.Value, Last: p.Value, LastMS: p.AtMS})
+	if r.Count == 0 {
+		r.Min, r.Max = p.Value, p.Value
+	}
+	r.Count++
+	r.Sum += p.Value
+	r.Min, r.Max = min(r.Min, p.Value), max(r.Max, p.Value)
+	r.Last, r.LastMS = p.Value, p.AtMS
 }
 
 // Merge takes the rollup of a later stretch in; StartMS stays.
@@ -55,12 +61,17 @@ const MinuteMS = 60_000
 // Minutes rolls points, in the order of time, up by the minute.
 func Minutes(points []Point) []Rollup {
 	var out []Rollup
+	at, end := (*Rollup)(nil), int64(0)
 	for _, p := range points {
-		start := p.AtMS - p.AtMS%MinuteMS
-		if n := len(out); n == 0 || out[n-1].StartMS != start {
+		if at == nil || p.AtMS >= end {
+			start := p.AtMS - p.AtMS%MinuteMS
+			if out == nil {
+				out = make([]Rollup, 0, 60)
+			}
 			out = append(out, Rollup{StartMS: start})
+			at, end = &out[len(out)-1], start+MinuteMS
 		}
-		out[len(out)-1].Add(p)
+		at.Add(p)
 	}
 	return out
 }
