@@ -308,83 +308,102 @@ func (s *Store) scrubStream(ctx context.Context, r *ScrubResult, stream tiers.St
 	defer s.usage.leave()
 	snap := s.db.NewSnapshot() // writes go on
 	defer func() { _ = snap.Close() }()
-	seed := maphash.MakeSeed()
-	sums := map[string]uint64{} // what records say less what blocks hold
-	bad := func(series, what string) {
-		r.add(Finding{Stream: stream.String(), What: "series " + series + ": " + what})
-	}
-	limits := map[string]seriesLimits{}
-	scan := func(prefix []byte, f func(k, v []byte)) error {
-		it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
-		if err != nil {
-			return err
-		}
-		for ok := it.First(); ok && ctx.Err() == nil; ok = it.Next() {
-			f(it.Key(), it.Value())
-		}
-		return errors.Join(it.Error(), it.Close())
+	x := seriesScrub{
+		ctx: ctx, snap: snap, stream: stream, seed: maphash.MakeSeed(), sums: map[string]uint64{}, limits: map[string]seriesLimits{},
+		bad: func(series, what string) {
+			r.add(Finding{Stream: stream.String(), What: "series " + series + ": " + what})
+		},
 	}
 	all := keySeries(stream.Site, "")
-	err := scan(all, func(k, v []byte) {
-		if rest := k[len(all):]; len(rest) > 2 && rest[len(rest)-1] == partLimits && rest[len(rest)-2] == 0 && bytes.IndexByte(rest, 0) == len(rest)-2 {
-			d := decoder{b: v}
-			limits[string(rest[:len(rest)-2])] = seriesLimits{d.u32(), d.u32(), d.u64()}
-		}
-	})
-	sum := func(series string, hour uint32, enc []byte) uint64 {
-		var h maphash.Hash
-		h.SetSeed(seed)
-		_, _ = h.WriteString(series)
-		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, hour))
-		_, _ = h.Write(enc)
-		return h.Sum64()
-	}
-	err = errors.Join(err, scan(appendStream([]byte{tableRecord}, stream), func(_, v []byte) {
-		if len(v) < 32 {
-			return // the chain's scrub names it
-		}
-		rec, err := crdt.DecodeRecord(v[32:])
-		if err != nil || rec.Kind != crdt.RecordReadings {
-			return
-		}
-		in, err := reading.DecodeBatch(rec.Body)
-		if err != nil {
-			return // refused
-		}
-		for _, x := range in {
-			for hour, points := range byHour(x.Points) {
-				if hour >= limits[reading.Code(x.Name)].readings {
-					sums[x.Name] += sum(x.Name, hour, reading.AppendSegment(nil, hour, uint64(rec.Time), points))
-				}
-			}
-		}
-	}))
-	err = errors.Join(err, scan(all, func(k, v []byte) {
-		rest := k[len(all):]
-		end := bytes.IndexByte(rest, 0)
-		if end < 0 || len(rest) != end+6 {
-			return
-		}
-		series, part, hour := string(rest[:end]), rest[end+1], binary.BigEndian.Uint32(rest[end+2:])
-		if part != partReadings || hour < limits[reading.Code(series)].readings {
-			if _, err := rollupsOf(part, hour, v); err != nil {
-				bad(series, err.Error())
-			}
-			return
-		}
-		if err := reading.Segments(v, hour, func(_ uint64, _ []reading.Point, enc []byte) {
-			sums[series] -= sum(series, hour, enc)
-		}); err != nil {
-			bad(series, err.Error())
-		}
-	}))
+	err := x.scan(all, func(k, v []byte) { x.limit(k[len(all):], v) })
+	err = errors.Join(err, x.scan(appendStream([]byte{tableRecord}, stream), func(_, v []byte) { x.record(v) }))
+	err = errors.Join(err, x.scan(all, func(k, v []byte) { x.block(k[len(all):], v) }))
 	if err != nil {
-		bad("(any)", "cannot be read: "+err.Error())
+		x.bad("(any)", "cannot be read: "+err.Error())
 	}
-	for _, series := range slices.Sorted(maps.Keys(sums)) {
-		if sums[series] != 0 && ctx.Err() == nil {
-			bad(series, "its readings are not those of its records")
+	for _, series := range slices.Sorted(maps.Keys(x.sums)) {
+		if x.sums[series] != 0 && ctx.Err() == nil {
+			x.bad(series, "its readings are not those of its records")
 		}
 	}
 	return ctx.Err()
+}
+
+// seriesScrub is the scrub of one stream of readings.
+type seriesScrub struct {
+	ctx    context.Context
+	snap   *pebble.Snapshot
+	stream tiers.StreamID
+	seed   maphash.Seed
+	// sums are, of each series, what records say less what blocks hold.
+	sums   map[string]uint64
+	limits map[string]seriesLimits
+	bad    func(series, what string)
+}
+
+func (x *seriesScrub) scan(prefix []byte, f func(k, v []byte)) error {
+	it, err := x.snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+	if err != nil {
+		return err
+	}
+	for ok := it.First(); ok && x.ctx.Err() == nil; ok = it.Next() {
+		f(it.Key(), it.Value())
+	}
+	return errors.Join(it.Error(), it.Close())
+}
+
+// sum is one segment's share of a series.
+func (x *seriesScrub) sum(series string, hour uint32, enc []byte) uint64 {
+	var h maphash.Hash
+	h.SetSeed(x.seed)
+	_, _ = h.WriteString(series)
+	_, _ = h.Write(binary.BigEndian.AppendUint32(nil, hour))
+	_, _ = h.Write(enc)
+	return h.Sum64()
+}
+
+// limit takes up an indicator's limits; rest is the key behind the site.
+func (x *seriesScrub) limit(rest, v []byte) {
+	if code, part, ok := bytes.Cut(rest, []byte{0}); ok && len(part) == 1 && part[0] == partLimits {
+		d := decoder{b: v}
+		x.limits[string(code)] = seriesLimits{d.u32(), d.u32(), d.u64()}
+	}
+}
+
+// record adds a record's readings that should be there.
+func (x *seriesScrub) record(v []byte) {
+	if len(v) < 32 {
+		return // the chain's scrub names it
+	}
+	rec, err := crdt.DecodeRecord(v[32:])
+	if err != nil {
+		return // likewise
+	}
+	in, _ := readingsOf(x.stream, rec) // none of one that is refused
+	for _, s := range in {
+		for hour, points := range byHour(s.Points) {
+			if hour >= x.limits[reading.Code(s.Name)].readings {
+				x.sums[s.Name] += x.sum(s.Name, hour, reading.AppendSegment(nil, hour, uint64(rec.Time), points))
+			}
+		}
+	}
+}
+
+// block takes away what is there; rest is the key behind the site.
+func (x *seriesScrub) block(rest, v []byte) {
+	end := bytes.IndexByte(rest, 0)
+	if end < 0 || len(rest) != end+6 {
+		return
+	}
+	series, part, hour := string(rest[:end]), rest[end+1], binary.BigEndian.Uint32(rest[end+2:])
+	if part != partReadings || hour < x.limits[reading.Code(series)].readings {
+		if _, err := rollupsOf(part, hour, v); err != nil {
+			x.bad(series, err.Error())
+		}
+		return
+	}
+	err := reading.Segments(v, hour, func(_ uint64, _ []reading.Point, enc []byte) { x.sums[series] -= x.sum(series, hour, enc) })
+	if err != nil {
+		x.bad(series, err.Error())
+	}
 }

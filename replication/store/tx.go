@@ -24,7 +24,7 @@ type Tx struct {
 	docs   map[DocKey]*docWork
 	bodies map[crdt.ChainID]map[uint64][]byte
 	keys   map[string][]byte
-	claims map[string]Claim
+	taken
 	// checkpoints are the last two of each chain that the Tx adds to, the
 	// latest first.
 	checkpoints map[crdt.ChainID][]checkpointAt
@@ -36,7 +36,12 @@ type Tx struct {
 	incarnation uint32
 	evicted     bool // SetAside did something
 	kept        int  // bytes of the documents' first records
-	// limitsOf are the indicators whose limits the Tx has read or changed.
+}
+
+// taken are small things that a Tx has read and may have changed.
+type taken struct {
+	claims map[string]Claim
+	// limitsOf are the limits of a site's indicators.
 	limitsOf map[string]seriesLimits
 }
 
@@ -68,8 +73,8 @@ func (s *Store) Begin() *Tx {
 		s: s, batch: s.db.NewBatch(), limits: change.DefaultLimits(),
 		chains: map[crdt.ChainID]chainState{}, docs: map[DocKey]*docWork{},
 		bodies: map[crdt.ChainID]map[uint64][]byte{}, keys: map[string][]byte{},
-		claims:      map[string]Claim{},
-		checkpoints: map[crdt.ChainID][]checkpointAt{}, limitsOf: map[string]seriesLimits{},
+		taken:       taken{map[string]Claim{}, map[string]seriesLimits{}},
+		checkpoints: map[crdt.ChainID][]checkpointAt{},
 	}
 }
 

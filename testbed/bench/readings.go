@@ -60,15 +60,20 @@ type ReadingsCase struct {
 	OpsS  float64 `json:"ops_s"`
 	P50MS float64 `json:"p50_ms"`
 	P99MS float64 `json:"p99_ms"`
-	// DayReadings is how many readings a day of a series holds, DayP50MS and DayP99MS
-	// how long its rollup takes; FullDayMS is that of a day with one a second.
-	DayReadings  int     `json:"day_readings"`
-	DayP50MS     float64 `json:"day_p50_ms"`
-	DayP99MS     float64 `json:"day_p99_ms"`
-	FullDayMS    float64 `json:"full_day_ms"`
+	ReadingsDay
 	BytesReading float64 `json:"disk_bytes_per_reading"`
 	CPUS         float64 `json:"cpu_s"`
 	RSSMB        float64 `json:"rss_mb"`
+}
+
+// ReadingsDay is what the rollup of a day costs.
+type ReadingsDay struct {
+	// DayReadings is how many readings a day of a series holds, DayP50MS and DayP99MS
+	// how long its rollup takes; FullDayMS that of a day with one a second.
+	DayReadings int     `json:"day_readings"`
+	DayP50MS    float64 `json:"day_p50_ms"`
+	DayP99MS    float64 `json:"day_p99_ms"`
+	FullDayMS   float64 `json:"full_day_ms"`
 }
 
 // Readings imports readings at one site through the whole path: checks, Raft, fsync,
