@@ -11,6 +11,7 @@ import (
 	"github.com/tiermesh/tiermesh/crdt/reading"
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/indicator"
@@ -178,10 +179,29 @@ func local2() indicator.Definition {
 }
 
 // TestThinning: readings that are older than the indicator says become minutes, at
-// the township and at the city; rollups stay. What has not come from a site that is
-// cut off keeps the city from dropping.
+// the township and at the city; rollups stay. Not the city's clock decides, which is
+// ten days ahead here, but until when it holds what the township wrote.
 func TestThinning(t *testing.T) {
-	m := newMesh(t)
+	dir := t.TempDir()
+	c, err := local.Open(limited(t), local.Config{
+		Dir: dir, Federation: "cq", RedialMax: 200 * time.Millisecond, Sites: []tiers.Site{
+			{ID: city, Tier: tiers.TierCity, Name: "重庆市"}, {ID: township, Tier: tiers.TierTownship, Name: "高笋塘街道", Parent: city},
+		}, Now: func(id tiers.SiteID) time.Time {
+			if id == city {
+				return time.Now().Add(10 * 24 * time.Hour)
+			}
+			return time.Now()
+		},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m := &mesh{Cluster: c, t: t, dir: dir}
 	d := waterLevel()
 	d.ReadingDays, d.MinuteDays = 3, 3
 	m.define(d)

@@ -326,6 +326,11 @@ func TestReadingsSetAside(t *testing.T) {
 			return err
 		})
 		for _, name := range []string{"level", "level/a", "rain"} {
+			kept, err := with.Readings(self.Site, name, 0, start+10*day, 1<<20)
+			should, also := without.Readings(self.Site, name, 0, start+10*day, 1<<20)
+			if err != nil || also != nil || !slices.Equal(kept, should) {
+				t.Fatal(name, kept, "want", should, err, also)
+			}
 			for _, size := range []int64{reading.MinuteMS, day} {
 				if got, want := rollups(t, with, name, 0, start+10*day, size), rollups(t, without, name, 0, start+10*day, size); !slices.Equal(got, want) {
 					t.Fatal(name, got, "want", want)
