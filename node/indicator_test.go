@@ -3,7 +3,10 @@ package node_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,9 +22,9 @@ import (
 
 // waterLevel is a vital sign with one level, at which an event becomes urgent.
 func waterLevel() indicator.Definition {
-	clear := 3.2
+	ends := 3.2
 	return indicator.Definition{Code: "water_level", Name: "水位", Kind: indicator.Vital, Unit: "m", Levels: []indicator.Level{
-		{Name: "red", Op: indicator.AtLeast, Threshold: 3.5, Clear: &clear, ForS: 120, Priority: 1},
+		{Name: "red", Op: indicator.AtLeast, Threshold: 3.5, Clear: &ends, ForS: 120, Priority: 1},
 	}}
 }
 
@@ -40,11 +43,16 @@ func (m *mesh) define(d indicator.Definition) {
 // measure imports one reading a minute from a time on.
 func (m *mesh) measure(key, series string, from time.Time, values ...float64) {
 	m.t.Helper()
+	m.measureAt(m.Node(township), key, series, from, values...)
+}
+
+func (m *mesh) measureAt(n *node.Node, key, series string, from time.Time, values ...float64) {
+	m.t.Helper()
 	var in []node.Reading
 	for i, v := range values {
 		in = append(in, node.Reading{Series: series, Point: reading.Point{AtMS: from.Add(time.Duration(i) * time.Minute).UnixMilli(), Value: v}})
 	}
-	if _, bad, err := m.Node(township).Import(limited(m.t), key, in); err != nil || len(bad) > 0 {
+	if _, bad, err := n.Import(limited(m.t), key, in); err != nil || len(bad) > 0 {
 		m.t.Fatal(bad, err)
 	}
 }
@@ -234,6 +242,56 @@ func TestThinning(t *testing.T) {
 		raw, days := m.page(at, api.ByRaw), m.page(at, api.ByDay)
 		if len(raw.Points) != 1 || raw.ReadingsFromMS <= old.UnixMilli() || !reflect.DeepEqual(days.Rollups, before.Rollups) {
 			t.Errorf("%s: %+v, %+v, want %+v", at, raw, days, before)
+		}
+	}
+}
+
+// TestCloneReadings: a copy of a township's disk takes readings in at the same time.
+// After the original gave way it has written its own once more, at their old time:
+// every site holds what either of them took in, and of one time the later value.
+func TestCloneReadings(t *testing.T) {
+	m := newMesh(t)
+	m.define(waterLevel())
+	start := time.Now().Add(-6 * time.Hour).Truncate(time.Hour)
+	m.measure("before", "water_level/1", start, 1, 1)
+	m.wait("the readings at the city", func() bool { return len(m.page(city, api.ByRaw).Points) == 2 })
+	if err := m.Crash(township); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(copied, os.DirFS(filepath.Join(m.dir, string(township), "data"))); err != nil {
+		t.Fatal(err)
+	}
+	m.Isolate(township)
+	if err := m.Start(limited(t), township); err != nil {
+		t.Fatal(err)
+	}
+	original := m.Node(township)
+	m.measureAt(original, "original", "water_level/1", start.Add(10*time.Minute), 2, 2)
+	clone := m.clone(copied)
+	if err := clone.Ready(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	m.measureAt(clone, "clone", "water_level/1", start.Add(11*time.Minute), 3, 3)
+	m.wait("the clone's readings at the city", func() bool { return len(m.page(city, api.ByRaw).Points) == 4 })
+	m.Heal()
+	want := []reading.Point{}
+	for minute, v := range map[int64]float64{0: 1, 1: 1, 10: 2, 11: 3, 12: 3} {
+		want = append(want, reading.Point{AtMS: start.UnixMilli() + minute*reading.MinuteMS, Value: v})
+	}
+	slices.SortFunc(want, func(a, b reading.Point) int { return int(a.AtMS - b.AtMS) })
+	m.wait("everything to be everywhere", func() bool {
+		for _, n := range []*node.Node{original, clone, m.Node(district), m.Node(city)} {
+			got, err := n.Group().Store().Readings(township, "water_level/1", 0, reading.TimeMaxMS, 100)
+			if err != nil || !slices.Equal(got, want) {
+				return false
+			}
+		}
+		return true
+	})
+	for _, n := range []*node.Node{original, m.Node(city)} {
+		if r, err := n.Group().Store().Scrub(limited(t)); err != nil || len(r.Findings) > 0 {
+			t.Errorf("%s after the fork: %+v, %v", n.ID().Site, r.Findings, err)
 		}
 	}
 }

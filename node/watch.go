@@ -227,8 +227,10 @@ func (w *watcher) alert(ctx context.Context, name string, s *watched, found []*i
 		if err := w.n.raise(ctx, s.def, name, c); err != nil {
 			return err
 		}
-		kept := append(s.raised[c.Name], c.StartMS)
-		s.raised[c.Name] = kept[max(0, len(kept)-raisedKept):]
+		s.raised[c.Name] = append(s.raised[c.Name], c.StartMS)
+		if n := len(s.raised[c.Name]); n > raisedKept {
+			s.raised[c.Name] = s.raised[c.Name][n-raisedKept:]
+		}
 	}
 	return nil
 }

@@ -205,7 +205,8 @@ func readCSV(in io.Reader, f func(line int, r api.ReadingRow, err error) error) 
 		if err != nil && !errors.As(err, &bad) {
 			return fmt.Errorf("%w: %w", errInput, err)
 		}
-		line, out := 0, api.ReadingRow{}
+		var line int
+		var out api.ReadingRow
 		if bad != nil {
 			line, err = bad.StartLine, bad.Err
 		} else {

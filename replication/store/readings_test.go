@@ -300,7 +300,7 @@ func TestReadingsSetAside(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		authors := []crdt.Author{self, {Site: self.Site, Incarnation: 2}}
 		chains := drawBatches(t, authors)
-		mine := append(chains[self], batchRecord(t, 1<<30, reading.Series{Name: "level", Points: []reading.Point{{AtMS: start + 7, Value: 5}}}),
+		mine := append(slices.Clone(chains[self]), batchRecord(t, 1<<30, reading.Series{Name: "level", Points: []reading.Point{{AtMS: start + 7, Value: 5}}}),
 			crdt.Record{Kind: crdt.RecordReadings, Time: 1, Doc: store.ReadingDoc, Body: []byte("no batch")}.AppendTo(nil))
 		keep := rapid.IntRange(0, len(mine)-1).Draw(t, "keep")
 		thin := store.Thin{Site: self.Site, Code: "level", Readings: reading.Hour(start) + uint32(rapid.IntRange(0, 30).Draw(t, "thin"))}

@@ -129,43 +129,41 @@ func (s *Store) Rollups(site tiers.SiteID, series string, fromMS, toMS, size, of
 func (s *Store) eachHour(site tiers.SiteID, series string, first, before uint32, f func(uint32, []reading.Rollup) error) error {
 	snap := s.db.NewSnapshot() // a Thin moves hours between parts
 	defer func() { _ = snap.Close() }()
-	var its [3]*pebble.Iterator
-	var valid [3]bool
-	parts := []byte{partHours, partMinutes, partReadings}
+	type source struct {
+		part byte
+		it   *pebble.Iterator
+		ok   bool
+	}
+	var sources []*source
 	var failed error
-	for i, part := range parts {
+	for _, part := range []byte{partHours, partMinutes, partReadings} {
 		it, err := snap.NewIter(&pebble.IterOptions{LowerBound: keyHour(site, series, part, first), UpperBound: keyHour(site, series, part, max(before, first))})
 		if err != nil {
 			failed = fmt.Errorf("read series: %w", err)
 			break
 		}
-		its[i], valid[i] = it, it.First()
+		sources = append(sources, &source{part, it, it.First()})
 	}
+	hourOf := func(s *source) uint32 { k := s.it.Key(); return binary.BigEndian.Uint32(k[len(k)-4:]) }
 	for failed == nil {
-		next, hour := -1, uint32(0)
-		for i := range its {
-			if !valid[i] {
-				continue
-			}
-			k := its[i].Key()
-			if h := binary.BigEndian.Uint32(k[len(k)-4:]); next < 0 || h < hour {
-				next, hour = i, h
+		var next *source
+		for _, s := range sources {
+			if s.ok && (next == nil || hourOf(s) < hourOf(next)) {
+				next = s
 			}
 		}
-		if next < 0 {
+		if next == nil {
 			break
 		}
-		rollups, err := rollupsOf(parts[next], hour, its[next].Value())
+		rollups, err := rollupsOf(next.part, hourOf(next), next.it.Value())
 		if err == nil {
-			err = f(hour, rollups)
+			err = f(hourOf(next), rollups)
 		}
 		failed = err
-		valid[next] = its[next].Next()
+		next.ok = next.it.Next()
 	}
-	for _, it := range its {
-		if it != nil {
-			failed = errors.Join(failed, it.Error(), it.Close())
-		}
+	for _, s := range sources {
+		failed = errors.Join(failed, s.it.Error(), s.it.Close())
 	}
 	return failed
 }
