@@ -53,15 +53,12 @@ type board struct {
 	changing map[string]bool
 }
 
-// refresh reads the board anew when units, places or pools changed. The caller
-// holds the lock.
-func (b *board) refresh(n *Node) error {
+// refresh reads the board anew when units, places or pools changed. Without
+// list, one that was listed only just now may be missing. The caller holds the
+// lock.
+func (b *board) refresh(n *Node, list bool) error {
 	self := n.creds.ID.Site
-	streams := []tiers.StreamID{{Site: self, Class: tiers.ClassReading}}
-	now, err := n.look(streams, responder.Kind, responder.KindPosition, responder.IndexPoolOpen)
-	if err != nil {
-		return err
-	}
+	vectors := n.vectors(tiers.StreamID{Site: self, Class: tiers.ClassReading})
 	// Of the command stream, which moves with every task, what others wrote.
 	command := tiers.StreamID{Site: self, Class: tiers.ClassCommand}
 	others := n.group.Store().Vector(command)
@@ -70,7 +67,11 @@ func (b *board) refresh(n *Node) error {
 			delete(others, a)
 		}
 	}
-	now.vectors[command] = others
+	vectors[command] = others
+	now, err := n.look(b.from, list || b.units == nil, vectors, responder.Kind, responder.KindPosition, responder.IndexPoolOpen)
+	if err != nil {
+		return err
+	}
 	if b.units != nil && now.equal(b.from) {
 		return nil
 	}
@@ -202,7 +203,7 @@ func (b *board) choices(now time.Time) []dispatch.Unit {
 func (b *board) candidates(n *Node) ([]dispatch.Unit, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := b.refresh(n); err != nil {
+	if err := b.refresh(n, true); err != nil {
 		return nil, err
 	}
 	return slices.Clone(b.choices(n.later())), nil
@@ -254,7 +255,7 @@ func (b *board) hold(what ...string) (done func(), err error) {
 func (b *board) take(n *Node, s dispatch.Subject, skill, holder string, own bool) (u boardUnit, ok bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := b.refresh(n); err != nil {
+	if err := b.refresh(n, false); err != nil {
 		return u, false, err
 	}
 	for _, x := range b.units {
@@ -340,7 +341,7 @@ func (n *Node) ownUnit(r unitRef) (boardUnit, error) {
 func (b *board) lentUnit(n *Node, r unitRef) (boardUnit, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if err := b.refresh(n); err != nil {
+	if err := b.refresh(n, true); err != nil {
 		return boardUnit{}, err
 	}
 	u := b.units[r]

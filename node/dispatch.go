@@ -79,8 +79,11 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 	if err != nil || len(hits) == 0 {
 		return false, err
 	}
-	rules, types, err := n.route()
+	rules, types, err := n.route(true)
 	if err != nil || rules.Len() == 0 {
+		return false, err
+	}
+	if _, err := n.board.candidates(n); err != nil { // what was listed since
 		return false, err
 	}
 	var g errgroup.Group // ends with the batch

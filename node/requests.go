@@ -367,7 +367,7 @@ func (n *Node) freeEnded(ctx context.Context) error {
 func (b *board) holding(n *Node, most int) (out []boardUnit) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.refresh(n) != nil {
+	if b.refresh(n, true) != nil {
 		return nil // the next one to ask is told
 	}
 	for _, u := range b.units { // a map's order: nobody is left out for long

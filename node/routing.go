@@ -18,6 +18,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/responder"
 )
 
 // seen says what a cache was made from: how far its streams were, and how many
@@ -32,12 +33,23 @@ func (s seen) equal(o seen) bool {
 	return s.listed == o.listed && maps.EqualFunc(s.vectors, o.vectors, func(a, b crdt.Vector) bool { return maps.Equal(a, b) })
 }
 
-// look returns what streams and indexes hold now.
-func (n *Node) look(streams []tiers.StreamID, kinds ...string) (seen, error) {
-	s := seen{vectors: make(map[tiers.StreamID]crdt.Vector, len(streams))}
+// vectors returns how far streams are now.
+func (n *Node) vectors(streams ...tiers.StreamID) map[tiers.StreamID]crdt.Vector {
+	out := make(map[tiers.StreamID]crdt.Vector, len(streams))
 	for _, id := range streams {
-		s.vectors[id] = n.group.Store().Vector(id)
+		out[id] = n.group.Store().Vector(id)
 	}
+	return out
+}
+
+// look returns what streams and indexes hold now. Without list it takes the
+// indexes to hold what they held: listing them costs more than all the rest.
+func (n *Node) look(before seen, list bool, vectors map[tiers.StreamID]crdt.Vector, kinds ...string) (seen, error) {
+	s := seen{vectors: vectors, listed: before.listed}
+	if !list && s.equal(before) {
+		return s, nil
+	}
+	s.listed = 0
 	for _, k := range kinds {
 		hits, err := n.group.Store().Index(store.IndexQuery{Name: k})
 		if err != nil {
@@ -57,8 +69,9 @@ type routing struct {
 	categories map[string]string
 }
 
-// route returns the rules and categories as this site last saw them.
-func (n *Node) route() (*dispatch.Table, map[string]string, error) {
+// route returns the rules and categories as this site last saw them. Without
+// list, one that was listed only just now may be missing.
+func (n *Node) route(list bool) (*dispatch.Table, map[string]string, error) {
 	self := n.creds.ID.Site
 	streams := []tiers.StreamID{{Site: self, Class: tiers.ClassCatalog}}
 	for _, a := range n.Topology().Ancestors(self) {
@@ -67,7 +80,7 @@ func (n *Node) route() (*dispatch.Table, map[string]string, error) {
 	r := &n.routing
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now, err := n.look(streams, dispatch.KindRule, catalog.KindEventType)
+	now, err := n.look(r.from, list || r.table == nil, n.vectors(streams...), dispatch.KindRule, catalog.KindEventType)
 	if err != nil || r.table != nil && now.equal(r.from) {
 		return r.table, r.categories, err
 	}
@@ -101,6 +114,30 @@ func (n *Node) subject(v event.View, categories map[string]string, now time.Time
 	return s
 }
 
+// Assign routes an event of this site by its rules, and claims the nearest free
+// unit for a task: what dispatching it decides, without its documents. Unit is
+// empty, and the order zero, when the rule asks for none or none is free. The
+// error wraps [store.ErrNotFound] when no rule matches.
+func (n *Node) Assign(ctx context.Context, r event.Report, task tiers.DocID) (d dispatch.Decision, unit string, o responder.Order, err error) {
+	table, categories, err := n.route(false)
+	if err != nil {
+		return d, "", o, err
+	}
+	s := n.subject(event.View{Site: n.creds.ID.Site, Report: r}, categories, n.opts.Now())
+	d, ok := table.Decide(s)
+	if !ok {
+		return d, "", o, fmt.Errorf("%w: none of %d rules matches", store.ErrNotFound, table.Len())
+	}
+	if d.Skill == "" {
+		return d, "", o, nil
+	}
+	u, o, ok, err := n.assign(ctx, s, d.Skill, task)
+	if err != nil || !ok {
+		return d, "", o, err
+	}
+	return d, u.ref.String(), o, nil
+}
+
 // taskSite returns the site that an event's task goes to, and why not where the
 // rule says.
 func (n *Node) taskSite(d dispatch.Decision) (tiers.SiteID, string) {
@@ -123,7 +160,7 @@ func (n *Node) Explain(_ context.Context, name string) (api.Explanation, error) 
 	if err != nil {
 		return out, err
 	}
-	table, categories, err := n.route()
+	table, categories, err := n.route(true)
 	if err != nil {
 		return out, err
 	}
