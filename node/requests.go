@@ -209,6 +209,7 @@ func (n *Node) unitsPass(ctx context.Context) error {
 func (n *Node) answer(ctx context.Context, k store.DocKey, r responder.RequestView) error {
 	key := "answer:" + string(r.ID)
 	switch r.Due() {
+	case responder.AnswerNothing:
 	case responder.AnswerDecide:
 		u, epoch, why, err := n.decideRequest(ctx, r)
 		if err != nil {
@@ -336,6 +337,9 @@ func (n *Node) relay(ctx context.Context, asking, home store.DocKey, r responder
 	return nil
 }
 
+// endedStates are those in which a task needs its unit no more.
+var endedStates = []string{dispatch.StateClosed, dispatch.StateEvaluated, dispatch.StateMerged, dispatch.StateVoid}
+
 // freeEnded releases units whose task has ended, some of them at a time.
 func (n *Node) freeEnded(ctx context.Context) error {
 	var errs []error
@@ -355,7 +359,7 @@ func (n *Node) freeEnded(ctx context.Context) error {
 		if err == nil {
 			err = json.Unmarshal(v.JSON, &t)
 		}
-		if err == nil && (t.State == "closed" || t.State == "void" || t.State == "voided") {
+		if err == nil && slices.Contains(endedStates, t.State) {
 			err = errors.Join(n.group.Release(ctx, "", u.resource, u.claim.Epoch), n.board.settle(n, u))
 		}
 		errs = append(errs, err)

@@ -30,7 +30,7 @@ type seen struct {
 }
 
 func (s seen) equal(o seen) bool {
-	return s.listed == o.listed && maps.EqualFunc(s.vectors, o.vectors, func(a, b crdt.Vector) bool { return maps.Equal(a, b) })
+	return s.listed == o.listed && maps.EqualFunc(s.vectors, o.vectors, maps.Equal)
 }
 
 // vectors returns how far streams are now.

@@ -192,10 +192,23 @@ func (n *Node) recordForce(ctx context.Context, key string, u boardUnit, from st
 	return err
 }
 
+// granted is [board.unit] for whoever needs the grant alone: a unit of this site
+// that was granted once exists, and its documents need not be read.
+func (n *Node) granted(r unitRef) (boardUnit, error) {
+	if r.home == n.creds.ID.Site {
+		u := boardUnit{ref: r, resource: responder.Resource(r.code)}
+		var err error
+		if u.claim, err = n.group.Store().Claim(u.resource); err != nil || u.claim.Epoch != 0 {
+			return u, err
+		}
+	}
+	return n.board.unit(n, r)
+}
+
 // ReleaseUnit frees a unit that was claimed in an epoch. The error wraps
 // [store.ErrFenced], [responder.ErrFenced] or [store.ErrNotFound].
 func (n *Node) ReleaseUnit(ctx context.Context, key string, home tiers.SiteID, code string, epoch responder.Epoch) error {
-	u, err := n.board.unit(n, n.ref(home, code))
+	u, err := n.granted(n.ref(home, code))
 	if err != nil {
 		return err
 	}

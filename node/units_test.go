@@ -370,3 +370,31 @@ func (m *mesh) publishAt(site tiers.SiteID, rules ...dispatch.Rule) {
 		m.t.Fatal(err)
 	}
 }
+
+// TestVoidTaskFreesItsUnit: a unit that was dispatched to a task is free again
+// when the task has ended.
+func TestVoidTaskFreesItsUnit(t *testing.T) {
+	m := newSkewed(t)
+	ctx := limited(t)
+	m.register(township, "t1", "fire")
+	m.publishAt(township, dispatch.Rule{Code: "fire", Organ: "消防", Limit: dispatch.Limit{Amount: 1, Unit: dispatch.UnitHour}, Skill: "fire"})
+	w, err := m.Node(township).Report(ctx, "e", event.Report{Type: "1", Title: "火灾", Priority: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tv dispatch.TaskView
+	m.wait("the task", func() bool { return m.view(township, dispatch.KindTask, dispatch.TaskID(w.Doc).Name(), &tv) })
+	if tv.Brief.Unit != "500101001/t1" {
+		t.Fatalf("dispatched %+v", tv.Brief)
+	}
+	if _, err := m.Node(township).ClaimUnit(ctx, "c", "", "t1", "task:other", false, ""); !errors.Is(err, store.ErrHeld) {
+		t.Errorf("claimed under the task: %v", err)
+	}
+	if _, err := m.Node(township).Act(ctx, "v", tv.ID, dispatch.Action{Kind: dispatch.ActionVoid, Reason: dispatch.Reasons(dispatch.ActionVoid)[0]}); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("the unit to be free", func() bool {
+		_, err := m.Node(township).ClaimUnit(ctx, "d", "", "t1", "task:other", false, "")
+		return err == nil
+	})
+}

@@ -135,7 +135,7 @@ func (sizes) EstimateSize(n cost.AstNode) *cost.SizeEstimate {
 // EstimateCallCost is the cost of our own function.
 func (sizes) EstimateCallCost(function, _ string, _ *cost.AstNode, _ []cost.AstNode) *cost.CallEstimate {
 	if function == "km" {
-		return &cost.CallEstimate{CostEstimate: cost.CostEstimate{Min: 10, Max: 10}}
+		return &cost.CallEstimate{CostEstimate: cost.Estimate{Min: 10, Max: 10}}
 	}
 	return nil
 }

@@ -359,6 +359,7 @@ func (w *world) answer(t *rapid.T) {
 	}
 	ends := rapid.IntRange(0, 9).Draw(t, "ends here") == 0
 	switch v.Due() {
+	case responder.AnswerNothing:
 	case responder.AnswerDecide:
 		e, ok := w.h.taken.claim(unit, string(doc), false)
 		switch {
