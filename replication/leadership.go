@@ -65,8 +65,10 @@ func (g *Group) watchLeadership() {
 	}
 }
 
-// snapshotRetry is how long after a snapshot that went wrong the next is tried.
-const snapshotRetry = 2 * time.Second
+// snapshotPause is the time between two snapshots at the least: each writes the
+// store's memtable out, and many small tables are compacted over and over. It is
+// also how long after one that went wrong the next is tried.
+const snapshotPause = 2 * time.Second
 
 // watchLog has a snapshot made, and the log cut, whenever the log grew by
 // SnapshotEntries or SnapshotBytes: Raft itself counts entries alone, and polls.
@@ -85,7 +87,13 @@ func (g *Group) watchLog() {
 		again = nil
 		if err := g.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) && !errors.Is(err, raft.ErrRaftShutdown) {
 			g.cfg.Logger.Warn("snapshot", "err", err)
-			again = time.After(snapshotRetry)
+			again = time.After(snapshotPause)
+			continue
+		}
+		select {
+		case <-time.After(snapshotPause):
+		case <-g.ending.stop:
+			return
 		}
 	}
 }
