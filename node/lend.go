@@ -164,6 +164,17 @@ func (n *Node) ExtendPool(ctx context.Context, key, name string, untilMS int64) 
 	if err := responder.CheckLease(untilMS, n.opts.Now()); err != nil {
 		return p, err
 	}
+	// A taking back that ended before its step was written has made new grants: what
+	// it took must not be lent any longer.
+	for _, l := range p.Pool.Units {
+		c, err := n.group.Store().Claim(responder.Resource(l.Unit))
+		if err == nil && (c.Epoch != l.Epoch || c.Holder != string(p.ID)) {
+			err = fmt.Errorf("%w: unit %s of %s was taken back: lend it anew", responder.ErrNow, l.Unit, p.ID)
+		}
+		if err != nil {
+			return p, err
+		}
+	}
 	return n.stepPool(ctx, key, k, responder.Entry{Kind: responder.StepExtend, UntilMS: untilMS})
 }
 

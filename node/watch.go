@@ -19,7 +19,7 @@ import (
 const (
 	// redefineEvery is how soon a new definition is taken up for series that no
 	// reading comes to.
-	redefineEvery = time.Second
+	redefineEvery = 5 * time.Second
 	// thinEvery is how often what is older than its limits is looked for.
 	thinEvery = time.Hour
 	// watchBack is how far back a series is read to know in which state its levels

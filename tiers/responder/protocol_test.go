@@ -285,7 +285,8 @@ func (w *world) drawPool(t *rapid.T, s *site) (responder.PoolView, bool) {
 
 func (w *world) extend(t *rapid.T) {
 	v, ok := w.drawPool(t, w.h)
-	if !ok || v.State != responder.PoolLent {
+	// What a taking back that ended half-way has granted anew is lent no longer.
+	if !ok || v.State != responder.PoolLent || w.h.taken[unit].epoch != v.Pool.Units[0].Epoch {
 		return
 	}
 	until := max(v.UntilMS, w.clock(w.h).UnixMilli()) + rapid.Int64Range(1, time.Hour.Milliseconds()*20).Draw(t, "longer")
