@@ -464,3 +464,18 @@ func TestFlippedBitInLog(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestLeadAfterTheEnd: whoever waits for leadership with a context that has ended is
+// told so, also by a node that leads: loops that ask until it ends would spin.
+func TestLeadAfterTheEnd(t *testing.T) {
+	g := open(t, t.TempDir())
+	defer func() { _ = g.Close() }()
+	if _, err := g.Lead(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := g.Lead(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}

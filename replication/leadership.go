@@ -124,6 +124,11 @@ func (g *Group) setLeadership(leads bool) {
 // with that leadership. The error is ctx's, or [ErrClosed].
 func (g *Group) Lead(ctx context.Context) (context.Context, error) {
 	for {
+		// First: whoever asks again and again until ctx ends must come to that end also
+		// while this node leads on.
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("wait for leadership: %w", err)
+		}
 		term, changed, closed := g.tenure.get()
 		if closed {
 			return nil, ErrClosed
