@@ -25,17 +25,15 @@ const dispatchBatch = 64
 // a write's outcome.
 const dispatchRetry = 100 * time.Millisecond
 
-// runDispatch gives each event of this site its task, by the rules as this
-// site last saw them, with or without links. Its work list is an index, so it
-// goes on after a crash where it stopped; a task's identifier follows from the
-// event's, so no event gets two.
-func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
+// eachTerm calls f in each of this node's leaderships, and again a moment after it
+// returned nil, until ctx ends or f fails.
+func (n *Node) eachTerm(ctx context.Context, f func(lead context.Context) error) error {
 	for {
 		lead, err := n.group.Lead(ctx)
 		if err != nil {
 			return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
 		}
-		if err := n.dispatchWhile(ctx, lead, changed); err != nil {
+		if err := f(lead); err != nil {
 			return err
 		}
 		select {
@@ -44,6 +42,14 @@ func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
 			return nil
 		}
 	}
+}
+
+// runDispatch gives each event of this site its task, by the rules as this
+// site last saw them, with or without links. Its work list is an index, so it
+// goes on after a crash where it stopped; a task's identifier follows from the
+// event's, so no event gets two.
+func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
+	return n.eachTerm(ctx, func(lead context.Context) error { return n.dispatchWhile(ctx, lead, changed) })
 }
 
 // dispatchWhile dispatches until the leadership or ctx ends, or a write's

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
@@ -22,20 +21,7 @@ import (
 // receives the event of a task that is delegated to it, so this site, which holds
 // both, writes for it. The work list is an index, as that of the dispatcher is.
 func (n *Node) runRelay(ctx context.Context, changed <-chan struct{}) error {
-	for {
-		lead, err := n.group.Lead(ctx)
-		if err != nil {
-			return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
-		}
-		if err := n.relayWhile(ctx, lead, changed); err != nil {
-			return err
-		}
-		select {
-		case <-time.After(dispatchRetry):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return n.eachTerm(ctx, func(lead context.Context) error { return n.relayWhile(ctx, lead, changed) })
 }
 
 // relayWhile relays until the leadership or ctx ends, or a write's outcome is not

@@ -47,20 +47,7 @@ type watched struct {
 // node leads. What it knows is made anew from the readings after each change of
 // leadership: no crossing is lost, and none raises a second alert.
 func (n *Node) runIndicators(ctx context.Context, changed <-chan struct{}) error {
-	for {
-		lead, err := n.group.Lead(ctx)
-		if err != nil {
-			return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
-		}
-		if err := n.watchWhile(ctx, lead, changed); err != nil {
-			return err
-		}
-		select {
-		case <-time.After(dispatchRetry):
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return n.eachTerm(ctx, func(lead context.Context) error { return n.watchWhile(ctx, lead, changed) })
 }
 
 // watchWhile watches until the leadership or ctx ends, or a write could not be made

@@ -8,33 +8,15 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	testrun "github.com/tiermesh/tiermesh/testbed/run"
 )
 
 // cpuSeconds returns the processor time that this process has used.
-func cpuSeconds() float64 {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return float64(u.Utime.Sec+u.Stime.Sec) + float64(u.Utime.Usec+u.Stime.Usec)/1e6
-}
+func cpuSeconds() float64 { return testrun.ThisProcess().CPUSeconds }
 
 // residentMB returns the process's resident memory, 0 where it cannot be read.
-func residentMB() float64 {
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(b))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, err := strconv.Atoi(fields[1])
-	if err != nil {
-		return 0
-	}
-	return float64(pages*os.Getpagesize()) / (1 << 20)
-}
+func residentMB() float64 { return float64(testrun.ThisProcess().RSSBytes) / (1 << 20) }
 
 // dirBytes returns the size of the files in a directory.
 func dirBytes(dir string) (total int64, err error) {

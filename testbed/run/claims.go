@@ -18,7 +18,7 @@ import (
 )
 
 // Claimer is a [Site] whose exclusive units can be claimed. Sites in this process
-// can; the API does not offer it yet.
+// can; the API claims units of the registry only.
 type Claimer interface {
 	Claim(ctx context.Context, key, unit, holder string, force bool) (epoch uint64, err error)
 	Release(ctx context.Context, key, unit string, epoch uint64) error
