@@ -79,7 +79,7 @@ The configuration (see "tiermesh node example"):
 			if err != nil {
 				return err
 			}
-			n, err := node.Open(cfg, node.Options{Logger: logger, Engine: []string{self, "engine"}, Disk: replication.Disk{ReserveBytes: reserveBytes}})
+			n, err := node.Open(cfg, node.Options{Logger: logger, Fatal: func(err error) { endNode(logger, err) }, Engine: []string{self, "engine"}, Disk: replication.Disk{ReserveBytes: reserveBytes}})
 			if err != nil {
 				return err
 			}
@@ -91,6 +91,14 @@ The configuration (see "tiermesh node example"):
 	cmd.Flags().StringVar(&level, "log", "info", "log level: debug, info, warn or error")
 	require(cmd, "config")
 	return cmd
+}
+
+// endNode ends the process for a storage error, with the exit code that the same
+// error has when it is met at the start: damage is damage, whoever reads it first.
+func endNode(logger *slog.Logger, err error) {
+	logger.Error("storage error", "err", err)
+	fmt.Fprintln(os.Stderr, "tiermesh: storage error:", err)
+	os.Exit(exitCode(err))
 }
 
 // readConfig reads a configuration; unknown keys are refused by name.

@@ -287,7 +287,8 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 // what is on the line already, and in the batch that the receiver is writing.
 const urgentWindow = 1024
 
-// bounded judges the memory of the process that all sites share.
+// bounded judges the memory of the process that all sites share, or of theirs. Of a
+// build with the race detector it judges none: that would be the detector's.
 func (j *judge) bounded() oracle.Verdict {
 	nodes := 0
 	for _, r := range j.p.tree.rows() {
@@ -298,6 +299,9 @@ func (j *judge) bounded() oracle.Verdict {
 	defer j.p.mu.Unlock()
 	var levels []oracle.Level
 	for _, s := range j.p.data.Samples {
+		if raceDetector {
+			break
+		}
 		levels = append(levels, oracle.Level{At: seconds(s.AtS), What: "rss_mb", Value: s.RSSMB})
 	}
 	return oracle.Bounded(levels, map[string]float64{"rss_mb": bound})

@@ -1,0 +1,6 @@
+//go:build !race
+
+package run
+
+// raceDetector says that the process carries the race detector.
+const raceDetector = false
