@@ -50,6 +50,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+// l0Compact is how many flushes wait for a compaction.
+const l0Compact = 8
+
 func (c Config) withDefaults() Config {
 	if c.Fatal == nil {
 		c.Fatal = func(err error) { panic(err) } //nolint:forbidigo // nothing may go on over a broken disk
@@ -139,6 +142,9 @@ func (s *Store) openDB() error {
 	// Pebble's own scheduler looks ten times a second whether more compactions may
 	// run at once than did before. Here it is always one, whose end starts the next.
 	opts.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
+	// Each compaction rewrites nearly all of a small store: it waits until several
+	// memtables were flushed. A read asks the filters of that many more tables.
+	opts.L0CompactionThreshold, opts.L0StopWritesThreshold = l0Compact, 3*l0Compact
 	if cfg.Salvaging {
 		opts.DisableAutomaticCompactions, opts.L0StopWritesThreshold = true, 1<<20
 	}
