@@ -16,6 +16,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
 // flipTables inverts a bit in each table of a directory, at a part of it, in the
@@ -246,6 +247,14 @@ func TestSalvageSite(t *testing.T) {
 	m.n = 0
 	if again := m.report(1); again[0] != docs[0] {
 		t.Errorf("the first report again: %v, was %v", again[0], docs[0])
+	}
+}
+
+// TestIncarnationsAfterSalvage: peers take in a site that was salvaged many times
+// without its store saying what incarnation it was in.
+func TestIncarnationsAfterSalvage(t *testing.T) {
+	if last := 16 * store.IncarnationLeap; last > wire.IncarnationMax {
+		t.Errorf("16 salvages lead to incarnation %d, a message names at most %d", last, wire.IncarnationMax)
 	}
 }
 

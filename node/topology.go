@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -83,12 +84,18 @@ func (n *Node) runTopology(ctx context.Context, changed <-chan struct{}) error {
 		loops.Go(func() error { return n.runPublish(ctx) })
 	}
 	loops.Go(func() error {
+		var seen map[tiers.StreamID]crdt.Vector // the topology's stream when it was last read
 		for {
 			select {
 			case <-changed:
+				now := n.vectors(n.topologyKey().Stream)
+				if seen != nil && maps.EqualFunc(now, seen, maps.Equal) {
+					continue
+				}
 				if err := n.adoptTopology(); err != nil {
 					return err
 				}
+				seen = now
 			case <-ctx.Done():
 				return nil
 			}

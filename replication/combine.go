@@ -40,6 +40,22 @@ type settled struct {
 type combiner struct {
 	g       *Group
 	waiting chan *proposal
+	// writing holds a token while an entry is on its way into this node's log. The
+	// next one gathers commands meanwhile: the log takes one write for all of them.
+	writing chan struct{}
+}
+
+func newCombiner(g *Group) combiner {
+	return combiner{g: g, waiting: make(chan *proposal, waitingMax), writing: make(chan struct{}, 1)}
+}
+
+// stored lets the next entry go: the log has one more, or never will. It does no
+// harm when that was another's.
+func (c *combiner) stored() {
+	select {
+	case <-c.writing:
+	default:
+	}
 }
 
 // run proposes what comes until waiting is closed, and returns when everything
@@ -48,12 +64,14 @@ func (c *combiner) run() {
 	slots := make(chan struct{}, entriesInFlight)
 	for next := range c.waiting {
 		for next != nil {
-			slots <- struct{}{} // more gathers while this waits
+			slots <- struct{}{} // more gathers while these wait
+			c.writing <- struct{}{}
 			var batch []*proposal
 			batch, next = c.gather(next)
 			future := c.g.raft.Apply(joinCommands(batch), 0)
 			go func() { // ends when Raft answers, as it does while it runs
 				settle(batch, future)
+				c.stored() // if it failed
 				<-slots
 			}()
 		}

@@ -179,13 +179,13 @@ func Open(cfg Config) (*Group, error) {
 	if err := clearRepair(cfg.Dir); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
+	g.combine = newCombiner(g)
 	if err := withRemedy(cfg, g.openRaft()); err != nil {
 		if g.log != nil {
 			err = errors.Join(err, g.log.Close())
 		}
 		return nil, errors.Join(err, st.Close())
 	}
-	g.combine = combiner{g: g, waiting: make(chan *proposal, waitingMax)}
 	// All end when Close lets nobody in any more.
 	g.ending.loops.Go(g.watchLeadership)
 	g.ending.loops.Go(g.watchLog)

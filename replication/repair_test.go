@@ -109,6 +109,7 @@ func TestRepair(t *testing.T) {
 	if err := errors.Join(g.Snapshot(), g.Store().Flush()); err != nil {
 		t.Fatal(err)
 	}
+	compacted(t, c.leader(), g, c.path(node))
 	flipTables(t, filepath.Join(c.path(node), "store"))
 	flipTables(t, one(t, filepath.Join(c.path(node), "snapshots", "*", "store")))
 	before := findings(t, g)
@@ -228,6 +229,7 @@ func TestRepairDown(t *testing.T) {
 	if err := errors.Join(g.Snapshot(), g.Store().Flush()); err != nil {
 		t.Fatal(err)
 	}
+	compacted(t, c.leader(), g, c.path(node))
 	c.crash(node)
 	c.puts("without", 5)
 	flipTables(t, filepath.Join(c.path(node), "store"))
@@ -322,7 +324,7 @@ func TestRepairSnapshots(t *testing.T) {
 	if err := g.Snapshot(); err != nil {
 		t.Fatal(err)
 	}
-	compacted(t, dir)
+	compacted(t, g, g, dir)
 	flipTables(t, one(t, filepath.Join(dir, "snapshots", "*", "store")))
 	found := findings(t, g)
 	if len(found) == 0 {

@@ -131,8 +131,8 @@ func damagedSite(t *testing.T, dir string, part float64) (epoch uint64) {
 	if err := errors.Join(err, g.Snapshot()); err != nil {
 		t.Fatal(err)
 	}
+	compacted(t, g, g, dir)
 	puts(t, g, "unflushed", 5)
-	compacted(t, dir)
 	if err := g.Abandon(); err != nil {
 		t.Fatal(err)
 	}
@@ -168,12 +168,20 @@ func viewed(t *testing.T, g *replication.Group) {
 	}
 }
 
-// compacted waits until a store has one table, which its snapshot has no link to.
-func compacted(t *testing.T, dir string) {
+// compacted brings it about that a store has one table, which its snapshot has no
+// link to: lead writes claims, and g, whose store it is, flushes them.
+func compacted(t *testing.T, lead, g *replication.Group, dir string) {
 	t.Helper()
 	for ctx := limited(t); ; {
 		if tables, err := filepath.Glob(filepath.Join(dir, "store", "*.sst")); err != nil || len(tables) == 1 {
 			return
+		}
+		// One more flush, of no records.
+		if _, err := lead.Claim(ctx, "", "spare", "task:spare", true); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Store().Flush(); err != nil {
+			t.Fatal(err)
 		}
 		select {
 		case <-time.After(5 * time.Millisecond):

@@ -42,6 +42,7 @@ type sealedLog struct {
 	bytes   atomic.Int64  // in these
 	bounds  logSize       // zero for none
 	full    chan struct{} // capacity 1: a bound was passed
+	stored  func()        // called after entries were stored; nil for nobody
 }
 
 // logSize is how much a log may grow by.
@@ -80,7 +81,11 @@ func (s *sealedLog) StoreLogs(logs []*raft.Log) error {
 		default:
 		}
 	}
-	return s.wrote("append to the raft log", s.boltStore.StoreLogs(sealed))
+	err := s.wrote("append to the raft log", s.boltStore.StoreLogs(sealed))
+	if s.stored != nil {
+		s.stored()
+	}
+	return err
 }
 
 // DeleteRange implements [raft.LogStore].

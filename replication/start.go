@@ -142,6 +142,7 @@ func (g *Group) openRaft() error {
 	if g.log, err = openLog(filepath.Join(g.cfg.Dir, "raft.db"), g.cfg.Fatal); err != nil {
 		return err
 	}
+	g.log.stored = g.combine.stored
 	g.log.bounds = logSize{entries: int64(g.cfg.SnapshotEntries), bytes: g.cfg.SnapshotBytes}
 	logger := newRaftLogger(g.cfg.Logger)
 	// An interrupted backup leaves hard links that would hold on to the disk.

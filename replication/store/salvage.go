@@ -56,9 +56,10 @@ type SalvageResult struct {
 	Unread []string `json:"unread,omitempty"`
 }
 
-// incarnationLeap is how far a site's incarnation is moved on when the sources
-// do not say for sure what it was: past any that it can have had.
-const incarnationLeap = 1 << 10
+// IncarnationLeap is how far a site's incarnation is moved on when the sources
+// do not say for sure what it was: past any that it will have had, since each is a
+// restore, a rollback or a clone, and far less than what peers take in at most.
+const IncarnationLeap = 1 << 5
 
 // Salvage makes a new store of everything in the sources that can be verified:
 // each chain from its origin, as long as each record hashes to what was stored
@@ -166,7 +167,7 @@ func (s *salvage) run() error {
 	}
 	incarnation = max(s.into.Incarnation(), claimed, s.cfg.Incarnation)
 	if !sure {
-		incarnation += incarnationLeap
+		incarnation += IncarnationLeap
 	}
 	tx = s.into.Begin()
 	if err := errors.Join(tx.SetIncarnation(incarnation), tx.Commit(s.into.AppliedIndex())); err != nil {
