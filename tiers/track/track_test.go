@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/track"
 )
 
@@ -45,7 +44,7 @@ func TestRefusals(t *testing.T) {
 // TestDefaults: the default tracks are valid, unique and under known boards.
 func TestDefaults(t *testing.T) {
 	boards := map[string]bool{}
-	for _, b := range catalog.DefaultBoards() {
+	for _, b := range track.DefaultBoards() {
 		boards[b.Code] = true
 	}
 	seen := map[string]bool{}
@@ -55,7 +54,7 @@ func TestDefaults(t *testing.T) {
 		}
 		seen[x.Code] = true
 	}
-	if len(boards) != 8 {
-		t.Errorf("%d boards", len(boards))
+	if len(boards) != 12 || len(seen) != 70 {
+		t.Errorf("%d boards, %d tracks", len(boards), len(seen))
 	}
 }
