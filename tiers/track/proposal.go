@@ -152,7 +152,7 @@ type Draft struct {
 	At crdt.HybridTime `json:"at"`
 	By tiers.SiteID    `json:"by"`
 	// Tier is that of By.
-	Tier    tiers.Tier `json:"tier"`
+	Tier    tiers.Tier `json:"tier,omitzero"`
 	Content Content    `json:"content"`
 }
 
@@ -181,7 +181,7 @@ type Action struct {
 	At crdt.HybridTime `json:"at"`
 	By tiers.SiteID    `json:"by"`
 	// Tier is that of By when it acted.
-	Tier tiers.Tier `json:"tier"`
+	Tier tiers.Tier `json:"tier,omitzero"`
 	Kind string     `json:"kind"`
 	// Who is the person that acted.
 	Who string `json:"who,omitempty"`
@@ -207,6 +207,9 @@ func (a Action) Validate() error {
 	}
 	if ms := a.At.Millis(); ms > timeMaxMS {
 		return fmt.Errorf("%w: at %d ms: want a time between 1970 and 2200", ErrInvalid, ms)
+	}
+	if a.Tier < tiers.TierCity || a.Tier > tiers.TierTownship {
+		return fmt.Errorf("%w: tier %d: want 1 to 3", ErrInvalid, a.Tier)
 	}
 	if err := checkText("reason", a.Reason, fieldBytesMax); err != nil {
 		return err

@@ -94,8 +94,7 @@ func FoldProposal(s *crdt.Source) (crdt.View, error) {
 	}
 	// Facts come in the order of their texts, which breaks ties.
 	slices.SortStableFunc(v.Actions, func(a, b Step) int { return cmp.Or(cmp.Compare(a.At, b.At), cmp.Compare(a.By, b.By)) })
-	v.live()
-	v.decide()
+	v.decide(v.live())
 	v.undone()
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -107,8 +106,8 @@ func FoldProposal(s *crdt.Source) (crdt.View, error) {
 	}}, nil
 }
 
-// live runs the proposing site's actions.
-func (v *ProposalView) live() {
+// live runs the proposing site's actions and reports whether it submitted it.
+func (v *ProposalView) live() (submitted bool) {
 	for i := range v.Actions {
 		a := &v.Actions[i]
 		if !ofAuthor(a.Kind) {
@@ -121,11 +120,12 @@ func (v *ProposalView) live() {
 		case ActionRevise:
 			v.Content = *a.Content
 		case ActionSubmit:
-			v.State, v.SubmittedAtMS = ProposalSubmitted, a.At.Millis()
+			v.State, v.SubmittedAtMS, submitted = ProposalSubmitted, a.At.Millis(), true
 		case ActionWithdraw:
 			v.State = ProposalWithdrawn
 		}
 	}
+	return submitted
 }
 
 // wrong says why an action of a kind may not be made in this state; empty when it
@@ -152,13 +152,13 @@ func (v *ProposalView) wrong(kind string) string {
 func decides(kind string) bool { return kind == ActionApprove || kind == ActionReject }
 
 // decide finds the decision that counts.
-func (v *ProposalView) decide() {
+func (v *ProposalView) decide(submitted bool) {
 	var all []*Step
 	for i := range v.Actions {
 		a := &v.Actions[i]
 		switch {
 		case !decides(a.Kind):
-		case v.SubmittedAtMS == 0:
+		case !submitted:
 			a.Overruled = "it was not submitted"
 		default:
 			all = append(all, a)

@@ -41,14 +41,11 @@ type ConflictValue struct {
 }
 
 // Get returns a field as a text; empty when it is not set. A state that is not set
-// is [StateActive].
+// is [StateActive], and a deadline 0.
 func (v View) Get(field string) string {
 	switch x := v.Fields[field].(type) {
 	case nil:
-		if field == FieldState {
-			return StateActive
-		}
-		return ""
+		return map[string]string{FieldState: StateActive, FieldDeadline: "0"}[field]
 	case string:
 		return x
 	default:
