@@ -79,7 +79,7 @@ func (n *Node) proposable(c track.Content) (track.Content, error) {
 		t.Origin, t.OriginSite, t.Proposal = "", "", ""
 		c.Track = &t
 	}
-	if c.Site == "" && c.Do == track.DoAdd {
+	if c.Site == "" && c.Do != track.DoChange && c.Do != track.DoRetire {
 		c.Site = self
 	} else if c.Site == "" {
 		if err := tiers.NewDocID(track.Kind, c.Code).Validate(); err != nil {
