@@ -222,6 +222,12 @@ func (n *Node) turn(v track.ProposalView, a *track.Action) error {
 		return nil
 	}
 	t, self := n.Topology(), n.creds.ID.Site
+	// Its own site was checked when it wrote it, if it runs this program.
+	author, _ := t.Site(v.Site)
+	of := v.Content.Site
+	if a.Kind == track.ActionApprove && of != v.Site && !t.IsAncestor(of, v.Site) && !slices.Contains(author.Former, of) {
+		return fmt.Errorf("%w: site %.64q of %s is neither %s nor above it: reject it", track.ErrNotNow, of, v.ID, v.Site)
+	}
 	turn := n.decider(v.Site, v.Content.Site)
 	if turn == "" && a.Kind == track.ActionReject {
 		turn = t.Ancestors(v.Site)[0]

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/track"
 )
@@ -391,12 +392,26 @@ func TestProposalUnderNewParent(t *testing.T) {
 	if change.Content.Site != district {
 		t.Errorf("%+v", change.Content)
 	}
+	// One that no program of ours writes: for the track of a site that is not above.
+	far := track.Draft{By: township, Tier: tiers.TierTownship, Content: track.Content{
+		Do: track.DoAdd, Site: other, Code: "far", Track: &track.Track{Code: "far", Board: "economy", Name: "x"}, Reason: "x",
+	}}
+	ops, err := track.ProposalOps(far, track.Action{By: township, Tier: tiers.TierTownship, Kind: track.ActionSubmit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Node(township).Publish(limited(t), "far", []node.Entry{{Doc: "proposal:far", Ops: ops}}); err != nil {
+		t.Fatal(err)
+	}
 	m.wait("sites agree", m.agreed)
+	_, err = m.step(city, "proposal:far", api.ProposalActionRequest{Kind: track.ActionApprove, StandIn: true})
+	wants(t, "a track of elsewhere", err, api.ErrRejected, "neither 500101001 nor above it")
+	m.mustStep(city, "proposal:far", api.ProposalActionRequest{Kind: track.ActionReject, Reason: "x"})
 	m.move()
 	m.wait("the township to be under the other district", func() bool {
 		return m.linkedEqual(township, other) && m.linkedEqual(other, city) && m.Node(district).Topology().Version() == 2
 	})
-	_, err := m.step(district, local.ID, api.ProposalActionRequest{Kind: track.ActionApprove})
+	_, err = m.step(district, local.ID, api.ProposalActionRequest{Kind: track.ActionApprove})
 	wants(t, "the former parent", err, api.ErrRejected, "may not write")
 	if s := m.mustStep(other, local.ID, api.ProposalActionRequest{Kind: track.ActionApprove}); s.State != track.ProposalApproved || s.DecidedBy != other {
 		t.Errorf("%+v", s)
