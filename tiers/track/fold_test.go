@@ -171,6 +171,76 @@ func TestProposalFold(t *testing.T) {
 	})
 }
 
+// decisions are three sites that act on one proposal and hear of each other now and
+// then.
+type decisions struct {
+	t       *rapid.T
+	steps   []entry
+	actions []track.Action
+	saw     []map[int]bool // what its site knew when it made the action
+	known   map[tiers.SiteID]map[int]bool
+}
+
+// at is the proposal as a site sees it.
+func (d *decisions) at(site tiers.SiteID) (track.ProposalView, string) {
+	d.t.Helper()
+	var es []entry
+	for i := range d.known[site] { // in the order of a map: any
+		es = append(es, d.steps[i])
+	}
+	return foldProposal(d.t, es, len(es))
+}
+
+// act lets a site do something, if its check allows it.
+func (d *decisions) act(site tiers.SiteID, now uint64) {
+	t := d.t
+	view, _ := d.at(site)
+	skew := uint64(tierOf[site]) * uint64(rapid.SampledFrom([]int{0, 0, 9}).Draw(t, "skew"))
+	kind := rapid.SampledFrom(append(slices.Clone(kinds), track.ActionSubmit, track.ActionApprove, track.ActionReject)).Draw(t, "kind")
+	a := drawAction(t, site, kind, (10*uint64(tierOf[site])+now+skew)<<16|now)
+	if site == townID { // one site's clock does not go back
+		a.At = crdt.HybridTime((50 + now) << 16)
+	}
+	if view.Check(a) != nil {
+		return
+	}
+	i := len(d.steps)
+	d.saw = append(d.saw, maps.Clone(d.known[site]))
+	d.steps, d.actions = append(d.steps, entry{site, text(t, a)}), append(d.actions, a)
+	d.known[site][i] = true
+	after, _ := d.at(site)
+	for _, s := range after.Actions {
+		if s.At == a.At && s.By == site && s.Kind == kind && s.Overruled != "" {
+			t.Fatalf("%s at %s was allowed and has no effect: %s", kind, site, s.Overruled)
+		}
+	}
+}
+
+func decides(a track.Action) bool {
+	return a.Kind == track.ActionApprove || a.Kind == track.ActionReject
+}
+
+// best is the decision that counts, -1 for none, and how many there are; none may
+// have seen another.
+func (d *decisions) best() (best, n int) {
+	best = -1
+	for i, a := range d.actions {
+		if !decides(a) {
+			continue
+		}
+		n++
+		for j := range d.saw[i] {
+			if decides(d.actions[j]) {
+				d.t.Fatalf("%s decided although it had seen %s's decision", a.By, d.actions[j].By)
+			}
+		}
+		if best < 0 || cmp.Or(cmp.Compare(a.Tier, d.actions[best].Tier), cmp.Compare(a.At, d.actions[best].At)) < 0 {
+			best = i
+		}
+	}
+	return best, n
+}
+
 // TestDecisionsUnderSchedules: three sites act on one proposal and hear of each other
 // now and then. What a site's check allows has effect there and then; a decision has
 // never seen another one; when all have heard all, they name the same decision, the
@@ -178,76 +248,30 @@ func TestProposalFold(t *testing.T) {
 func TestDecisionsUnderSchedules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		sites := []tiers.SiteID{cityID, distID, townID}
-		var steps []entry
-		var actions []track.Action
-		known := map[tiers.SiteID]map[int]bool{cityID: {}, distID: {}, townID: {}}
-		saw := map[int]map[int]bool{}
-		at := func(site tiers.SiteID) (track.ProposalView, string) {
-			var es []entry
-			for i := range known[site] { // in the order of a map: any
-				es = append(es, steps[i])
-			}
-			return foldProposal(t, es, len(es))
-		}
+		d := &decisions{t: t, known: map[tiers.SiteID]map[int]bool{cityID: {}, distID: {}, townID: {}}}
 		for now := range uint64(rapid.IntRange(1, 14).Draw(t, "steps")) {
 			site := rapid.SampledFrom(sites).Draw(t, "site")
 			if rapid.IntRange(0, 2).Draw(t, "hear") == 0 {
-				maps.Copy(known[site], known[rapid.SampledFrom(sites).Draw(t, "of")])
+				maps.Copy(d.known[site], d.known[rapid.SampledFrom(sites).Draw(t, "of")])
 				continue
 			}
-			view, _ := at(site)
-			skew := uint64(tierOf[site]) * uint64(rapid.SampledFrom([]int{0, 0, 9}).Draw(t, "skew"))
-			kind := rapid.SampledFrom(append(slices.Clone(kinds), track.ActionSubmit, track.ActionApprove, track.ActionReject)).Draw(t, "kind")
-			a := drawAction(t, site, kind, (10*uint64(tierOf[site])+now+skew)<<16|now)
-			if site == townID { // one site's clock does not go back
-				a.At = crdt.HybridTime((50 + now) << 16)
-			}
-			if view.Check(a) != nil {
-				continue
-			}
-			i := len(steps)
-			saw[i] = maps.Clone(known[site])
-			steps, actions = append(steps, entry{site, text(t, a)}), append(actions, a)
-			known[site][i] = true
-			after, _ := at(site)
-			for _, s := range after.Actions {
-				if s.At == a.At && s.By == site && s.Kind == kind && s.Overruled != "" {
-					t.Fatalf("%s at %s was allowed and has no effect: %s", kind, site, s.Overruled)
-				}
-			}
+			d.act(site, now)
 		}
-		best, decisions := -1, 0
-		for i, a := range actions {
-			if a.Kind != track.ActionApprove && a.Kind != track.ActionReject {
-				continue
-			}
-			decisions++
-			for j := range saw[i] {
-				if k := actions[j].Kind; k == track.ActionApprove || k == track.ActionReject {
-					t.Fatalf("%s decided although it had seen %s's decision", a.By, actions[j].By)
-				}
-			}
-			if best < 0 || cmp.Or(cmp.Compare(a.Tier, actions[best].Tier), cmp.Compare(a.At, actions[best].At)) < 0 {
-				best = i
-			}
-		}
+		best, n := d.best()
 		first := ""
 		for _, site := range sites {
 			for _, other := range sites {
-				maps.Copy(known[site], known[other])
+				maps.Copy(d.known[site], d.known[other])
 			}
-			v, all := at(site)
-			if first == "" {
-				first = all
-			}
-			if all != first {
+			v, all := d.at(site)
+			if first = cmp.Or(first, all); all != first {
 				t.Fatalf("%s: %s\nand %s", site, all, first)
 			}
-			if best >= 0 && v.DecidedBy != actions[best].By || best < 0 && v.DecidedBy != "" {
+			if best >= 0 && v.DecidedBy != d.actions[best].By || best < 0 && v.DecidedBy != "" {
 				t.Fatalf("decided by %q: %s", v.DecidedBy, all)
 			}
-			if decisions > 1 && (len(v.Conflicts) != 1 || len(v.Conflicts[0].Values) != decisions || v.Conflicts[0].Values[0].Site != v.DecidedBy) {
-				t.Fatalf("%d decisions: %s", decisions, all)
+			if n > 1 && (len(v.Conflicts) != 1 || len(v.Conflicts[0].Values) != n || v.Conflicts[0].Values[0].Site != v.DecidedBy) {
+				t.Fatalf("%d decisions: %s", n, all)
 			}
 		}
 	})

@@ -18,67 +18,69 @@ func view(site tiers.SiteID, kind, code string, fields map[string]any) track.Vie
 	return track.View{ID: tiers.NewDocID(kind, code), Site: site, Fields: fields}
 }
 
+// drawKnown draws what may stand in the catalogs of a site, of those above it and of
+// a stranger, and returns the tracks that are the nearest of their codes.
+func drawKnown(t *rapid.T) (k track.Known, nearest map[string]track.View) {
+	codes := []string{"a", "b", "c", "d"}
+	nearest = map[string]track.View{}
+	for _, site := range []tiers.SiteID{cityID, distID, townID, "500102"} { // the nearest last, then a stranger
+		for _, code := range codes {
+			if !rapid.Bool().Draw(t, "there") {
+				continue
+			}
+			v := view(site, track.Kind, code, map[string]any{
+				"board": rapid.SampledFrom([]string{"x", "y", "none"}).Draw(t, "board"), "name": string(site),
+				"parent": rapid.SampledFrom(append(codes, "", "")).Draw(t, "parent"),
+			})
+			k.Tracks = append(k.Tracks, v)
+			if site != "500102" {
+				nearest[code] = v
+			}
+		}
+	}
+	k.Boards = []track.View{view(cityID, track.KindBoard, "x", nil), view(townID, track.KindBoard, "x", nil), view(cityID, track.KindBoard, "y", nil)}
+	for i := range rapid.IntRange(0, 3).Draw(t, "proposals") {
+		k.Proposals = append(k.Proposals, track.ProposalView{
+			ID: tiers.DocID(fmt.Sprintf("proposal:%d", i)), Site: townID, State: rapid.SampledFrom(track.ProposalStates()).Draw(t, "state"),
+			Content: track.Content{Do: track.DoChange, Site: rapid.SampledFrom(allSites).Draw(t, "of"), Code: rapid.SampledFrom(codes).Draw(t, "code")},
+		})
+	}
+	return k, nearest
+}
+
+// allSites is a township and those above it, the nearest first.
+var allSites = []tiers.SiteID{townID, distID, cityID}
+
+// undecided counts the proposals about a track that are open.
+func undecided(k track.Known, l track.Leaf) (n int) {
+	for _, p := range k.Proposals {
+		if p.Open() && p.Content.Code == l.Code && p.Content.Site == l.Site {
+			n++
+		}
+	}
+	return n
+}
+
 // TestTree: whatever stands in the catalogs, and in whatever order it is listed, each
 // track of the site and of those above it is in the tree once, the nearest of its
 // code, under its parent if that is a track of its own and under its board otherwise.
 func TestTree(t *testing.T) {
-	sites := []tiers.SiteID{townID, distID, cityID}
 	rapid.Check(t, func(t *rapid.T) {
-		codes := []string{"a", "b", "c", "d"}
-		var k track.Known
-		nearest := map[string]track.View{}
-		for _, site := range []tiers.SiteID{cityID, distID, townID, "500102"} { // the nearest last, then a stranger
-			for _, code := range codes {
-				if !rapid.Bool().Draw(t, "there") {
-					continue
-				}
-				v := view(site, track.Kind, code, map[string]any{
-					"board": rapid.SampledFrom([]string{"x", "y", "none"}).Draw(t, "board"), "name": string(site),
-					"parent": rapid.SampledFrom(append(codes, "", "")).Draw(t, "parent"),
-				})
-				k.Tracks = append(k.Tracks, v)
-				if site != "500102" {
-					nearest[code] = v
-				}
-			}
-		}
-		k.Boards = []track.View{view(cityID, track.KindBoard, "x", nil), view(townID, track.KindBoard, "x", nil), view(cityID, track.KindBoard, "y", nil)}
-		for i := range rapid.IntRange(0, 3).Draw(t, "proposals") {
-			k.Proposals = append(k.Proposals, track.ProposalView{
-				ID: tiers.DocID(fmt.Sprintf("proposal:%d", i)), Site: townID, State: rapid.SampledFrom(track.ProposalStates()).Draw(t, "state"),
-				Content: track.Content{Do: track.DoChange, Site: rapid.SampledFrom(sites).Draw(t, "of"), Code: rapid.SampledFrom(codes).Draw(t, "code")},
-			})
-		}
-		shown := func(k track.Known) string {
-			b, err := json.Marshal(track.Tree(sites, k))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return string(b)
-		}
-		want := shown(k)
+		k, nearest := drawKnown(t)
+		want := fmt.Sprintf("%+v", track.Tree(allSites, k))
 		k.Tracks, k.Boards = rapid.Permutation(k.Tracks).Draw(t, "tracks"), rapid.Permutation(k.Boards).Draw(t, "boards")
 		k.Proposals = rapid.Permutation(k.Proposals).Draw(t, "proposals listed")
-		if got := shown(k); got != want {
+		if got := fmt.Sprintf("%+v", track.Tree(allSites, k)); got != want {
 			t.Fatalf("%s\nor %s", want, got)
 		}
 		seen := map[string]string{} // where each is: its board, or its parent
 		at := func(l track.Leaf, where string) {
-			if seen[l.Code] != "" || l.Site != nearest[l.Code].Site {
-				t.Fatalf("%s of %s twice, or not the nearest: %s", l.Code, l.Site, want)
+			if seen[l.Code] != "" || l.Site != nearest[l.Code].Site || len(l.Proposals) != undecided(k, l) {
+				t.Fatalf("%s of %s twice, not the nearest, or with other proposals: %s", l.Code, l.Site, want)
 			}
 			seen[l.Code] = where
-			n := 0
-			for _, p := range k.Proposals {
-				if p.Open() && p.Content.Code == l.Code && p.Content.Site == l.Site {
-					n++
-				}
-			}
-			if n != len(l.Proposals) {
-				t.Fatalf("%s: %d proposals, want %d", l.Code, len(l.Proposals), n)
-			}
 		}
-		for _, b := range track.Tree(sites, k) {
+		for _, b := range track.Tree(allSites, k) {
 			if (b.Code == "none") != (b.Site == "") || b.Code == "x" && b.Site != townID {
 				t.Fatalf("board %+v", b)
 			}
@@ -92,7 +94,7 @@ func TestTree(t *testing.T) {
 		for code, v := range nearest {
 			p := v.Get("parent")
 			where := "board " + v.Get("board")
-			if up, ok := nearest[p]; ok && p != "" && up.Get("parent") == "" {
+			if up, ok := nearest[p]; ok && up.Get("parent") == "" {
 				where = "track " + p
 			}
 			if seen[code] != where {
