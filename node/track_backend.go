@@ -28,11 +28,12 @@ func (b backend) PublishTracks(ctx context.Context, r api.TracksRequest) (api.Tr
 
 // AdoptTrack implements [api.Tracks].
 func (b backend) AdoptTrack(ctx context.Context, r api.AdoptRequest) (out api.AdoptResult, err error) {
-	if r.Refresh {
+	switch {
+	case r.Refresh:
 		out.Set, out.Kept, err = b.n.Refresh(ctx, "api:"+r.Key, r)
-	} else if r.All {
+	case r.All:
 		err = fmt.Errorf("%w: all: only a refresh has it", track.ErrInvalid)
-	} else {
+	default:
 		err = b.n.Adopt(ctx, "api:"+r.Key, r)
 	}
 	if err == nil {

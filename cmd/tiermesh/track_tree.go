@@ -97,7 +97,8 @@ knows, and how old that knowledge is. MARK says where a track is from: own (the
 city's), above (of a site above, not adopted), adopted (承接), local (特色跑道) or
 proposed. NOTES name values of the site's own, what the original changed since it
 was adopted, conflicts and undecided proposals. A track is overruled when the
-approval by which it was added lost to another site's rejection.`,
+approval by which it was added lost to another site's rejection. At a site of
+several nodes ask with --read leader, since its links are the leader's.`,
 		Example: "  tiermesh track tree\n  tiermesh track tree --site 500101001",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
