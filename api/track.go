@@ -182,6 +182,8 @@ type ProposalQuery struct {
 	ListQuery
 	// State is one of [track.ProposalStates]; empty for all.
 	State string
+	// Waiting selects those that this site has to decide about.
+	Waiting bool
 }
 
 func (s *Server) trackRoutes(mux *http.ServeMux) {
@@ -262,9 +264,13 @@ func (s *Server) listProposals(r *http.Request) (any, error) {
 			q.After = v
 		case "state":
 			q.State = v
+		case "waiting":
+			if q.Waiting, err = strconv.ParseBool(v); err != nil {
+				return nil, fmt.Errorf("%w: waiting %q: want true or false", ErrInvalid, v)
+			}
 		case "read": // place has looked at it
 		default:
-			return nil, fmt.Errorf("%w: unknown parameter %q: want limit, site, after or state", ErrInvalid, name)
+			return nil, fmt.Errorf("%w: unknown parameter %q: want limit, site, after, state or waiting", ErrInvalid, name)
 		}
 	}
 	return s.cfg.Backend.ListProposals(r.Context(), q)

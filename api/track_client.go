@@ -78,5 +78,8 @@ func (c *Client) ListProposals(ctx context.Context, q ProposalQuery) (out Page, 
 	if q.Limit != 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
+	if q.Waiting {
+		v.Set("waiting", "true")
+	}
 	return out, c.do(ctx, http.MethodGet, "/v1/proposals?"+v.Encode(), nil, &out)
 }

@@ -113,7 +113,7 @@ func TestTracks(t *testing.T) {
 	if r, err := c.Proposal(ctx, "proposal:p1"); err != nil || r.ID != "proposal:p1" {
 		t.Errorf("%+v, %v", r, err)
 	}
-	q := api.ProposalQuery{ListQuery: api.ListQuery{Kind: track.KindProposal, Site: "500101", Limit: 7, After: "x"}, State: "submitted"}
+	q := api.ProposalQuery{ListQuery: api.ListQuery{Kind: track.KindProposal, Site: "500101", Limit: 7, After: "x"}, State: "submitted", Waiting: true}
 	if page, err := c.ListProposals(ctx, q); err != nil || len(page.Items) != 1 || got.query != q {
 		t.Errorf("%+v, %v; asked %+v", page, err, got.query)
 	}
@@ -130,6 +130,7 @@ func TestTracks(t *testing.T) {
 		{"POST", "/v1/proposals/x/actions", `{"key":"k","tier":"city"}`, "tier"},
 		{"POST", "/v1/proposals/x/actions", `{"key":"k","reason":"` + strings.Repeat("x", 1<<20) + `"}`, "body is over"},
 		{"GET", "/v1/proposals?limit=0", "", "limit"},
+		{"GET", "/v1/proposals?waiting=maybe", "", "waiting"},
 		{"GET", "/v1/proposals?colour=red", "", "colour"},
 	} {
 		if status, text := raw(t, path, row.method, row.target, row.body); status != http.StatusBadRequest || !strings.Contains(text, row.want) {

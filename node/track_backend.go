@@ -76,14 +76,18 @@ func (b backend) ResolveTrack(ctx context.Context, r api.ResolveRequest) (api.Wr
 func (n *Node) heard(site tiers.SiteID) *api.Heard {
 	row, _ := n.Topology().Site(site)
 	h := &api.Heard{Site: site, Name: row.Name}
+	if site == n.creds.ID.Site {
+		h.Link = api.LinkHere
+		return h
+	}
 	peers := []tiers.SiteID{site}
 	if n.Topology().IsAncestor(site, n.creds.ID.Site) {
 		peers = append(peers, n.Topology().Ancestors(n.creds.ID.Site)...)
 	}
 	for _, peer := range peers {
 		l := n.Link(peer)
-		if l.Peer == "" {
-			continue
+		if l.State == "" {
+			continue // there never was one
 		}
 		h.Via, h.Link, h.LastContact, h.AsOf = peer, l.State, stamp(l.LastContact), stamp(l.ProvenAt)
 		if l.Equal {
@@ -180,21 +184,20 @@ func (b backend) Proposal(_ context.Context, id tiers.DocID) (api.ProposalStatus
 	if err != nil {
 		return api.ProposalStatus{}, translate(err)
 	}
-	out, err := b.n.proposalStatus(v)
+	out, err := b.n.proposalStatus(v, map[tiers.SiteID]*api.Heard{})
 	return out, translate(err)
 }
 
 // proposalStatus adds to a proposal whose turn it is, and what changed since it was
-// written.
-func (n *Node) proposalStatus(v track.ProposalView) (out api.ProposalStatus, err error) {
+// written. heard keeps what was said of sites already, since that looks at all links.
+func (n *Node) proposalStatus(v track.ProposalView, heard map[tiers.SiteID]*api.Heard) (out api.ProposalStatus, err error) {
 	out.ProposalView = v
 	if v.State == track.ProposalSubmitted {
-		if turn := n.decider(v.Site, v.Content.Site); turn == n.creds.ID.Site {
-			row, _ := n.Topology().Site(turn)
-			out.Waiting = &api.Heard{Site: turn, Name: row.Name, Link: api.LinkHere}
-		} else if turn != "" {
-			out.Waiting = n.heard(turn)
+		turn := n.decider(v.Site, v.Content.Site)
+		if turn != "" && heard[turn] == nil {
+			heard[turn] = n.heard(turn)
 		}
+		out.Waiting = heard[turn]
 	}
 	if v.Open() && v.Content.Do != track.DoAdd && v.Content.Code != "" {
 		now, err := n.entryAt(trackKey(v.Content.Site, v.Content.Code))
@@ -219,6 +222,13 @@ func (b backend) ListProposals(_ context.Context, q api.ProposalQuery) (api.Page
 	}
 	page := api.Page{Items: []json.RawMessage{}}
 	query := store.IndexQuery{Name: track.KindProposal, Descending: true, After: after, Limit: q.Limit}
+	if q.Waiting {
+		if q.State != "" && q.State != track.ProposalSubmitted {
+			return page, nil // none of those waits
+		}
+		q.State = track.ProposalSubmitted
+	}
+	heard := map[tiers.SiteID]*api.Heard{}
 	if q.State != "" {
 		query.Name, query.Prefix = track.IndexProposalState, track.StatePrefix(q.State)
 	}
@@ -232,7 +242,7 @@ func (b backend) ListProposals(_ context.Context, q api.ProposalQuery) (api.Page
 				return page, nil
 			}
 			query.After, page.Next = &h, cursor(h)
-			if err := b.addProposal(&page, q, h.Key); err != nil {
+			if err := b.addProposal(&page, q, h.Key, heard); err != nil {
 				return api.Page{}, translate(err)
 			}
 		}
@@ -245,7 +255,7 @@ func (b backend) ListProposals(_ context.Context, q api.ProposalQuery) (api.Page
 
 // addProposal adds a proposal to a page if the conditions hold that its index says
 // nothing of.
-func (b backend) addProposal(page *api.Page, q api.ProposalQuery, k store.DocKey) error {
+func (b backend) addProposal(page *api.Page, q api.ProposalQuery, k store.DocKey, heard map[tiers.SiteID]*api.Heard) error {
 	if q.Site != "" && k.Stream.Site != q.Site {
 		return nil
 	}
@@ -256,7 +266,10 @@ func (b backend) addProposal(page *api.Page, q api.ProposalQuery, k store.DocKey
 	if q.State != "" && v.State != q.State {
 		return nil // it moved on since it was listed
 	}
-	status, err := b.n.proposalStatus(v)
+	if q.Waiting && b.n.decider(v.Site, v.Content.Site) != b.n.creds.ID.Site {
+		return nil
+	}
+	status, err := b.n.proposalStatus(v, heard)
 	if err != nil {
 		return err
 	}

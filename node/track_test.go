@@ -140,6 +140,12 @@ func TestProposalAcrossCut(t *testing.T) {
 	if s, err := m.Node(district).Backend().Proposal(limited(t), draft.ID); err != nil || s.Waiting == nil || s.Waiting.Link != api.LinkHere {
 		t.Errorf("%+v, %v", s, err)
 	}
+	for site, n := range map[tiers.SiteID]int{district: 1, city: 0, township: 0} {
+		page, err := m.Node(site).Backend().ListProposals(limited(t), api.ProposalQuery{ListQuery: api.ListQuery{Limit: 10}, Waiting: true})
+		if err != nil || len(page.Items) != n {
+			t.Errorf("%s: %s, %v", site, page.Items, err)
+		}
+	}
 	_, err = m.step(city, draft.ID, api.ProposalActionRequest{Kind: track.ActionApprove})
 	wants(t, "the city before the district", err, api.ErrRejected, "500101 to decide")
 	done := m.mustStep(district, draft.ID, api.ProposalActionRequest{Kind: track.ActionApprove, Who: "李四"})
@@ -187,7 +193,7 @@ func TestChangeAgainstAMovedTrack(t *testing.T) {
 	m.publishTracks()
 	c := track.Content{Do: track.DoChange, Code: "flood-control", Fields: map[string]string{"target": "20分钟"}, Reason: "山区"}
 	p := m.propose(township, c, true)
-	if p.Content.Site != city || p.Waiting == nil || p.Waiting.Site != city || p.Content.Base["target"] != "" {
+	if p.Content.Site != city || p.Waiting == nil || p.Waiting.Site != city || p.Waiting.Via != district || p.Waiting.Link != "connected" || p.Content.Base["target"] != "" {
 		t.Errorf("%+v, waiting %+v", p.Content, p.Waiting)
 	}
 	m.wait("sites agree", m.agreed)
@@ -445,5 +451,47 @@ func TestProposalUnderNewParent(t *testing.T) {
 	}
 	if v, _ := m.track(district, district, "gas"); v.Get("target") != "1小时" {
 		t.Errorf("%+v", v)
+	}
+}
+
+// TestDecideAtOnce: of two operators of one site who decide about one proposal at the
+// same time one succeeds, and the track is there if and only if that one approved.
+func TestDecideAtOnce(t *testing.T) {
+	m := newMesh(t)
+	m.publishTracks()
+	for i := range 8 {
+		c := tea()
+		c.Code = fmt.Sprintf("tea-%d", i)
+		c.Track.Code = c.Code
+		p := m.propose(township, c, true)
+		m.wait("sites agree", m.agreed)
+		ctx := limited(t)
+		outcome := make(chan error, 4)
+		for j := range 4 {
+			r := api.ProposalActionRequest{Key: fmt.Sprintf("%d %d", i, j), Proposal: p.ID, Kind: track.ActionApprove}
+			if j%2 == 1 {
+				r.Kind, r.Reason = track.ActionReject, "x"
+			}
+			go func() { // ends with its request
+				_, err := m.Node(district).Backend().ActOnProposal(ctx, r)
+				outcome <- err
+			}()
+		}
+		done := 0
+		for range 4 {
+			switch err := <-outcome; {
+			case err == nil:
+				done++
+			case !errors.Is(err, api.ErrRejected):
+				t.Errorf("%s: %v", p.ID, err)
+			}
+		}
+		s, err := m.Node(district).Backend().Proposal(ctx, p.ID)
+		if err != nil || done != 1 || len(s.Conflicts) != 0 {
+			t.Errorf("%d decisions, %v: %+v", done, err, s)
+		}
+		if _, there := m.track(district, township, c.Code); there != (s.State == track.ProposalApproved) {
+			t.Errorf("%s is %s, the track is there: %v", p.ID, s.State, there)
+		}
 	}
 }

@@ -75,7 +75,7 @@ func newProposalList(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list", Short: "List proposals, the newest first", Args: exactArgs(0),
 		Long:    "Lists the proposals that this site holds: its own, and those of the sites above\nand below it. States: " + strings.Join(track.ProposalStates(), ", ") + ".",
-		Example: "  tiermesh proposal list --state submitted\n  tiermesh proposal list --site 500101001 -o wide",
+		Example: "  tiermesh proposal list --waiting\n  tiermesh proposal list --site 500101001 -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site = tiers.SiteID(site)
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
@@ -97,6 +97,7 @@ func newProposalList(g *global) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&site, "site", "", "only those of this site")
 	cmd.Flags().StringVar(&q.State, "state", "", "only those in this state")
+	cmd.Flags().BoolVar(&q.Waiting, "waiting", false, "only those that this site has to decide about")
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many to show at most")
 	return cmd
 }
