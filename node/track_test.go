@@ -166,17 +166,20 @@ func TestProposalAcrossCut(t *testing.T) {
 	wants(t, "decide again", err, api.ErrRejected, "it is approved")
 	_, err = m.Node(township).Backend().DraftProposal(limited(t), api.ProposalRequest{Key: "x", Content: tea()})
 	wants(t, "the code again", err, api.ErrRejected, "propose a change")
-	// A rejected one leaves nothing but the reason, at the author's too.
-	other := tea()
-	other.Code, other.Track.Code = "silk", "silk"
-	no := m.propose(township, other, true)
+}
+
+// TestRejected: a rejected proposal leaves nothing but the reason, at the author's too.
+func TestRejected(t *testing.T) {
+	m := newMesh(t)
+	m.publishTracks()
+	no := m.propose(township, tea(), true)
 	m.wait("sites agree", m.agreed)
 	m.mustStep(district, no.ID, api.ProposalActionRequest{Kind: track.ActionReject, Reason: "并入茶产业"})
 	m.wait("sites agree", m.agreed)
 	if s, err := m.Node(township).Backend().Proposal(limited(t), no.ID); err != nil || s.State != track.ProposalRejected || s.Reason != "并入茶产业" {
 		t.Errorf("%+v, %v", s, err)
 	}
-	if _, ok := m.track(township, township, "silk"); ok {
+	if _, ok := m.track(township, township, "tea"); ok {
 		t.Error("a rejected track is there")
 	}
 	page, err := m.Node(city).Backend().ListProposals(limited(t), api.ProposalQuery{ListQuery: api.ListQuery{Limit: 10, Site: township}, State: track.ProposalRejected})
