@@ -28,12 +28,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // backend records what reached it and answers with what a test wants.
 type backend struct {
-	err    error
-	query  api.ListQuery
-	edit   api.EditRequest
-	hang   chan struct{}
-	synced synced
-	tasked tasked
+	err     error
+	query   api.ListQuery
+	edit    api.EditRequest
+	hang    chan struct{}
+	synced  synced
+	tasked  tasked
+	tracked tracked
 
 	// leader is the member that leads; empty for this node. other is that
 	// member's API.
@@ -446,7 +447,7 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules", "plans", "calendars", "unitrequests", "pools", "responders", "indicators"} {
+	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules", "plans", "calendars", "unitrequests", "pools", "responders", "indicators", "adoptions", "proposals"} {
 		if doc.Paths["/v1/"+collection] == nil || doc.Paths["/v1/"+collection+"/{name}"] == nil {
 			t.Errorf("%s is not documented", collection)
 		}

@@ -17,6 +17,7 @@ type Backend interface {
 	Tasks
 	Responders
 	Indicators
+	Tracks
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.
@@ -27,8 +28,6 @@ type Backend interface {
 	// View returns every document of a kind with a name; one name can stand in
 	// several streams.
 	View(ctx context.Context, kind, name string) ([]json.RawMessage, error)
-	// EditTrack sets fields of a track.
-	EditTrack(ctx context.Context, r EditRequest) (WriteResult, error)
 	// Backup writes a consistent copy of the site's state, as an archive whose
 	// last file is its manifest: without that it is not complete.
 	Backup(ctx context.Context, w io.Writer) error
@@ -107,7 +106,7 @@ type WriteResult struct {
 }
 
 // The kinds that can be listed.
-var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool", "indicator"}
+var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool", "indicator", "adoption"}
 
 // ListQuery selects a page.
 type ListQuery struct {

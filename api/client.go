@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // Client talks to one node.
@@ -209,10 +207,4 @@ func (c *Client) Members(ctx context.Context) ([]MemberStatus, error) {
 // ChangeMember changes the membership of the node's site.
 func (c *Client) ChangeMember(ctx context.Context, change MemberChange) (out MemberStatus, err error) {
 	return out, c.do(ctx, http.MethodPost, "/v1/members", change, &out)
-}
-
-// EditTrack sets fields of a track.
-func (c *Client) EditTrack(ctx context.Context, site tiers.SiteID, code, key string, fields map[string]string) (out WriteResult, err error) {
-	return out, c.do(ctx, http.MethodPatch, "/v1/tracks/"+url.PathEscape(string(site))+"/"+url.PathEscape(code),
-		EditRequest{Key: key, Site: site, Code: code, Fields: fields}, &out)
 }

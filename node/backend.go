@@ -37,7 +37,7 @@ func translate(err error) error {
 	for _, t := range []struct {
 		from, to error
 	}{
-		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {tiers.ErrInvalidID, api.ErrInvalid},
+		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {track.ErrNotNow, api.ErrRejected}, {tiers.ErrInvalidID, api.ErrInvalid},
 		{tiers.ErrInvalidTopology, api.ErrInvalid}, {tiers.ErrStaleTopology, api.ErrRejected}, {ErrNotCity, api.ErrRejected},
 		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
 		{responder.ErrInvalid, api.ErrInvalid}, {responder.ErrNow, api.ErrRejected}, {responder.ErrFenced, api.ErrRejected}, {dispatch.ErrInvalid, api.ErrInvalid},

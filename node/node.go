@@ -83,7 +83,8 @@ func Folds() map[string]view.Fold {
 		"plan": dispatch.FoldPlan, "calendar": dispatch.FoldCalendar,
 		responder.Kind: responder.Fold, responder.KindPosition: responder.FoldPosition,
 		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
-		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
+		"type": catalog.Fold, track.KindBoard: track.Fold, track.Kind: track.Fold,
+		track.KindProposal: track.FoldProposal, track.KindAdoption: track.FoldAdoption,
 		indicator.KindIndicator: indicator.Fold,
 	}
 }

@@ -26,11 +26,6 @@ var (
 		{title: "P", path: "report.priority"}, {title: "TYPE", path: "report.type"}, {title: "TITLE", path: "report.title"},
 		{title: "SITE", path: "site"}, {title: "PLACE", path: "report.place", wide: true}, {title: "TASKS", path: "tasks", wide: true},
 	}
-	trackColumns = []column{
-		{title: "CODE", path: "fields.code"}, {title: "SITE", path: "site"}, {title: "BOARD", path: "fields.board"},
-		{title: "NAME", path: "fields.name"}, {title: "OWNER", path: "fields.owner"}, {title: "TARGET", path: "fields.target"},
-		{title: "CONFLICTS", path: "conflicts"}, {title: "ORIGIN", path: "fields.origin", wide: true},
-	}
 )
 
 func newStatus(g *global) *cobra.Command {
@@ -262,48 +257,4 @@ func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) erro
 		return fmt.Errorf("%w: %d lines were set aside", errInput, bad)
 	}
 	return nil
-}
-
-func newTrack(g *global) *cobra.Command {
-	cmd := newList(g, "track", "tracks", trackColumns)
-	cmd.Short = "List, show and edit tracks"
-	var site, key string
-	edit := &cobra.Command{
-		Use: "edit CODE FIELD=VALUE…", Short: "Set fields of a track", Args: cobra.MinimumNArgs(2),
-		Long: `Sets fields of the track in the catalog stream of --site, which this site or
-one below it must be. Writing a field again resolves its conflict.`,
-		Example: "  tiermesh track edit flood-control target=15分钟到场 --site 500101",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			fields := map[string]string{}
-			for _, a := range args[1:] {
-				name, value, ok := strings.Cut(a, "=")
-				if !ok {
-					return usagef("%q: want FIELD=VALUE", a)
-				}
-				fields[name] = value
-			}
-			if key == "" {
-				key = uuid.NewString()
-			}
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				if site == "" {
-					s, err := c.Status(ctx)
-					if err != nil {
-						return err
-					}
-					site = string(s.Site)
-				}
-				w, err := c.EditTrack(ctx, tiers.SiteID(site), args[0], key, fields)
-				if err != nil {
-					return err
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
-				return err
-			})
-		},
-	}
-	edit.Flags().StringVar(&site, "site", "", "whose catalog stream; this node's site when left out")
-	edit.Flags().StringVar(&key, "key", "", "idempotency key; made up when left out")
-	cmd.AddCommand(edit)
-	return cmd
 }

@@ -25,8 +25,8 @@ func Catalog() ([]node.Entry, error) {
 		out = append(out, node.Entry{Doc: tiers.NewDocID(kind, code), Ops: ops})
 		failed = errors.Join(failed, err)
 	}
-	for _, b := range catalog.DefaultBoards() {
-		ops, err := catalog.BoardOps(b)
+	for _, b := range track.DefaultBoards() {
+		ops, err := track.BoardOps(b)
 		add("board", b.Code, ops, err)
 	}
 	for _, t := range track.DefaultTracks() {

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/tiermesh/tiermesh/node"
+	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/testbed/content"
 	"github.com/tiermesh/tiermesh/testbed/data"
@@ -47,18 +47,14 @@ func (d *player) publish(ctx context.Context) error {
 	if err := city.Publish(ctx, "demo", entries); err != nil {
 		return err
 	}
-	// The district adopts a track: the entry that will be edited in conflict.
-	adopted, err := track.Ops(track.Track{
-		Code: conflictTrack, Board: "emergency", Name: "防汛抗旱", Owner: "应急管理局", Origin: conflictTrack, DeadlineDays: 3,
-	})
-	if err != nil {
-		return err
-	}
-	district := d.cluster.Node(d.cast.cutDistrict)
-	if err := district.Publish(ctx, "demo", []node.Entry{{Doc: tiers.NewDocID("track", conflictTrack), Ops: adopted}}); err != nil {
-		return err
-	}
 	if err := d.converge(ctx, "sites have the catalog"); err != nil {
+		return err
+	}
+	// The district adopts a track: the entry that will be edited in conflict.
+	if err := d.cluster.Node(d.cast.cutDistrict).Adopt(ctx, "demo:adopt", api.AdoptRequest{Code: conflictTrack}); err != nil {
+		return err
+	}
+	if err := d.converge(ctx, "sites have the adopted track"); err != nil {
 		return err
 	}
 	d.p.Line(fmt.Sprintf("%d catalog entries at %d sites", len(entries), d.table.Sites))

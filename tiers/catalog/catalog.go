@@ -13,15 +13,8 @@ var ErrInvalid = errors.New("catalog: invalid")
 
 // The document kinds of this package; also the names of their indexes.
 const (
-	KindBoard     = "board"
 	KindEventType = "type"
 )
-
-// Board (板块) is a domain of governance.
-type Board struct{ Code, Name string }
-
-// BoardOps returns the operations that write a board.
-func BoardOps(b Board) ([]crdt.Op, error) { return entryOps(b.Code, [2]string{"name", b.Name}) }
 
 // EventType (事件类型) is a kind of event.
 type EventType struct{ Code, Category, Name string }
@@ -53,12 +46,4 @@ func EventTypeFromView(b []byte) (EventType, error) {
 		return EventType{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return EventType(v.Fields), nil
-}
-
-// DefaultBoards are the city's eight boards (GLOSSARY).
-func DefaultBoards() []Board {
-	return []Board{
-		{"party", "党建统领"}, {"economy", "经济发展"}, {"facilities", "设施运行"}, {"society", "社会治理"},
-		{"emergency", "应急动员"}, {"civility", "文明创建"}, {"ecology", "生态景观"}, {"services", "生产生活服务"},
-	}
 }

@@ -43,9 +43,6 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%+v: %v", x, err)
 		}
 	}
-	if _, err := catalog.BoardOps(catalog.Board{Name: "x"}); !errors.Is(err, catalog.ErrInvalid) {
-		t.Errorf("no code: %v", err)
-	}
 	if _, err := catalog.EventTypeFromView([]byte("[")); !errors.Is(err, catalog.ErrInvalid) {
 		t.Errorf("no JSON: %v", err)
 	}

@@ -1,5 +1,5 @@
-// Package catalog holds the catalog entries that flow down from the city:
-// boards and event types.
+// Package catalog holds the catalog entries that flow down from the city: event
+// types. Boards are tracks' (package track).
 //
 // Layer 2 (a domain package): it imports tiers and crdt; all functions are pure
 // and safe for concurrent use. Entries are maps of fields, edited concurrently;

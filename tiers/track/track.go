@@ -6,43 +6,97 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
-// ErrInvalid reports a track or edit that breaks a rule; the text names the
-// field and what is allowed.
-var ErrInvalid = errors.New("track: invalid")
+// Sentinels that this package's functions wrap; compare with errors.Is.
+var (
+	// ErrInvalid reports an entry, edit or proposal that breaks a rule; the text
+	// names the field and what is allowed.
+	ErrInvalid = errors.New("track: invalid")
+	// ErrNotNow reports something that may not be done as things stand, or not by
+	// that site; the text says why.
+	ErrNotNow = errors.New("track: not allowed now")
+)
 
 // Kind is the document kind of tracks and the name of their index.
 const Kind = "track"
 
-// fieldBytesMax bounds a field's value.
-const fieldBytesMax = 4096
+// Bounds in bytes of a field's value, a code and a person's name.
+const (
+	fieldBytesMax = 4096
+	codeBytesMax  = 64
+	whoBytesMax   = 128
+)
+
+// The fields of a track that may be set after it was added, besides the state.
+const (
+	FieldName        = "name"
+	FieldOwner       = "owner"
+	FieldTarget      = "target"
+	FieldDescription = "description"
+	FieldDeadline    = "deadline_days"
+	FieldState       = "state"
+)
+
+// The states of a track. One without a state is active.
+const (
+	StateActive  = "active"
+	StateRetired = "retired"
+)
 
 // Track is a business line under a board.
 type Track struct {
-	Code, Board, Name string
+	Code  string `json:"code"`
+	Board string `json:"board"`
+	Name  string `json:"name"`
 	// Owner is the organ that leads; Target what it is held to.
-	Owner, Target, Description string
-	// Origin is the code of the track that this one adopted, if any.
-	Origin string
+	Owner       string `json:"owner,omitempty"`
+	Target      string `json:"target,omitempty"`
+	Description string `json:"description,omitempty"`
+	// Parent is the code of the track that this one is a sub-track of; empty for a
+	// track. A sub-track has no sub-tracks.
+	Parent string `json:"parent,omitempty"`
+	// Origin is the code of the track that this one adopted, if any, and OriginSite
+	// the site in whose catalog that stands.
+	Origin     string       `json:"origin,omitempty"`
+	OriginSite tiers.SiteID `json:"origin_site,omitempty"`
+	// Proposal is the approved proposal that added it, if any.
+	Proposal tiers.DocID `json:"proposal,omitempty"`
 	// DeadlineDays is the default time limit of its tasks; 0 for none.
-	DeadlineDays int
+	DeadlineDays int `json:"deadline_days,omitempty"`
 }
 
 // Ops returns the operations that write a track. The error wraps [ErrInvalid].
 func Ops(t Track) ([]crdt.Op, error) {
-	if t.Code == "" || t.Board == "" || t.Name == "" {
-		return nil, fmt.Errorf("%w: code %q, board %q and name %q must be given", ErrInvalid, t.Code, t.Board, t.Name)
+	if t.Board == "" || t.Name == "" {
+		return nil, fmt.Errorf("%w: board %q and name %q of track %.64q must be given", ErrInvalid, t.Board, t.Name, t.Code)
+	}
+	if err := checkCode("code", Kind, t.Code); err != nil {
+		return nil, err
+	}
+	if err := checkCode("board", KindBoard, t.Board); err != nil {
+		return nil, err
+	}
+	if t.Parent != "" {
+		if err := checkCode("parent", Kind, t.Parent); err != nil {
+			return nil, err
+		}
+	}
+	if t.Parent == t.Code {
+		return nil, fmt.Errorf("%w: parent %q: a track is not its own sub-track", ErrInvalid, t.Parent)
 	}
 	fields := [][2]string{
-		{"code", t.Code}, {"board", t.Board}, {"name", t.Name}, {"owner", t.Owner},
-		{"target", t.Target}, {"description", t.Description}, {"origin", t.Origin},
+		{"code", t.Code}, {"board", t.Board}, {FieldName, t.Name}, {FieldOwner, t.Owner},
+		{FieldTarget, t.Target}, {FieldDescription, t.Description}, {"parent", t.Parent},
+		{"origin", t.Origin}, {"origin_site", string(t.OriginSite)}, {"proposal", string(t.Proposal)},
 	}
 	if t.DeadlineDays != 0 {
-		fields = append(fields, [2]string{"deadline_days", strconv.Itoa(t.DeadlineDays)})
+		fields = append(fields, [2]string{FieldDeadline, strconv.Itoa(t.DeadlineDays)})
 	}
 	for _, f := range fields {
 		if err := check(f[0], f[1]); err != nil {
@@ -53,7 +107,7 @@ func Ops(t Track) ([]crdt.Op, error) {
 }
 
 // editable are the fields that an edit may set.
-var editable = []string{"deadline_days", "description", "name", "owner", "target"}
+var editable = []string{FieldDeadline, FieldDescription, FieldName, FieldOwner, FieldState, FieldTarget}
 
 // EditOps returns the operations that set fields of a track, in field order.
 // The error wraps [ErrInvalid].
@@ -64,7 +118,7 @@ func EditOps(fields map[string]string) ([]crdt.Op, error) {
 	var ops []crdt.Op
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		if !slices.Contains(editable, name) {
-			return nil, fmt.Errorf("%w: field %q cannot be set: want one of %v", ErrInvalid, name, editable)
+			return nil, fmt.Errorf("%w: field %.64q cannot be set: want one of %v", ErrInvalid, name, editable)
 		}
 		if err := check(name, fields[name]); err != nil {
 			return nil, err
@@ -74,34 +128,43 @@ func EditOps(fields map[string]string) ([]crdt.Op, error) {
 	return ops, nil
 }
 
-func check(name, value string) error {
-	if len(value) > fieldBytesMax || !utf8.ValidString(value) {
-		return fmt.Errorf("%w: %s: want UTF-8 of at most %d bytes, got %d", ErrInvalid, name, fieldBytesMax, len(value))
-	}
-	if days, err := strconv.Atoi(value); name == "deadline_days" && (err != nil || days < 0 || days > 3650) {
-		return fmt.Errorf("%w: deadline_days %q: want 0 to 3650", ErrInvalid, value)
+// checkCode checks a code, which is also the name of the document of a kind.
+func checkCode(field, kind, code string) error {
+	if err := tiers.NewDocID(kind, code).Validate(); err != nil || len(code) > codeBytesMax {
+		return fmt.Errorf("%w: %s %.96q: want 1 to %d letters, digits, '-', '_' or '.'", ErrInvalid, field, code, codeBytesMax)
 	}
 	return nil
 }
 
-// Fold derives a track's view.
-func Fold(s *crdt.Source) (crdt.View, error) { return s.FieldView() }
+func check(name, value string) error {
+	if err := checkText(name, value, fieldBytesMax); err != nil {
+		return err
+	}
+	switch name {
+	case FieldName:
+		if value == "" {
+			return fmt.Errorf("%w: name is empty", ErrInvalid)
+		}
+	case FieldDeadline:
+		if days, err := strconv.Atoi(value); err != nil || days < 0 || days > 3650 {
+			return fmt.Errorf("%w: deadline_days %.64q: want 0 to 3650", ErrInvalid, value)
+		}
+	case FieldState:
+		if value != StateActive && value != StateRetired {
+			return fmt.Errorf("%w: state %.64q: want %s or %s", ErrInvalid, value, StateActive, StateRetired)
+		}
+	}
+	return nil
+}
 
-// DefaultTracks are the tracks that a city starts with, under its eight boards.
-func DefaultTracks() []Track {
-	t := func(board, code, name, owner string, days int) Track {
-		return Track{Code: code, Board: board, Name: name, Owner: owner, DeadlineDays: days}
+func checkText(name, value string, bytesMax int) error {
+	switch {
+	case len(value) > bytesMax:
+		return fmt.Errorf("%w: %s is %d bytes long: want at most %d", ErrInvalid, name, len(value), bytesMax)
+	case !utf8.ValidString(value):
+		return fmt.Errorf("%w: %s is not UTF-8: %.32q", ErrInvalid, name, value)
+	case strings.ContainsRune(value, 0):
+		return fmt.Errorf("%w: %s holds a zero byte", ErrInvalid, name)
 	}
-	return []Track{
-		t("party", "grassroots", "基层党建", "组织部", 30), t("party", "discipline", "清廉建设", "纪检监察机关", 30),
-		t("economy", "investment", "招商引资", "经济信息委员会", 60), t("economy", "enterprise", "企业服务", "经济信息委员会", 15),
-		t("facilities", "water-supply", "供水保障", "水利局", 2), t("facilities", "gas", "燃气安全", "经济信息委员会", 1),
-		t("facilities", "bridges", "桥隧运行", "城市管理局", 7), t("facilities", "drainage", "排水管网", "住房城乡建设委员会", 3),
-		t("society", "petitions", "信访化解", "信访办公室", 15), t("society", "public-order", "社会治安", "公安局", 1),
-		t("society", "grid", "网格治理", "政法委员会", 3), t("emergency", "flood-control", "防汛抗旱", "应急管理局", 1),
-		t("emergency", "fire", "消防救援", "消防救援总队", 1), t("emergency", "geohazard", "地质灾害", "规划自然资源局", 2),
-		t("civility", "volunteers", "志愿服务", "文明办公室", 15), t("ecology", "air", "大气治理", "生态环境局", 7),
-		t("ecology", "rivers", "河湖治理", "水利局", 7), t("ecology", "city-look", "市容环境", "城市管理局", 2),
-		t("services", "medical", "医疗服务", "卫生健康委员会", 7), t("services", "elderly", "养老服务", "民政局", 7),
-	}
+	return nil
 }
