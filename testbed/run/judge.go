@@ -62,14 +62,21 @@ func (j *judge) rested() {
 
 // expect judges one expectation now, or when the stores can be read.
 func (j *judge) expect(ctx context.Context, line int, c scenario.Expect) error {
-	got, err := j.measure(ctx, c)
 	e := report.Expectation{Line: line, Text: c.String()}
+	var got float64
+	var err error
+	if c.Of != "" {
+		e.Got, e.Holds, err = j.p.named(ctx, c)
+	} else {
+		got, err = j.measure(ctx, c)
+	}
 	switch {
 	case errors.Is(err, ErrUnsupported):
 		j.later = append(j.later, laterExpectation{len(j.p.data.Expected), c})
 		e.Got = "not known before the end"
 	case err != nil:
 		return err
+	case c.Of != "":
 	default:
 		e.Got, e.Holds = c.Format(got), c.Holds(got)
 		if c.A != "" {
@@ -91,6 +98,8 @@ func (j *judge) measure(ctx context.Context, c scenario.Expect) (float64, error)
 			return float64(reported), nil
 		}
 		return float64(acked), nil
+	case scenario.MeasureMoves:
+		return float64(j.p.ledger.moveCount()), nil
 	case scenario.MeasureUrgentP50:
 		return j.urgent(0.5)
 	case scenario.MeasureUrgentP99:
@@ -279,6 +288,10 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 			out = append(out, oracle.Linearizable(h))
 		}
 	}
+	if uses(j.p.s, usesUnits) {
+		given, forgot := j.p.orders.seen()
+		out = append(out, oracle.Sent(given, forgot, sites))
+	}
 	d, err := duplicates(sites)
 	return append(out, d), err
 }
@@ -381,7 +394,7 @@ func (j *judge) close(ctx context.Context) error {
 func (j *judge) sites() []report.Site {
 	_, cut := j.p.net.took()
 	acked := map[tiers.SiteID]uint64{}
-	for _, a := range j.p.ledger.all() {
+	for _, a := range j.p.ledger.reports() {
 		acked[a.Site]++
 	}
 	changed := j.p.net.lastChange()

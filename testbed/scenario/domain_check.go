@@ -78,7 +78,7 @@ func (c *checker) lend(line int, l Lend, gives bool) {
 // call gives a name.
 func (c *checker) call(line int, name string, to named, gives bool) {
 	if was, taken := c.names[name]; taken {
-		c.failAt(line, "%s is a name already, of a %s: want another", name, was)
+		c.failAt(line, "%q is the name of the %s before: want another", name, was)
 	}
 	if _, site := c.sites[tiers.SiteID(name)]; site || slices.Contains([]string{Nobody, Absent}, name) {
 		c.failAt(line, "%s means something else: want another name", name)
