@@ -33,11 +33,11 @@ type Order struct {
 // things, neither in what clients were told nor in the tasks, requests and pools of
 // the sites; and an order of a higher epoch is given only when the one before has
 // ended, or by force. An order of a lower epoch than was seen is no order: the unit's
-// terminal refuses it. Left out are units of the homes that are named, which have
-// forgotten what they granted.
+// terminal refuses it. Left out are the units and orders of the sites that are named,
+// which have forgotten what they granted.
 func Sent(orders []Order, forgot []tiers.SiteID, sites []Site) Verdict {
 	v := Verdict{Oracle: "one place"}
-	orders = slices.DeleteFunc(slices.Clone(orders), func(o Order) bool { return ofAny(o.Unit, forgot) })
+	orders = slices.DeleteFunc(slices.Clone(orders), func(o Order) bool { return ofAny(o.Unit, forgot) || slices.Contains(forgot, o.By) })
 	slices.SortStableFunc(orders, func(a, b Order) int { return cmp.Or(cmp.Compare(a.Unit, b.Unit), cmp.Compare(a.Return, b.Return)) })
 	told := tellings{}
 	var last Order

@@ -307,7 +307,7 @@ func (j *judge) bounded() oracle.Verdict {
 	for _, r := range j.p.tree.rows() {
 		nodes += j.p.tree.nodesOf(r.ID)
 	}
-	bound := float64(rssBaseMB + nodes*rssNodeMB)
+	bound := float64(rssBaseMB + nodes*rssNodeMB + max(j.p.w.Usage().Processes-1, 0)*rssProcessMB)
 	j.p.mu.Lock()
 	defer j.p.mu.Unlock()
 	var levels []oracle.Level
@@ -321,10 +321,12 @@ func (j *judge) bounded() oracle.Verdict {
 }
 
 // What sites that share a process may take: as much as one alone, and for each what
-// a busy one holds in queues, tables that are not flushed, and caches.
+// a busy one holds in queues, tables that are not flushed, and caches. Each further
+// process has a program and a runtime of its own.
 const (
-	rssBaseMB = 500
-	rssNodeMB = 40
+	rssBaseMB    = 500
+	rssNodeMB    = 40
+	rssProcessMB = 100
 )
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

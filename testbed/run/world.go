@@ -80,4 +80,6 @@ type Usage struct {
 	RSSBytes uint64
 	// CPUSeconds is the processor time of the same.
 	CPUSeconds float64
+	// Processes is how many these are; zero means one.
+	Processes int
 }
