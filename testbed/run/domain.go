@@ -154,6 +154,7 @@ func (p *player) try(ctx context.Context, d deed, again func(error) bool) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	var refused error // the last time
 	for {
 		err := p.insist(ctx, d.at, func(s Site) error {
 			return s.Ask(ctx, func(x Domain) error { return d.do(ctx, x) })
@@ -164,8 +165,13 @@ func (p *player) try(ctx context.Context, d deed, again func(error) bool) error 
 			}
 			return nil
 		}
-		if !again(err) || wait(ctx, retryEvery) != nil {
+		if again(err) {
+			refused = err
+		} else if ctx.Err() == nil || refused == nil {
 			return fmt.Errorf("site %s: %w", d.at, err)
+		}
+		if wait(ctx, retryEvery) != nil {
+			return fmt.Errorf("site %s: %w", d.at, refused)
 		}
 	}
 }
