@@ -2,37 +2,20 @@ package demo_test
 
 import (
 	"encoding/json"
-	"strings"
 	"testing"
 
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/demo"
+	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 )
 
-// TestDutiesCanFail plants, after the heal, each defect that the checks of the sites'
-// duties are there to find: a view of the contested task that differs at one site,
-// and an alert that was never written.
-func TestDutiesCanFail(t *testing.T) {
-	cfg, q := config(t.TempDir())
-	ctx := limited(t)
-	again, cluster, err := demo.Played(ctx, cfg)
-	defer closed(t, cluster)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, strings.Join(q.lines, "\n"))
-	}
-	verify := func() demo.Table {
-		t.Helper()
-		table, err := again.Verify(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return table
-	}
-	if table := verify(); !table.Holds() {
-		t.Fatalf("without a defect: %+v\n%s", table, strings.Join(q.lines, "\n"))
-	}
+// falseDuties plants the defects that the checks of the sites' duties are there to
+// find: an alert that was never written, and a view of the contested task that differs
+// at one site.
+func falseDuties(t *testing.T, cluster *local.Cluster, again *demo.Rerun, verify func() demo.Table) {
+	t.Helper()
 	undo := again.InventAlert()
 	if table := verify(); table.Alerted != 0 || table.AlertSites != 3 || table.Holds() {
 		t.Errorf("an alert that no site holds: %+v", table.Duties)

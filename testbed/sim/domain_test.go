@@ -125,8 +125,10 @@ func TestCustodyInARun(t *testing.T) {
 		with func([]byte) []byte
 		bad  bool
 	}{
-		"as it is":         {func(b []byte) []byte { return b }, false},
-		"a third site":     {func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(`"custodian":"500101"`), []byte(`"custodian":"500000"`)) }, true},
+		"as it is": {func(b []byte) []byte { return b }, false},
+		"a third site": {func(b []byte) []byte {
+			return bytes.ReplaceAll(b, []byte(`"custodian":"500101"`), []byte(`"custodian":"500000"`))
+		}, true},
 		"both have effect": {func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(`"overruled"`), []byte(`"hidden"`)) }, true},
 	} {
 		d := play(t, doubly, func(w *sim.World) run.World { return altered{w, "task", row.with} })
