@@ -85,13 +85,12 @@ type Table struct {
 	WireBytes     uint64  `json:"wire_bytes"`
 	NeededBytes   uint64  `json:"needed_bytes"`
 	Steps
-	Duties
 }
 
 // Holds reports whether the run proved what it set out to.
 func (t Table) Holds() bool {
 	return t.Lost == 0 && t.Duplicated == 0 && t.Diverged == 0 && t.Violations == 0 &&
-		t.Acknowledged == t.Reported && t.Dispatched == t.Reported && t.Conflicts == t.ConflictSites && t.Conflicts > 0 && t.Steps.hold() && t.Duties.hold()
+		t.Acknowledged == t.Reported && t.Dispatched == t.Reported && t.Conflicts == t.ConflictSites && t.Conflicts > 0 && t.hold()
 }
 
 // player is one run in progress.

@@ -47,9 +47,7 @@ type player struct {
 	ledger *ledger
 	urgent *urgents
 	judge  *judge
-	claims *claims
-	names  *names
-	orders *orders
+	told
 
 	beside  beside
 	backups map[tiers.SiteID]time.Time // when each was made
@@ -66,6 +64,13 @@ type beside struct {
 	stop    context.CancelFunc
 	loads   context.Context //nolint:containedctx // of what goes on per second, which hush ends
 	hush    context.CancelFunc
+}
+
+// told is what sites told their clients, and what a script has named.
+type told struct {
+	claims *claims
+	names  *names
+	orders *orders
 }
 
 // closing is how long a run may take after its last step, in its world's time:
@@ -111,7 +116,7 @@ func (p *player) play(ctx context.Context) error {
 	p.ledger = newLedger(p.s.Seed)
 	p.urgent = newUrgents(p)
 	p.judge = newJudge(p)
-	p.claims, p.names, p.orders = newClaims(), newNames(), newOrders()
+	p.told = told{newClaims(), newNames(), newOrders()}
 	p.backups = map[tiers.SiteID]time.Time{}
 	run, stop := context.WithCancel(limited)
 	p.beside.running, p.beside.stop = run, stop
