@@ -145,6 +145,11 @@ func (s site) Ask(_ context.Context, f func(run.Domain) error) error {
 // domain is a client as a [run.Domain].
 type domain struct{ *api.Client }
 
+// List implements [run.Domain].
+func (d domain) List(ctx context.Context, q api.ListQuery) (api.Page, error) {
+	return d.Client.List(ctx, q.Kind+"s", q)
+}
+
 // ActOnTask implements [run.Domain].
 func (d domain) ActOnTask(ctx context.Context, r api.TaskActionRequest) (api.TaskResult, error) {
 	return d.Client.ActOnTask(ctx, r.Task.Name(), r.Key, r.Action)

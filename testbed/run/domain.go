@@ -22,6 +22,7 @@ import (
 // Domain is what a script asks of a site's domain, as its API has it. A new verb
 // adds here what it needs; no world has to know of it.
 type Domain interface {
+	List(ctx context.Context, q api.ListQuery) (api.Page, error)
 	ListTasks(ctx context.Context, q api.TaskQuery) (api.Page, error)
 	ActOnTask(ctx context.Context, r api.TaskActionRequest) (api.TaskResult, error)
 	api.Responders

@@ -100,6 +100,8 @@ func (j *judge) measure(ctx context.Context, c scenario.Expect) (float64, error)
 		return float64(acked), nil
 	case scenario.MeasureMoves:
 		return float64(j.p.ledger.moveCount()), nil
+	case scenario.MeasureContested:
+		return j.p.contested(ctx)
 	case scenario.MeasureUrgentP50:
 		return j.urgent(0.5)
 	case scenario.MeasureUrgentP99:

@@ -24,6 +24,8 @@ var rareMoves = []string{
 
 const (
 	rareOne = 6
+	// takeOne is how often custody is taken where it can be: one time in so many.
+	takeOne = 3
 	// workPage is how many tasks a client chooses from.
 	workPage = 50
 )
@@ -120,7 +122,11 @@ func (c *client) choose(id tiers.SiteID, v dispatch.TaskView) (dispatch.Action, 
 	row, _ := t.Site(id)
 	next := slices.DeleteFunc(v.Next(id, row.Tier), func(k string) bool { return !slices.Contains(scenario.Moves(), k) })
 	common := slices.DeleteFunc(slices.Clone(next), func(k string) bool { return slices.Contains(rareMoves, k) })
-	if len(common) > 0 && c.rnd.IntN(rareOne) > 0 {
+	takes := slices.DeleteFunc(slices.Clone(next), func(k string) bool { return !(dispatch.Action{Kind: k}).Takes() })
+	switch {
+	case len(takes) > 0 && c.rnd.IntN(takeOne) == 0:
+		next = takes
+	case len(common) > 0 && c.rnd.IntN(rareOne) > 0:
 		next = common
 	}
 	if len(next) == 0 {
@@ -141,3 +147,37 @@ func (c *client) choose(id tiers.SiteID, v dispatch.TaskView) (dispatch.Action, 
 	}
 	return moveOf(kind, id, to), true
 }
+
+// contested counts the tasks of which the city shows a conflict.
+func (p *player) contested(ctx context.Context) (n float64, err error) {
+	s, err := p.w.Site(p.tree.city())
+	if err != nil {
+		return 0, err
+	}
+	q := api.ListQuery{Kind: dispatch.KindTask, Limit: contestedPage} // also those that are done
+	for {
+		var page api.Page
+		err := s.Ask(ctx, func(d Domain) (err error) {
+			page, err = d.List(ctx, q)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		for _, item := range page.Items {
+			var v dispatch.TaskView
+			if err := json.Unmarshal(item, &v); err != nil {
+				return 0, err
+			}
+			if len(v.Conflicts) > 0 {
+				n++
+			}
+		}
+		if q.After = page.Next; q.After == "" {
+			return n, nil
+		}
+	}
+}
+
+// contestedPage is how many tasks are looked at at once.
+const contestedPage = 500

@@ -34,7 +34,8 @@ const (
 	MeasureWireRatio    Measure = "wire ratio"
 	MeasureLinked       Measure = "linked"
 	MeasureUnlinked     Measure = "unlinked"
-	MeasureMoves        Measure = "moves" // moves on tasks that were acknowledged
+	MeasureMoves        Measure = "moves"     // moves on tasks that were acknowledged
+	MeasureContested    Measure = "contested" // tasks with a recorded conflict of custody, at the city
 )
 
 // The measures of something named: what each of the sites shows that is asked.
@@ -78,6 +79,7 @@ var measures = []measure{
 	{MeasureOwed, unitCount, nil}, {MeasureIncarnations, unitCount, nil}, {MeasureForks, unitCount, nil}, {MeasureAlarms, unitCount, nil},
 	{MeasureUrgentP50, unitTime, nil}, {MeasureUrgentP99, unitTime, nil}, {MeasureUrgentMax, unitTime, nil}, {MeasureConverge, unitTime, nil},
 	{MeasureWireRatio, unitRatio, nil}, {MeasureLinked, unitNone, nil}, {MeasureUnlinked, unitNone, nil}, {MeasureMoves, unitCount, nil},
+	{MeasureContested, unitCount, nil},
 	{MeasureState, unitWord, []named{namedEvent, namedRequest, namedPool}}, {MeasureCustodian, unitWord, []named{namedEvent}},
 	{MeasureRule, unitWord, []named{namedEvent}}, {MeasureOrgan, unitWord, []named{namedEvent}},
 	{MeasureConflicts, unitCount, []named{namedEvent}}, {MeasureStandDowns, unitCount, []named{namedEvent}},
