@@ -25,11 +25,13 @@ func newDemo() *cobra.Command {
 		Long: `Starts one city, districts and townships in this process, each a full site with
 its own directory and QUIC port on loopback, and plays: publish, report and
 dispatch, cut a district off and isolate a township, edit one track in conflict,
-kill and restart the isolated township. Still cut: a bundle carries what that
+kill and restart the isolated township, which signs for a task that its district
+takes over, and measures a water level whose alert becomes an event and a task.
+Still cut: a bundle carries what that
 wrote to its district as a file, the city stands in for another township's silent
 district, a third township gets another parent, a fourth comes back from an old
-copy of its disk. Then the links heal, both ends of each sign that they hold the
-same, and every site is compared. Exits with 0 only if nothing was lost,
+copy of its disk. Then the links heal, who lost the task stands down, both ends of
+each link sign that they hold the same, and every site is compared. Exits with 0 only if nothing was lost,
 duplicated, diverged or outside its audience, the conflict is visible wherever it
 should be, and each step ended as it should. The certificates are in the
 directory's certificates/, with the topology that "tiermesh sync verify" takes. A
@@ -113,6 +115,8 @@ func printTable(w io.Writer, t demo.Table, took time.Duration) {
 		{"duplicated", fmt.Sprint(t.Duplicated)},
 		{"diverged documents", fmt.Sprint(t.Diverged)},
 		{"conflict shown at", fmt.Sprintf("%d of %d sites", t.Conflicts, t.ConflictSites)},
+		{"task assigned twice", fmt.Sprintf("settled at %d of %d sites: one custodian, the other stood down; %d violations of custody", t.ContestSettled, t.ContestSites, t.CustodyViolations)},
+		{"threshold alert", fmt.Sprintf("its event and task are at %d of %d sites", t.Alerted, t.AlertSites)},
 		{"audience violations", fmt.Sprint(t.Violations)},
 		{"carried as a file", fmt.Sprintf("%d records; %d of %d urgent events known before a link returned", t.BundleRecords, t.BundleKnown, t.BundleUrgent)},
 		{"carried twice", fmt.Sprintf("%d records by the file again, %d by the link", t.BundleAgain, t.BundleResent)},

@@ -78,6 +78,11 @@ func TestMainJob(t *testing.T) {
 		if table.Conflicts != 5 || table.ConflictSites != 5 {
 			t.Errorf("run %d: conflict at %d of %d sites", run, table.Conflicts, table.ConflictSites)
 		}
+		// City, district and township hold the task that two of them assigned, and the
+		// alert.
+		if table.ContestSites != 3 || table.AlertSites != 3 {
+			t.Errorf("run %d: %+v", run, table.Duties)
+		}
 		// Each step is played, in each run.
 		if table.BundleRecords == 0 || table.BundleUrgent == 0 || table.StandIns != 1 || table.Moves != 1 || table.Restored != 1 || table.Links != 6 {
 			t.Errorf("run %d: %+v", run, table.Steps)

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -74,6 +75,18 @@ func (r *Rerun) InventLost() func() {
 func (r *Rerun) HideReceived(n uint64) func() {
 	r.d.story.received -= n
 	return func() { r.d.story.received += n }
+}
+
+// Contested is the task that both sides of the cut assigned, and where it stands.
+func (r *Rerun) Contested() store.DocKey {
+	return store.DocKey{Stream: tiers.StreamID{Site: r.d.cast.isolated, Class: tiers.ClassCommand}, Doc: r.d.story.contested}
+}
+
+// InventAlert pretends that another event was the alert.
+func (r *Rerun) InventAlert() func() {
+	was := r.d.story.alert
+	r.d.story.alert.Doc = "event:never-written"
+	return func() { r.d.story.alert = was }
 }
 
 // StandsIn reports whether the city stands in for a township's parent.

@@ -135,7 +135,7 @@ func (d *player) heal(ctx context.Context) error {
 	for _, l := range d.linkEnds() {
 		d.linkLine(before[l.child], l, took[l.child])
 	}
-	return nil
+	return d.standDown(ctx)
 }
 
 // linkLine prints one link's share of the heal. Wire bytes are UDP payload in

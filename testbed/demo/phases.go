@@ -47,6 +47,9 @@ func (d *player) publish(ctx context.Context) error {
 	if err := city.Publish(ctx, "demo", entries); err != nil {
 		return err
 	}
+	if err := d.defineLevel(ctx); err != nil {
+		return err
+	}
 	if err := d.converge(ctx, "sites have the catalog"); err != nil {
 		return err
 	}
@@ -168,9 +171,13 @@ func (d *player) reportOne(ctx context.Context, e *reported) error {
 	}
 }
 
-// partition cuts, goes on reporting, edits in conflict, and kills a township.
+// partition cuts, goes on reporting, edits in conflict, kills a township, and has both
+// sides go on with their duties.
 func (d *player) partition(ctx context.Context) error {
 	d.p.Step(fmt.Sprintf("3. %s with its townships is cut from the city, %s from everything", d.cast.cutDistrict, d.cast.isolated))
+	if err := d.offer(ctx); err != nil {
+		return err
+	}
 	d.cut()
 	if err := errors.Join(d.move(ctx), d.alerts(ctx)); err != nil {
 		return err
@@ -182,7 +189,7 @@ func (d *player) partition(ctx context.Context) error {
 	if err := errors.Join(d.conflict(ctx), g.Wait()); err != nil {
 		return err
 	}
-	if err := d.dispatched(ctx); err != nil {
+	if err := errors.Join(d.dispatched(ctx), d.doDuties(ctx)); err != nil {
 		return err
 	}
 	down := []tiers.SiteID{d.cast.cutDistrict, d.cast.isolated, d.cast.standIn, d.cast.moved}

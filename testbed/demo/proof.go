@@ -42,13 +42,14 @@ type Steps struct {
 	// Of Links, Proven have a certificate that checks.
 	Links  int `json:"links"`
 	Proven int `json:"proven"`
+	Duties
 }
 
 // hold reports whether every step ended as it should.
 func (s Steps) hold() bool {
 	return s.BundleRecords > 0 && s.BundleUrgent > 0 && s.BundleKnown == s.BundleUrgent && s.BundleAgain == 0 && s.BundleResent == 0 &&
 		s.StoodIn == s.StandIns && s.WentBack == s.StandIns && s.Moved == s.Moves && s.RolledBack == s.Restored &&
-		s.Proven == s.Links && s.Links > 0
+		s.Proven == s.Links && s.Links > 0 && s.Duties.hold()
 }
 
 // certificates is the directory of the links' certificates, and of the topology

@@ -74,6 +74,7 @@ type story struct {
 	// lost are the events that the old copy lacks, made as incarnation.
 	lost        []reported
 	incarnation uint32
+	duties
 }
 
 // topology returns the topology in force.

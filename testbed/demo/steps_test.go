@@ -97,6 +97,7 @@ func TestStepsCanFail(t *testing.T) {
 	if table := verify(); !table.Holds() {
 		t.Errorf("with every defect undone: %+v", table)
 	}
+	t.Run("duties", func(t *testing.T) { falseDuties(t, cluster, again, verify) })
 	t.Run("a bundle of something else", func(t *testing.T) { otherBundle(ctx, t, cluster, again) })
 	t.Run("not back, not moved", func(t *testing.T) { cutAgain(ctx, t, cluster, again) })
 }

@@ -20,7 +20,7 @@ func (d *player) verify(ctx context.Context) error {
 	d.p.Step("7. every site is read back and compared")
 	d.table.Reported = len(d.events)
 	for _, check := range []func(context.Context) error{
-		d.checkEvents, d.checkTasks, d.checkViews, d.checkAudience, d.checkConflict, d.checkBundle, d.checkSteps, d.checkProofs,
+		d.checkEvents, d.checkTasks, d.checkViews, d.checkAudience, d.checkConflict, d.checkBundle, d.checkSteps, d.checkDuties, d.checkProofs,
 	} {
 		if err := errors.Join(check(ctx), ctx.Err()); err != nil {
 			return err

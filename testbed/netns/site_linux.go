@@ -133,6 +133,28 @@ func (s site) View(ctx context.Context, kind, name string) ([]json.RawMessage, e
 	return c.View(ctx, kind+"s", name)
 }
 
+// Ask implements [run.Site].
+func (s site) Ask(_ context.Context, f func(run.Domain) error) error {
+	c, err := s.any()
+	if err != nil {
+		return err
+	}
+	return f(domain{c})
+}
+
+// domain is a client as a [run.Domain].
+type domain struct{ *api.Client }
+
+// List implements [run.Domain].
+func (d domain) List(ctx context.Context, q api.ListQuery) (api.Page, error) {
+	return d.Client.List(ctx, q.Kind+"s", q)
+}
+
+// ActOnTask implements [run.Domain].
+func (d domain) ActOnTask(ctx context.Context, r api.TaskActionRequest) (api.TaskResult, error) {
+	return d.Client.ActOnTask(ctx, r.Task.Name(), r.Key, r.Action)
+}
+
 // Publish implements [run.Site]: the API has no command for it, so the site's
 // process ends in order, the entries are written here, and the site is started
 // again.

@@ -260,7 +260,7 @@ func (w *World) Usage() run.Usage {
 		w.cfg.Logger.Warn("wire bytes cannot be read", "err", err)
 	}
 	pids := map[string]bool{}
-	for _, m := range w.members() {
+	for _, m := range w.members() { // also those that are down: they come back
 		w.mu.Lock()
 		u.CPUSeconds += m.cpu
 		switch p := m.process; {
@@ -272,7 +272,7 @@ func (w *World) Usage() run.Usage {
 		w.mu.Unlock()
 	}
 	rss, cpu := usageOf(pids)
-	u.RSSBytes, u.CPUSeconds = rss, u.CPUSeconds+cpu
+	u.RSSBytes, u.CPUSeconds, u.Processes = rss, u.CPUSeconds+cpu, len(w.members())
 	return u
 }
 

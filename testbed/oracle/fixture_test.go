@@ -16,6 +16,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/responder"
 	"github.com/tiermesh/tiermesh/tiers/track"
 )
 
@@ -53,7 +54,9 @@ func newFederation(t *testing.T) *federation {
 		t.Fatal(err)
 	}
 	f := &federation{t: t, topology: topology, sites: map[tiers.SiteID]*site{}}
-	folds := map[string]view.Fold{"event": event.Fold, "task": dispatch.FoldTask, "track": track.Fold}
+	folds := map[string]view.Fold{
+		"event": event.Fold, "task": dispatch.FoldTask, "track": track.Fold, responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
+	}
 	for _, row := range topology.Sites() {
 		s, err := store.Open(store.Config{Dir: t.TempDir(), Federation: "cq", Site: row.ID})
 		if err != nil {

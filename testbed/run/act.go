@@ -57,13 +57,14 @@ func (p *player) act(ctx context.Context, line int, a scenario.Act) error {
 
 // forget takes out of the ledger what an old disk takes from the world: writes of
 // the site since its backup that its parent does not show. That a restored site
-// loses those is the nature of a backup, not a broken promise. So are the claims that
-// it granted since.
+// loses those is the nature of a backup, not a broken promise. So are the moves on
+// tasks, which nobody can tell to have been shipped, the claims and the units that it
+// granted since.
 func (p *player) forget(ctx context.Context, id tiers.SiteID) error {
 	at := p.backups[id]
 	row, _ := p.tree.topology().Site(id)
 	var gone []string
-	for _, a := range p.ledger.all() {
+	for _, a := range p.ledger.reports() {
 		if a.Site != id || a.At.Before(at) {
 			continue
 		}
@@ -82,7 +83,9 @@ func (p *player) forget(ctx context.Context, id tiers.SiteID) error {
 	before := len(p.ledger.acked)
 	p.ledger.acked = slices.DeleteFunc(p.ledger.acked, func(a oracle.Acked) bool { return slices.Contains(gone, a.Key) })
 	p.ledger.reported -= uint64(before - len(p.ledger.acked))
+	p.ledger.moves = slices.DeleteFunc(p.ledger.moves, func(a oracle.Acked) bool { return a.Site == id && !a.At.Before(at) })
 	p.urgent.forget(gone)
 	p.claims.giveUp(id)
+	p.orders.forget(id)
 	return nil
 }

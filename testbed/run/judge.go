@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -62,14 +63,21 @@ func (j *judge) rested() {
 
 // expect judges one expectation now, or when the stores can be read.
 func (j *judge) expect(ctx context.Context, line int, c scenario.Expect) error {
-	got, err := j.measure(ctx, c)
 	e := report.Expectation{Line: line, Text: c.String()}
+	var got float64
+	var err error
+	if c.Of != "" {
+		e.Got, e.Holds, err = j.p.named(ctx, c)
+	} else {
+		got, err = j.measure(ctx, c)
+	}
 	switch {
 	case errors.Is(err, ErrUnsupported):
 		j.later = append(j.later, laterExpectation{len(j.p.data.Expected), c})
 		e.Got = "not known before the end"
 	case err != nil:
 		return err
+	case c.Of != "":
 	default:
 		e.Got, e.Holds = c.Format(got), c.Holds(got)
 		if c.A != "" {
@@ -91,6 +99,10 @@ func (j *judge) measure(ctx context.Context, c scenario.Expect) (float64, error)
 			return float64(reported), nil
 		}
 		return float64(acked), nil
+	case scenario.MeasureMoves:
+		return float64(j.p.ledger.moveCount()), nil
+	case scenario.MeasureContested:
+		return j.p.contested(ctx)
 	case scenario.MeasureUrgentP50:
 		return j.urgent(0.5)
 	case scenario.MeasureUrgentP99:
@@ -199,7 +211,7 @@ func (j *judge) stored(ctx context.Context, m scenario.Measure) (float64, error)
 	switch m {
 	case scenario.MeasureLost:
 		if complete {
-			return violations(oracle.NothingLost(t, acked, sites)), nil
+			return violations(oracle.NothingLost(t, arriving(t, acked), sites)), nil
 		}
 		return violations(oracle.KeptAtHome(acked, sites)), nil
 	case scenario.MeasureDiverged:
@@ -271,7 +283,7 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 		oracle.Custody(sites), oracle.Urgent(j.p.urgent.passages(), urgentWindow), j.bounded(),
 	}
 	if complete {
-		out = append(out, oracle.NothingLost(t, acked, sites), oracle.Converged(t, sites), j.live())
+		out = append(out, oracle.NothingLost(t, arriving(t, acked), sites), oracle.Converged(t, sites), j.live())
 	}
 	if granted, history := j.p.claims.seen(); len(history) > 0 {
 		out = append(out, oracle.Claims(granted, sites))
@@ -279,8 +291,19 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 			out = append(out, oracle.Linearizable(h))
 		}
 	}
+	if uses(j.p.s, usesUnits) {
+		given, forgot := j.p.orders.seen()
+		out = append(out, oracle.Sent(given, forgot, sites))
+	}
 	d, err := duplicates(sites)
 	return append(out, d), err
+}
+
+// arriving leaves out what an ancestor wrote to the stream of a site that has another
+// parent since: what of that it had not sent before reaches nobody (ADR 0023). It
+// must still be kept where it was written.
+func arriving(t *tiers.Topology, acked []oracle.Acked) []oracle.Acked {
+	return slices.DeleteFunc(slices.Clone(acked), func(a oracle.Acked) bool { return a.Site != a.Stream.Site && !t.MayWrite(a.Stream, a.Site) })
 }
 
 // urgentWindow is how many routine records may still come before an urgent one:
@@ -294,7 +317,7 @@ func (j *judge) bounded() oracle.Verdict {
 	for _, r := range j.p.tree.rows() {
 		nodes += j.p.tree.nodesOf(r.ID)
 	}
-	bound := float64(rssBaseMB + nodes*rssNodeMB)
+	bound := float64(rssBaseMB + nodes*rssNodeMB + max(j.p.w.Usage().Processes-1, 0)*rssProcessMB)
 	j.p.mu.Lock()
 	defer j.p.mu.Unlock()
 	var levels []oracle.Level
@@ -308,10 +331,12 @@ func (j *judge) bounded() oracle.Verdict {
 }
 
 // What sites that share a process may take: as much as one alone, and for each what
-// a busy one holds in queues, tables that are not flushed, and caches.
+// a busy one holds in queues, tables that are not flushed, and caches. Each further
+// process has a program and a runtime of its own.
 const (
-	rssBaseMB = 500
-	rssNodeMB = 40
+	rssBaseMB    = 500
+	rssNodeMB    = 40
+	rssProcessMB = 100
 )
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -381,7 +406,7 @@ func (j *judge) close(ctx context.Context) error {
 func (j *judge) sites() []report.Site {
 	_, cut := j.p.net.took()
 	acked := map[tiers.SiteID]uint64{}
-	for _, a := range j.p.ledger.all() {
+	for _, a := range j.p.ledger.reports() {
 		acked[a.Site]++
 	}
 	changed := j.p.net.lastChange()

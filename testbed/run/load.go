@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type ledger struct {
 	next     int
 	reported uint64
 	acked    []oracle.Acked
+	moves    []oracle.Acked // on tasks
 }
 
 func newLedger(seed uint64) *ledger {
@@ -56,7 +58,31 @@ func (l *ledger) counts() (reported, acked uint64) {
 func (l *ledger) all() []oracle.Acked {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]oracle.Acked(nil), l.acked...)
+	return slices.Concat(l.acked, l.moves)
+}
+
+// reports returns the reports of all.
+func (l *ledger) reports() []oracle.Acked {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.acked)
+}
+
+// moved notes a move on a task that a site acknowledged.
+func (l *ledger) moved(site tiers.SiteID, key string, done api.TaskResult) {
+	a, ok := movedWrite(site, key, done)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ok {
+		l.moves = append(l.moves, a)
+	}
+}
+
+// moveCount is how many moves on tasks were acknowledged.
+func (l *ledger) moveCount() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.moves)
 }
 
 // make makes the next report of a step.
@@ -164,21 +190,25 @@ func (p *player) reportSteadily(ctx context.Context, line int, c scenario.Report
 // hand hands a report to a site until that acknowledges it or ctx ends; a retry
 // has the same key.
 func (p *player) hand(ctx context.Context, id tiers.SiteID, r event.Report) error {
+	if _, err := p.handed(ctx, id, r); err != nil && ctx.Err() == nil {
+		return err
+	}
+	return nil // what ctx has ended counts as not acknowledged
+}
+
+// handed is hand that returns where the event stands, and ctx's error.
+func (p *player) handed(ctx context.Context, id tiers.SiteID, r event.Report) (oracle.Acked, error) {
 	var done api.WriteResult
 	err := p.insist(ctx, id, func(s Site) (err error) {
 		done, err = s.Report(ctx, api.ReportRequest{Key: r.SourceKey, Report: r})
 		return err
 	})
-	switch {
-	case err == nil:
-	case ctx.Err() != nil:
-		return nil //nolint:nilerr // it counts as not acknowledged
-	default:
-		return fmt.Errorf("report %s at %s: %w", r.SourceKey, id, err)
+	if err != nil {
+		return oracle.Acked{}, fmt.Errorf("report %s at %s: %w", r.SourceKey, id, err)
 	}
 	stream, err := parseStream(done.Stream)
 	if err != nil {
-		return err
+		return oracle.Acked{}, err
 	}
 	a := oracle.Acked{
 		Site: id, Key: r.SourceKey, Stream: stream, Doc: done.ID, Seq: done.Seq, Urgent: stream.Class == tiers.ClassUrgent, At: time.Now(),
@@ -189,7 +219,7 @@ func (p *player) hand(ctx context.Context, id tiers.SiteID, r event.Report) erro
 	if a.Urgent {
 		p.urgent.acked(a)
 	}
-	return nil
+	return a, nil
 }
 
 // insist asks a site until it answers with anything but that it cannot now.

@@ -25,6 +25,8 @@ var (
 // NodeSite returns a node in this process as a [Site], which is also a [Claimer].
 func NodeSite(n *node.Node) Site { return nodeSite{n.Backend(), n} }
 
+func (s nodeSite) Ask(_ context.Context, f func(Domain) error) error { return f(s.Backend) }
+
 func (s nodeSite) Publish(ctx context.Context, key string, entries []node.Entry) error {
 	return s.n.Publish(ctx, key, entries)
 }

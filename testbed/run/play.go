@@ -47,7 +47,7 @@ type player struct {
 	ledger *ledger
 	urgent *urgents
 	judge  *judge
-	claims *claims
+	told
 
 	beside  beside
 	backups map[tiers.SiteID]time.Time // when each was made
@@ -62,8 +62,15 @@ type beside struct {
 	sync.WaitGroup
 	running context.Context //nolint:containedctx // a step starts what the run ends
 	stop    context.CancelFunc
-	loads   context.Context //nolint:containedctx // of the loads per second, which hush ends
+	loads   context.Context //nolint:containedctx // of what goes on per second, which hush ends
 	hush    context.CancelFunc
+}
+
+// told is what sites told their clients, and what a script has named.
+type told struct {
+	claims *claims
+	names  *names
+	orders *orders
 }
 
 // closing is how long a run may take after its last step, in its world's time:
@@ -109,7 +116,7 @@ func (p *player) play(ctx context.Context) error {
 	p.ledger = newLedger(p.s.Seed)
 	p.urgent = newUrgents(p)
 	p.judge = newJudge(p)
-	p.claims = newClaims()
+	p.told = told{newClaims(), newNames(), newOrders()}
 	p.backups = map[tiers.SiteID]time.Time{}
 	run, stop := context.WithCancel(limited)
 	p.beside.running, p.beside.stop = run, stop
@@ -194,6 +201,9 @@ func (p *player) step(ctx context.Context, st scenario.Step) error {
 	case scenario.Expect:
 		return p.judge.expect(ctx, st.Line, c)
 	default:
+		if played, err := p.domain(ctx, st.Line, c); played {
+			return err
+		}
 		return p.net.step(p, st)
 	}
 }

@@ -63,6 +63,14 @@ func (p *player) look(c scenario.Until) func(context.Context) (bool, string) {
 			why := newPass(p).link(ctx, treeLink{c.A, c.B})
 			return why == "", why
 		}
+	case scenario.Shown:
+		return func(ctx context.Context) (bool, string) {
+			got, holds, err := p.named(ctx, c.Seen)
+			if err != nil {
+				return false, err.Error()
+			}
+			return holds, fmt.Sprintf("it is %s", got)
+		}
 	default:
 		return p.converging()
 	}

@@ -62,6 +62,8 @@ type Site interface {
 	SyncStatus(ctx context.Context, q api.SyncQuery) (api.SyncStatus, error)
 	// View returns every document of a kind (event, task, …) with a name.
 	View(ctx context.Context, kind, name string) ([]json.RawMessage, error)
+	// Ask calls f with the site's domain. What f got counts only without an error.
+	Ask(ctx context.Context, f func(Domain) error) error
 	// Publish writes catalog entries. The error wraps [ErrUnsupported] where the
 	// site is in another process.
 	Publish(ctx context.Context, key string, entries []node.Entry) error
@@ -78,4 +80,6 @@ type Usage struct {
 	RSSBytes uint64
 	// CPUSeconds is the processor time of the same.
 	CPUSeconds float64
+	// Processes is how many these are; zero means one.
+	Processes int
 }

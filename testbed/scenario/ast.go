@@ -90,7 +90,7 @@ type (
 		For       time.Duration
 		At        Sites
 	}
-	// Hush ends what reports and claims per second.
+	// Hush ends what reports, claims, works and aids per second.
 	Hush struct{}
 	// Cut cuts a line; OneWay only from A to B.
 	Cut struct {
@@ -141,6 +141,7 @@ type (
 	Until struct {
 		What   Condition
 		A, B   tiers.SiteID // of "linked"
+		Seen   Expect       // of "shown"
 		Within time.Duration
 	}
 	// Expect judges a measure of the run so far.
@@ -149,6 +150,11 @@ type (
 		A, B    tiers.SiteID // of "linked" and "unlinked", which have neither Op nor Value
 		Op      string       // < <= = >= >
 		Value   float64      // durations in seconds
+		// Of is the name of what is looked at, At where: all that hold it when At is
+		// all. Word is the value of measures that are no number.
+		Of   string
+		At   Sites
+		Word string
 	}
 )
 
@@ -185,4 +191,5 @@ const (
 	Converged    Condition = "converged"    // every link that can be is proven equal, every view is up to date
 	Acknowledged Condition = "acknowledged" // every report is
 	Linked       Condition = "linked"       // A and B are linked, and equal
+	Shown        Condition = "shown"        // what is named shows as expected
 )

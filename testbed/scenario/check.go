@@ -21,7 +21,9 @@ func (p *parser) check() {
 			p.script.Federation.Nodes[id] = n.count
 		}
 	}
-	c := &checker{parser: p, parent: map[tiers.SiteID]tiers.SiteID{}, backup: map[tiers.SiteID]bool{}}
+	c := &checker{
+		parser: p, parent: map[tiers.SiteID]tiers.SiteID{}, backup: map[tiers.SiteID]bool{}, names: map[string]named{}, homes: map[string]tiers.SiteID{},
+	}
 	for _, r := range rows {
 		c.parent[r.ID] = r.Parent
 	}
@@ -134,6 +136,8 @@ type checker struct {
 	*parser
 	parent map[tiers.SiteID]tiers.SiteID
 	backup map[tiers.SiteID]bool
+	names  map[string]named
+	homes  map[string]tiers.SiteID // of units
 }
 
 func (c *checker) step(st Step) {
@@ -162,12 +166,19 @@ func (c *checker) step(st Step) {
 		if do.What == Linked {
 			c.is(st.Line, do.A, do.B)
 		}
+		if do.What == Shown {
+			c.expect(st.Line, do.Seen)
+		}
 	case Act:
 		c.act(st.Line, do)
 	case Reparent:
 		c.reparent(st.Line, do)
 	case Expect:
 		c.expect(st.Line, do)
+	case Refused:
+		c.domain(st.Line, do.Do, false)
+	default:
+		c.domain(st.Line, do, true)
 	}
 }
 
@@ -209,6 +220,12 @@ func (c *checker) reparent(line int, r Reparent) {
 func (c *checker) expect(line int, e Expect) {
 	if e.A != "" {
 		c.is(line, e.A, e.B)
+		return
+	}
+	if e.Of != "" {
+		c.known(line, e.At)
+		i := slices.IndexFunc(measures, func(m measure) bool { return m.name == e.Measure })
+		c.called(line, e.Of, measures[i].of...)
 		return
 	}
 	links := float64(len(c.script.Federation.Sites) - 1)

@@ -1,7 +1,6 @@
 package scenario
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,8 +33,11 @@ var verbs = map[string]verb{
 	"reorganise": {"reorganise", bare(Reorganise{})},
 	"outages":    {"outages power|flood at SITES DURATION within DURATION", parseOutages},
 	"after":      {"after DURATION", parseAfter},
-	"until":      {"until converged|acknowledged|A B linked within DURATION", parseUntil},
-	"expect":     {"expect MEASURE <|<=|=|>=|> VALUE, expect MEASURE VALUE, or expect linked|unlinked A B", parseExpect},
+	"until":      {"until converged|acknowledged|A B linked|MEASURE of NAME [at SITES] VALUE within DURATION", parseUntil},
+	"expect":     {"expect MEASURE [of NAME [at SITES]] [<|<=|=|>=|>] VALUE, or expect linked|unlinked A B", parseExpect},
+	"work":       {"work RATE/s at SITES [for DURATION]", parseWork},
+	"aid":        {"aid RATE/s at SITES [for DURATION]", parseAid},
+	"refused":    {"refused COMMAND, of task, unit, send, recall, ask, lend, give-back, take-back or rule", parseRefused},
 
 	string(ActKill): act(ActKill), string(ActStart): act(ActStart), string(ActPause): act(ActPause),
 	string(ActResume): act(ActResume), string(ActDiskFull): act(ActDiskFull), string(ActFsyncError): act(ActFsyncError),
@@ -113,20 +115,8 @@ func parseReport(words []string) (Command, error) {
 }
 
 func parseClaim(words []string) (Command, error) {
-	if len(words) < 3 || words[1] != "at" {
-		return nil, errTooFew
-	}
-	var c Claim
-	v, ok, err := parsePerSecond(words[0])
-	if err != nil || !ok {
-		return nil, cmp.Or(err, fmt.Errorf("%q: want a rate such as 20/s", words[0]))
-	}
-	c.PerSecond = v
-	if c.At, words, err = parseSites(words[2:]); err != nil {
-		return nil, err
-	}
-	c.For, err = parseFor(words)
-	return c, err
+	n, at, lasts, err := parseSteady(words)
+	return Claim{PerSecond: n, At: at, For: lasts}, err
 }
 
 // perUnits are the units of a rate of reports, in seconds.
@@ -333,17 +323,36 @@ func parseUntil(words []string) (Command, error) {
 	} else if len(words) > 0 && words[0] == string(Linked) {
 		return nil, errors.New("want the two sites before linked")
 	}
+	if slices.Contains(words, "of") {
+		return parseUntilShown(words)
+	}
 	if err := want(words, 3); err != nil {
 		return nil, err
 	}
 	u.What = Condition(words[0])
 	if !slices.Contains([]Condition{Converged, Acknowledged, Linked}, u.What) {
-		return nil, fmt.Errorf("no condition %q: want converged, acknowledged or A B linked", words[0])
+		return nil, fmt.Errorf("no condition %q: want converged, acknowledged, A B linked or a measure of something named", words[0])
 	}
 	if words[1] != "within" {
 		return nil, errors.New("want within")
 	}
 	var err error
 	u.Within, err = parseDuration(words[2])
+	return u, err
+}
+
+// parseUntilShown reads what is expected, and by when.
+func parseUntilShown(words []string) (Command, error) {
+	n := len(words) - 2
+	if n < 0 || words[n] != "within" {
+		return nil, errors.New("want within and a duration at the end")
+	}
+	c, err := parseExpect(words[:n])
+	if err != nil {
+		return nil, err
+	}
+	u := Until{What: Shown}
+	u.Seen, _ = c.(Expect)
+	u.Within, err = parseDuration(words[n+1])
 	return u, err
 }

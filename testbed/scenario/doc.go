@@ -27,6 +27,23 @@
 //	claim RATE/s at SITES [for DURATION]          clients claim and release units
 //	hush                                          ends every load
 //
+// The domain: what a line makes has a name, by which later lines mean it. A site that
+// is down, or has not heard yet of what it is asked about, is asked again for 20 s; one
+// that refuses then fails the run, and one that does not refuse what is refused here.
+//
+//	event NAME [urgent] [type CODE] at SITE       one event; the rules make its task
+//	task EVENT MOVE [to SITE] at SITE             sign, dispose, feedback, verify, close, override, …
+//	work RATE/s at SITES [for DURATION]           clients make moves on tasks, through their whole life
+//	unit NAME skill SKILL at SITE                 registers a unit
+//	send UNIT [force] to WHAT at SITE             to an event's task or a place; recall UNIT at SITE frees it
+//	ask NAME skill SKILL of SITE at SITE          asks another site for a unit
+//	lend NAME UNIT… to SITE for DURATION at SITE  lends units to a site below
+//	give-back NAME                                what was asked for or lent, at who has it
+//	take-back NAME [force]                        a pool, at whose it is
+//	aid RATE/s at SITES [for DURATION]            clients send, ask, lend and take back at random
+//	rule CODE organ ORGAN [order NUMBER] [type CODE] [skill SKILL] [to SITE] at SITE
+//	refused COMMAND                               one of these that the site must refuse
+//
 // Faults:
 //
 //	cut A B          both ways; cut A->B one way
@@ -47,11 +64,13 @@
 //
 //	after DURATION
 //	until converged|acknowledged|A B linked within DURATION
-//	expect MEASURE [<|<=|=|>=|>] VALUE
+//	until MEASURE of NAME [at SITES] [<|<=|=|>=|>] VALUE within DURATION
+//	expect MEASURE [of NAME [at SITES]] [<|<=|=|>=|>] VALUE
 //	expect linked|unlinked A B
 //
 // SITES is a code, all, city, districts, townships, or "townships of CODE". A
 // DURATION is 500ms, 30s, 5m, 2h or 72d; a RATE 500kbit, 100mbit. The measures are
-// documented at their constants. A run holds when every expectation does and no
+// documented at their constants; those of something named are what each of the sites
+// shows, of all that are to hold it when none are said. A run holds when every expectation does and no
 // oracle finds a violation.
 package scenario

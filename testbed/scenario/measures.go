@@ -34,6 +34,26 @@ const (
 	MeasureWireRatio    Measure = "wire ratio"
 	MeasureLinked       Measure = "linked"
 	MeasureUnlinked     Measure = "unlinked"
+	MeasureMoves        Measure = "moves"     // moves on tasks that were acknowledged
+	MeasureContested    Measure = "contested" // tasks with a recorded conflict of custody, at the city
+)
+
+// The measures of something named: what each of the sites shows that is asked.
+const (
+	MeasureState      Measure = "state"       // of an event's task, of a request, of a pool
+	MeasureCustodian  Measure = "custodian"   // of an event's task: a site, or nobody
+	MeasureRule       Measure = "rule"        // that dispatched an event
+	MeasureOrgan      Measure = "organ"       // that the rule named
+	MeasureConflicts  Measure = "conflicts"   // of an event's task: how many are recorded
+	MeasureStandDowns Measure = "stand-downs" // of an event's task: sites that lost it and have not said that they called back
+	MeasureHolder     Measure = "holder"      // of a unit: what it was sent to, a request, a pool, or nobody
+)
+
+// Absent is what a site shows that does not hold what is asked for, Nobody what has
+// no custodian or holder.
+const (
+	Absent = "absent"
+	Nobody = "nobody"
 )
 
 type unit int
@@ -43,17 +63,27 @@ const (
 	unitTime
 	unitRatio
 	unitNone
+	unitWord
 )
 
-var measures = []struct {
+// measure is a row of the table of measures.
+type measure struct {
 	name Measure
 	unit unit
-}{
-	{MeasureLost, unitCount}, {MeasureDuplicated, unitCount}, {MeasureDiverged, unitCount}, {MeasureViolations, unitCount},
-	{MeasureReported, unitCount}, {MeasureAcknowledged, unitCount}, {MeasureConnected, unitCount}, {MeasureEqual, unitCount},
-	{MeasureOwed, unitCount}, {MeasureIncarnations, unitCount}, {MeasureForks, unitCount}, {MeasureAlarms, unitCount},
-	{MeasureUrgentP50, unitTime}, {MeasureUrgentP99, unitTime}, {MeasureUrgentMax, unitTime}, {MeasureConverge, unitTime},
-	{MeasureWireRatio, unitRatio}, {MeasureLinked, unitNone}, {MeasureUnlinked, unitNone},
+	of   []named // what it is of; none for the federation
+}
+
+var measures = []measure{
+	{MeasureLost, unitCount, nil}, {MeasureDuplicated, unitCount, nil}, {MeasureDiverged, unitCount, nil}, {MeasureViolations, unitCount, nil},
+	{MeasureReported, unitCount, nil}, {MeasureAcknowledged, unitCount, nil}, {MeasureConnected, unitCount, nil}, {MeasureEqual, unitCount, nil},
+	{MeasureOwed, unitCount, nil}, {MeasureIncarnations, unitCount, nil}, {MeasureForks, unitCount, nil}, {MeasureAlarms, unitCount, nil},
+	{MeasureUrgentP50, unitTime, nil}, {MeasureUrgentP99, unitTime, nil}, {MeasureUrgentMax, unitTime, nil}, {MeasureConverge, unitTime, nil},
+	{MeasureWireRatio, unitRatio, nil}, {MeasureLinked, unitNone, nil}, {MeasureUnlinked, unitNone, nil}, {MeasureMoves, unitCount, nil},
+	{MeasureContested, unitCount, nil},
+	{MeasureState, unitWord, []named{namedEvent, namedRequest, namedPool}}, {MeasureCustodian, unitWord, []named{namedEvent}},
+	{MeasureRule, unitWord, []named{namedEvent}}, {MeasureOrgan, unitWord, []named{namedEvent}},
+	{MeasureConflicts, unitCount, []named{namedEvent}}, {MeasureStandDowns, unitCount, []named{namedEvent}},
+	{MeasureHolder, unitWord, []named{namedUnit}},
 }
 
 // Measures lists the names of all measures.
@@ -68,10 +98,7 @@ func Measures() []string {
 var operators = []string{"<", "<=", "=", ">=", ">"}
 
 func parseExpect(words []string) (Command, error) {
-	i := slices.IndexFunc(measures, func(m struct {
-		name Measure
-		unit unit
-	}) bool {
+	i := slices.IndexFunc(measures, func(m measure) bool {
 		name := strings.Fields(string(m.name))
 		return len(words) >= len(name) && slices.Equal(words[:len(name)], name)
 	})
@@ -85,6 +112,12 @@ func parseExpect(words []string) (Command, error) {
 		a, b, err := pair(words)
 		return Expect{Measure: m.name, A: a, B: b}, err
 	}
+	if m.of != nil {
+		var err error
+		if words, err = e.parseOf(words); err != nil {
+			return nil, err
+		}
+	}
 	if len(words) == 2 {
 		if !slices.Contains(operators, words[0]) {
 			return nil, fmt.Errorf("no operator %q: want %s", words[0], strings.Join(operators, " "))
@@ -94,6 +127,12 @@ func parseExpect(words []string) (Command, error) {
 	if err := want(words, 1); err != nil {
 		return nil, err
 	}
+	if m.unit == unitWord {
+		if e.Word = words[0]; e.Op != "=" {
+			return nil, fmt.Errorf("%s of a word: want =", e.Op)
+		}
+		return e, nil
+	}
 	var err error
 	if e.Value, err = m.unit.parse(words[0]); err != nil {
 		return nil, err
@@ -102,6 +141,17 @@ func parseExpect(words []string) (Command, error) {
 		return nil, errors.New("nothing is below 0: want = 0")
 	}
 	return e, nil
+}
+
+// parseOf reads what is looked at, and where.
+func (e *Expect) parseOf(words []string) (rest []string, err error) {
+	if len(words) < 2 || words[0] != "of" {
+		return nil, errors.New("want of and a name")
+	}
+	if e.Of, words = words[1], words[2:]; len(words) > 0 && words[0] == "at" {
+		e.At, words, err = parseSites(words[1:])
+	}
+	return words, err
 }
 
 func (u unit) parse(s string) (float64, error) {
@@ -129,7 +179,14 @@ func (e Expect) String() string {
 	if e.A != "" {
 		return fmt.Sprintf("expect %s %s %s", e.Measure, e.A, e.B)
 	}
-	return fmt.Sprintf("expect %s %s %s", e.Measure, e.Op, e.Format(e.Value))
+	where := ""
+	if e.Of != "" {
+		where = fmt.Sprintf(" of %s at %s", e.Of, e.At)
+	}
+	if e.Word != "" {
+		return fmt.Sprintf("expect %s%s = %s", e.Measure, where, e.Word)
+	}
+	return fmt.Sprintf("expect %s%s %s %s", e.Measure, where, e.Op, e.Format(e.Value))
 }
 
 // Format writes a value of the measure in its unit.
@@ -140,6 +197,15 @@ func (e Expect) Format(v float64) string {
 		}
 	}
 	return strconv.FormatFloat(v, 'g', 10, 64)
+}
+
+// HoldsText reports whether what a site shows is as expected.
+func (e Expect) HoldsText(got string) bool {
+	if e.Word != "" {
+		return got == e.Word
+	}
+	v, err := strconv.ParseFloat(got, 64)
+	return err == nil && e.Holds(v)
 }
 
 // Holds reports whether a value that was measured is as expected.

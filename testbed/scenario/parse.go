@@ -94,7 +94,7 @@ func (p *parser) read(text string) {
 	}
 	p.headed = true
 	head, isHead := heads[words[0]]
-	verb, isVerb := verbs[words[0]]
+	verb, isVerb := verbOf(words[0])
 	switch {
 	case isHead && len(p.script.Steps) > 0:
 		p.fail("%q builds the federation: put it before the first step, on line %d", words[0], p.script.Steps[0].Line)
@@ -114,6 +114,15 @@ func (p *parser) read(text string) {
 	}
 }
 
+// verbOf returns a step's command.
+func verbOf(word string) (verb, bool) {
+	v, ok := verbs[word]
+	if !ok {
+		v, ok = domainVerbs[word]
+	}
+	return v, ok
+}
+
 // commands lists every first word, in order.
 func commands() []string {
 	var out []string
@@ -121,6 +130,9 @@ func commands() []string {
 		out = append(out, w)
 	}
 	for w := range verbs {
+		out = append(out, w)
+	}
+	for w := range domainVerbs {
 		out = append(out, w)
 	}
 	slices.Sort(out)

@@ -63,11 +63,7 @@ func (r Report) String() string {
 
 // String writes the claim line.
 func (c Claim) String() string {
-	s := "claim " + formatPerSecond(c.PerSecond) + " at " + c.At.String()
-	if c.For > 0 {
-		s += " for " + formatDuration(c.For)
-	}
-	return s
+	return steady("claim", c.PerSecond, c.At, c.For)
 }
 
 // String writes the cut line.
@@ -128,6 +124,9 @@ func (a After) String() string { return "after " + formatDuration(a.For) }
 // String writes the until line.
 func (u Until) String() string {
 	what := string(u.What)
+	if u.What == Shown {
+		what = strings.TrimPrefix(u.Seen.String(), "expect ")
+	}
 	if u.A != "" {
 		what = fmt.Sprintf("%s %s %s", u.A, u.B, u.What)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/testbed/scenario"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
 )
 
 // TestScripts: each script of testdata prints as it is understood, or what is
@@ -34,7 +36,8 @@ func TestScripts(t *testing.T) {
 
 // TestRoundTrip: what a script prints parses to the same commands.
 func TestRoundTrip(t *testing.T) {
-	const head = "limit 366d\nsite c city\nsite d district under c\nsite e district under c\nsite t township under d\nsite u township under e\nnodes 3 at t\n"
+	const head = "limit 366d\nsite c city\nsite d district under c\nsite e district under c\nsite t township under d\nsite u township under e\nnodes 3 at t\n" +
+		"event leak at t\nunit p1 skill pump at d\nask help skill pump of d at t\nlend spare p1 to t for 5h at d\n"
 	ids := []string{"c", "d", "e", "t", "u"}
 	duration := rapid.SampledFrom([]string{"1ms", "500ms", "1.5s", "30s", "90s", "5m", "2h", "36h", "3d"})
 	rapid.Check(t, func(rt *rapid.T) {
@@ -56,6 +59,10 @@ func TestRoundTrip(t *testing.T) {
 				"flap " + a + " " + other + " every 5d down " + d() + " for " + d(), "slow " + a + " " + other + " 500kbit 300ms loss=2.5%",
 				"kill " + a, "pause 2 of t", "start t", "clock " + a + " -" + d(), "reparent t under " + rapid.SampledFrom([]string{"c", "e"}).Draw(rt, "under"),
 				"backup t\nrestore-backup t\nclone t", "outages flood at " + at() + " 72d within " + d(), "after " + d(),
+				"task leak sign at " + site(), "task leak delegate to t at " + site(), "work 2/s at " + at(), "aid 90/m at " + at() + " for " + d(),
+				"send p1 force to leak at " + a, "recall p1 at " + a, "give-back help", "rule r organ 水利站 at " + a, "rule r organ x order 7 type 01 skill s to t at c",
+				"refused task leak void at " + a, "refused take-back spare force", "expect state of leak at " + at() + " = closed", "expect conflicts of leak <= 3",
+				"until holder of p1 at d nobody within " + d(),
 				"until converged within " + d(), "until " + a + " " + other + " linked within " + d(), "expect lost 0",
 				"expect urgent p99 < " + d(), "expect connected <= 4", "expect wire ratio < 1.25", "expect unlinked " + a + " " + other,
 			}).Draw(rt, "step") + "\n")
@@ -82,6 +89,15 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+// TestMoves: a script can make every move of a task's life but those that sites make
+// by themselves, and the one that needs another task.
+func TestMoves(t *testing.T) {
+	want := slices.DeleteFunc(dispatch.Kinds(), func(k string) bool { return k == dispatch.ActionRelay || k == dispatch.ActionMerge })
+	if got := scenario.Moves(); !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 // TestChongqing: the real city is 1 + 38 + 1,031 sites.
 func TestChongqing(t *testing.T) {
 	s, err := scenario.Parse("x", strings.NewReader("chongqing\n"))
@@ -101,6 +117,7 @@ func TestChongqing(t *testing.T) {
 // takes it also prints.
 func FuzzParse(f *testing.F) {
 	f.Add("chongqing districts 2 townships 3\nreport 20/s at townships of 500101 for 5s\ncut 500101->500000\nafter 30s\nheal\nuntil converged within 60s\nexpect lost 0\n")
+	f.Add("site c city\nsite t township under c\nevent leak at t\ntask leak override at c\nunit p skill s at c\nlend q p to t for 5h at c\nrefused take-back q\nexpect holder of p = q")
 	f.Add("site c city\nsite d district under c\nslow c d 1kbit 1s loss=99%\nclock d +1h\nexpect urgent p99 < 1s")
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := scenario.Parse("x", strings.NewReader(text))

@@ -122,6 +122,7 @@ func (g *generator) step() {
 	steps := []func(){
 		g.report, g.report, g.report, g.load, g.cut, g.cut, g.heal, g.isolate, g.flap, g.slow,
 		g.kill, g.kill, g.start, g.start, g.pause, g.disk, g.clock, g.backup, g.reparent, g.claim,
+		g.work, g.work, g.aid,
 	}
 	steps[g.rng.IntN(len(steps))]()
 	if g.one(3) > 0 {
@@ -153,6 +154,23 @@ func (g *generator) claim() {
 	}
 	g.claimed[id] = true
 	g.add(scenario.Claim{PerSecond: float64(1 + g.one(5)), For: g.seconds(5, 20), At: scenario.Sites{ID: id}})
+}
+
+// work makes moves on tasks at all sites.
+func (g *generator) work() {
+	g.add(scenario.Work{PerSecond: float64(1 + g.one(10)), For: g.seconds(5, 60)})
+}
+
+// aid sends units of all sites around, unless an old disk may be put back somewhere,
+// as with claims.
+func (g *generator) aid() {
+	if len(g.saved) > 0 {
+		return
+	}
+	for _, id := range g.all {
+		g.claimed[id] = true
+	}
+	g.add(scenario.Aid{PerSecond: float64(1 + g.one(10)), For: g.seconds(5, 40)})
 }
 
 // ends returns two ends of a line, mostly of the tree.

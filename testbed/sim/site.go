@@ -110,6 +110,12 @@ func (s site) View(ctx context.Context, kind, name string) ([]json.RawMessage, e
 	return ask(s, func(n *node.Node) ([]json.RawMessage, error) { return n.Backend().View(ctx, kind, name) })
 }
 
+// Ask implements [run.Site].
+func (s site) Ask(_ context.Context, f func(run.Domain) error) error {
+	_, err := ask(s, func(n *node.Node) (struct{}, error) { return struct{}{}, f(n.Backend()) })
+	return err
+}
+
 // Claim implements [run.Claimer].
 func (s site) Claim(ctx context.Context, key, unit, holder string, force bool) (uint64, error) {
 	return ask(s, func(n *node.Node) (uint64, error) { return n.Group().Claim(ctx, key, unit, holder, force) })
