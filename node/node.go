@@ -61,6 +61,7 @@ type dispatching struct {
 type noticed struct {
 	alarms     *alarms
 	indicators *indicators
+	catalogs   *catalogs
 }
 
 // ending is when a node began, and how it comes to its end.
@@ -78,14 +79,22 @@ type ending struct {
 // Folds maps each document kind that this version knows to its rules; the testbed
 // makes views with them of the stores of nodes that have ended.
 func Folds() map[string]view.Fold {
-	return map[string]view.Fold{
+	folds := map[string]view.Fold{
 		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
 		"plan": dispatch.FoldPlan, "calendar": dispatch.FoldCalendar,
 		responder.Kind: responder.Fold, responder.KindPosition: responder.FoldPosition,
 		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
 		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
 		indicator.KindIndicator: indicator.Fold,
+		catalog.KindVersion:     catalog.FoldVersion, catalog.KindGrant: catalog.FoldGrant,
+		catalog.KindInstall: catalog.FoldInstall, catalog.KindReplication: catalog.FoldReplication, catalog.KindCapacity: catalog.Fold,
 	}
+	for _, c := range catalog.Catalogs() {
+		if folds[c.Kind] == nil {
+			folds[c.Kind] = catalog.Fold
+		}
+	}
+	return folds
 }
 
 // Open acquires everything the node needs and starts its Raft group. The error
@@ -112,7 +121,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 	n := &Node{
 		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
-		registry: prometheus.NewRegistry(), noticed: noticed{newAlarms(opts.Now), newIndicators()},
+		registry: prometheus.NewRegistry(), noticed: noticed{newAlarms(opts.Now), newIndicators(), newCatalogs()},
 	}
 	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
