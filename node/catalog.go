@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,8 +18,8 @@ import (
 // catalogs is what a node keeps in memory of the catalogs. Which entry holds, and
 // in which version, is a function of the streams; the memory only saves reading.
 type catalogs struct {
-	// publishing lets in one publisher of this node, since versions are numbered. It
-	// is a channel, as the queues of documents are.
+	// publishing lets in one publisher of this node, since versions are numbered, and
+	// one who decides what it runs. It is a channel, as the queues of documents are.
 	publishing chan struct{}
 	// sums are guarded by publishing.
 	sums map[string]*summed
@@ -48,6 +49,16 @@ const foundMax = 8192
 
 func newCatalogs() *catalogs {
 	return &catalogs{publishing: make(chan struct{}, 1), sums: map[string]*summed{}}
+}
+
+// alone waits until nobody else publishes at this node, and returns what ends that.
+func (m *catalogs) alone(ctx context.Context) (done func(), err error) {
+	select {
+	case m.publishing <- struct{}{}:
+		return func() { <-m.publishing }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	}
 }
 
 // catalogStream is the stream of a site's catalogs.

@@ -44,27 +44,25 @@ func (n *Node) putEntries(ctx context.Context, key string, r api.EntriesRequest)
 	if !ok {
 		return api.EntriesResult{}, nil, fmt.Errorf("%w: catalog %.64q: want one of %s", store.ErrNotFound, r.Catalog, strings.Join(catalog.Names(), ", "))
 	}
-	select {
-	case n.catalogs.publishing <- struct{}{}:
-		defer func() { <-n.catalogs.publishing }()
-	case <-ctx.Done():
-		return api.EntriesResult{}, nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	done, err := n.catalogs.alone(ctx)
+	if err != nil {
+		return api.EntriesResult{}, nil, err
 	}
+	defer done()
 	p := &publication{n: n, c: c, request: r, known: map[string]bool{}}
 	p.result = api.EntriesResult{Catalog: c.Name, Site: n.creds.ID.Site, Problems: []catalog.Problem{}}
-	if done, err := n.group.Earlier(key); !r.DryRun && (done != nil || err != nil) {
-		p.earlier(done)
-		return p.result, done, err
+	if earlier, err := n.group.Earlier(key); !r.DryRun && (earlier != nil || err != nil) {
+		p.earlier(earlier)
+		return p.result, earlier, err
 	}
-	var err error
 	if p.result.Version, err = n.latestNumber(n.creds.ID.Site, c); err != nil {
 		return p.result, nil, err
 	}
 	if err := p.check(); err != nil || r.DryRun || len(p.result.Problems) > 0 && !r.SkipBad || len(p.rows) == 0 {
 		return p.result, nil, err
 	}
-	done, err := p.write(ctx, key)
-	return p.result, done, err
+	written, err := p.write(ctx, key)
+	return p.result, written, err
 }
 
 // earlier tells of a write that was made before under the same key.
