@@ -18,8 +18,8 @@ func (p *publication) checkUse(row int, before, after catalog.Fields) ([]catalog
 	if err != nil || len(bad) > 0 {
 		return bad, err
 	}
-	problem := func(field, value string, err error) []catalog.Problem {
-		return []catalog.Problem{{Row: row, Code: after["code"], Field: field, Value: value, Why: err.Error()}}
+	problem := func(field string, err error) []catalog.Problem {
+		return []catalog.Problem{{Row: row, Code: after["code"], Field: field, Value: after[field], Why: err.Error()}}
 	}
 	text, err := json.Marshal(map[string]any{"fields": after})
 	if err != nil {
@@ -29,18 +29,18 @@ func (p *publication) checkUse(row int, before, after catalog.Fields) ([]catalog
 	case catalog.Rules:
 		r, err := dispatch.RuleFromView(text)
 		if err != nil {
-			return problem(fieldNamed(err, "when", "site", "code"), after["when"], err), nil
+			return problem(fieldNamed(err, "when", "site", "code"), err), nil
 		}
 		return p.checkRule(row, r)
 	case catalog.Plans:
 		plan, err := dispatch.PlanFromView(text)
 		if err != nil {
-			return problem("steps", after["steps"], err), nil
+			return problem("steps", err), nil
 		}
 		return p.checkPlan(row, plan)
 	case catalog.Calendars:
 		if _, err := dispatch.CalendarFromView(text); err != nil {
-			return problem(fieldNamed(err, "hours", "weekend", "day", "code"), after["code"], err), nil
+			return problem(fieldNamed(err, "hours", "weekend", "holidays", "workdays", "code"), err), nil
 		}
 	}
 	return nil, nil
