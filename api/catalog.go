@@ -188,8 +188,8 @@ func (s *Server) catalogRoutes(mux *http.ServeMux) {
 		if err := keyed(r, &req, &req.Key); err != nil {
 			return nil, err
 		}
-		if len(req.Entries) < 1 || len(req.Entries) > EntriesMax {
-			return nil, fmt.Errorf("%w: %d entries: want 1 to %d", ErrInvalid, len(req.Entries), EntriesMax)
+		if len(req.Entries) > EntriesMax {
+			return nil, fmt.Errorf("%w: %d entries: want at most %d", ErrInvalid, len(req.Entries), EntriesMax)
 		}
 		if len(req.Note) > noteBytesMax {
 			return nil, fmt.Errorf("%w: note of %d bytes: want at most %d", ErrInvalid, len(req.Note), noteBytesMax)
@@ -232,8 +232,11 @@ func catalogQuery(r *http.Request) (DiffQuery, error) {
 		default:
 			return q, fmt.Errorf("%w: unknown parameter %q: want site, version, from, to, after or limit", ErrInvalid, name)
 		}
+		if name == "site" && err != nil {
+			return q, fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
 		if err != nil {
-			return q, fmt.Errorf("%w: %s %.40q: %w", ErrInvalid, name, values[0], err)
+			return q, fmt.Errorf("%w: %s %.40q: want a whole number from 0", ErrInvalid, name, values[0])
 		}
 	}
 	if q.Limit < 1 || q.Limit > limitMax {
