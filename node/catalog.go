@@ -104,22 +104,13 @@ func (n *Node) lookup(c *catalog.Catalog, code string) (e inForceEntry, ok bool,
 	if ok {
 		return e, e.Code != "", nil
 	}
-	if tiers.NewDocID(c.Kind, code).Validate() != nil {
-		return e, false, nil
-	}
-	for _, site := range n.catalogSites() {
-		x, found, err := n.entryAt(site, c, code)
-		if err != nil {
-			return e, false, err
-		}
-		if !found {
-			continue
-		}
+	x, ok, err := n.holding(c, code)
+	if ok && err == nil {
 		e.Entry = x
-		if e.used, err = n.usedOf(site, c, code); err != nil {
-			return e, false, err
-		}
-		break
+		e.used, err = n.usedOf(x.Site, c, code)
+	}
+	if err != nil {
+		return e, false, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,6 +118,20 @@ func (n *Node) lookup(c *catalog.Catalog, code string) (e inForceEntry, ok bool,
 		m.found[at] = e
 	}
 	return e, e.Code != "", nil
+}
+
+// holding is lookup without memory and version, for whoever asks for every entry
+// once.
+func (n *Node) holding(c *catalog.Catalog, code string) (e catalog.Entry, ok bool, err error) {
+	if tiers.NewDocID(c.Kind, code).Validate() != nil {
+		return e, false, nil
+	}
+	for _, site := range n.catalogSites() {
+		if e, ok, err = n.entryAt(site, c, code); ok || err != nil {
+			return e, ok, err
+		}
+	}
+	return e, false, nil
 }
 
 // entryAt returns an entry of one site's catalog.

@@ -86,10 +86,7 @@ func (b backend) Entries(_ context.Context, q api.EntriesQuery) (api.EntriesPage
 
 func (n *Node) entries(c *catalog.Catalog, q api.EntriesQuery) (api.EntriesPage, error) {
 	out := api.EntriesPage{Catalog: c.Name, Entries: []catalog.Entry{}}
-	get, sites := func(code string) (catalog.Entry, bool, error) {
-		e, ok, err := n.lookup(c, code)
-		return e.Entry, ok, err
-	}, n.catalogSites()
+	get, sites := func(code string) (catalog.Entry, bool, error) { return n.holding(c, code) }, n.catalogSites()
 	switch {
 	case q.Version > 0:
 		site, err := n.publisherOf(c, q.Site)

@@ -124,7 +124,7 @@ func (p *publication) check() error {
 // before returns what a row is laid over: this site's own entry, or else the one
 // from above that holds here; fresh says that there is neither.
 func (p *publication) before(code string) (f catalog.Fields, fresh bool, err error) {
-	e, ok, err := p.n.lookup(p.c, code)
+	e, ok, err := p.n.holding(p.c, code)
 	if err != nil || !ok {
 		return nil, true, err
 	}
@@ -313,7 +313,7 @@ func (n *Node) Retire(ctx context.Context, key, name, code string) (api.EntriesR
 	if !ok {
 		return api.EntriesResult{}, fmt.Errorf("%w: catalog %.64q: want one of %s", store.ErrNotFound, name, strings.Join(catalog.Names(), ", "))
 	}
-	_, ok, err := n.lookup(c, code)
+	_, ok, err := n.holding(c, code)
 	if err != nil {
 		return api.EntriesResult{}, err
 	}

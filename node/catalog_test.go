@@ -314,24 +314,7 @@ func TestGrants(t *testing.T) {
 	if again, err := m.Node(township).Backend().RequestGrant(limited(t), ask); err != nil || again.ID != g.ID {
 		t.Errorf("%+v, %v", again, err)
 	}
-	for name, x := range map[string]struct {
-		request api.GrantRequest
-		want    error
-		text    string
-	}{
-		"unknown": {api.GrantRequest{Resource: "nothing", Purpose: "x"}, api.ErrInvalid, "no catalog from this site up has it"},
-		"open":    {api.GrantRequest{Resource: "map", Purpose: "x"}, api.ErrRejected, "needs no grant"},
-		"its own": {api.GrantRequest{Resource: "cams", Purpose: "x"}, api.ErrInvalid, "its own resource"},
-		"1970":    {api.GrantRequest{Resource: "people", Purpose: "x", UntilMS: 1}, api.ErrInvalid, "until_ms 1"},
-		"9999":    {api.GrantRequest{Resource: "people", Purpose: "x", UntilMS: 253370764800000}, api.ErrInvalid, "to 2200"},
-		"purpose": {api.GrantRequest{Resource: "people", Purpose: strings.Repeat("x", 600)}, api.ErrInvalid, "purpose is 600 bytes"},
-		"aside":   {api.GrantRequest{Resource: "people", Purpose: "x", Owner: "500999"}, api.ErrInvalid, "want a site above or below"},
-	} {
-		x.request.Key = name
-		if _, err := m.Node(township).Backend().RequestGrant(limited(t), x.request); !errors.Is(err, x.want) || !strings.Contains(err.Error(), x.text) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	m.grantRefusals()
 	m.Heal()
 	m.wait("sites agree", m.agreed)
 	step := func(at tiers.SiteID, id tiers.DocID, kind string) (api.GrantStatus, error) {
@@ -372,6 +355,29 @@ func TestGrants(t *testing.T) {
 	m.wait("sites agree", m.agreed)
 	if s, err := step(township, down.ID, catalog.StepRefuse); err != nil || s.Now != catalog.GrantRefused {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// grantRefusals are requests of the township that must be refused.
+func (m *mesh) grantRefusals() {
+	m.t.Helper()
+	for name, x := range map[string]struct {
+		request api.GrantRequest
+		want    error
+		text    string
+	}{
+		"unknown": {api.GrantRequest{Resource: "nothing", Purpose: "x"}, api.ErrInvalid, "no catalog from this site up has it"},
+		"open":    {api.GrantRequest{Resource: "map", Purpose: "x"}, api.ErrRejected, "needs no grant"},
+		"its own": {api.GrantRequest{Resource: "cams", Purpose: "x"}, api.ErrInvalid, "its own resource"},
+		"1970":    {api.GrantRequest{Resource: "people", Purpose: "x", UntilMS: 1}, api.ErrInvalid, "until_ms 1"},
+		"9999":    {api.GrantRequest{Resource: "people", Purpose: "x", UntilMS: 253370764800000}, api.ErrInvalid, "to 2200"},
+		"purpose": {api.GrantRequest{Resource: "people", Purpose: strings.Repeat("x", 600)}, api.ErrInvalid, "purpose is 600 bytes"},
+		"aside":   {api.GrantRequest{Resource: "people", Purpose: "x", Owner: "500999"}, api.ErrInvalid, "want a site above or below"},
+	} {
+		x.request.Key = name
+		if _, err := m.Node(township).Backend().RequestGrant(limited(m.t), x.request); !errors.Is(err, x.want) || !strings.Contains(err.Error(), x.text) {
+			m.t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
