@@ -202,18 +202,23 @@ func TestCatalogNearestHolds(t *testing.T) {
 		t.Errorf("%+v", e["1"])
 	}
 
-	// What came from above before a version belongs to it.
-	if _, err := m.Node(city).Edit(limited(t), "edit2", stream, "type:1", []crdt.Op{{Kind: crdt.OpPut, Key: "name", Value: "by the city"}}); err != nil {
-		t.Fatal(err)
+	m.aboveBelongs(stream)
+	m.checkSums(city, district)
+	m.checkSums(township, city)
+}
+
+// aboveBelongs: what came from above before a version belongs to it.
+func (m *mesh) aboveBelongs(stream tiers.StreamID) {
+	m.t.Helper()
+	if _, err := m.Node(city).Edit(limited(m.t), "edit2", stream, "type:1", []crdt.Op{{Kind: crdt.OpPut, Key: "name", Value: "by the city"}}); err != nil {
+		m.t.Fatal(err)
 	}
 	m.wait("sites agree", m.agreed)
 	m.put(district, catalog.Types, catalog.Fields{"code": "3", "category": "c", "name": "third"})
 	m.wait("sites agree", m.agreed)
 	if e := m.entries(city, api.EntriesQuery{Catalog: catalog.Types, Site: district, Version: 4}); e["1"].Fields["name"] != "by the city" || len(e) != 2 {
-		t.Errorf("version 4: %+v", e)
+		m.t.Errorf("version 4: %+v", e)
 	}
-	m.checkSums(city, district)
-	m.checkSums(township, city)
 }
 
 // TestCatalogWrites: a write is whole or not at all, once for each key, and makes a
