@@ -123,7 +123,7 @@ func (n *Node) lookup(c *catalog.Catalog, code string) (e inForceEntry, ok bool,
 // holding is lookup without memory and version, for whoever asks for every entry
 // once.
 func (n *Node) holding(c *catalog.Catalog, code string) (e catalog.Entry, ok bool, err error) {
-	if tiers.NewDocID(c.Kind, code).Validate() != nil {
+	if !nameable(c, code) {
 		return e, false, nil
 	}
 	for _, site := range n.catalogSites() {
@@ -132,6 +132,11 @@ func (n *Node) holding(c *catalog.Catalog, code string) (e catalog.Entry, ok boo
 		}
 	}
 	return e, false, nil
+}
+
+// nameable reports whether a document can have a code as its name.
+func nameable(c *catalog.Catalog, code string) bool {
+	return tiers.NewDocID(c.Kind, code).Validate() == nil
 }
 
 // entryAt returns an entry of one site's catalog.

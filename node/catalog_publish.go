@@ -107,7 +107,7 @@ func (p *publication) check() error {
 		switch {
 		case len(bad) > 0:
 			p.result.Problems = append(p.result.Problems, bad...)
-		case before != nil && before.Equal(after) && !(p.request.Resolve && p.conflicts(code, r)):
+		case before != nil && before.Equal(after) && (!p.request.Resolve || !p.conflicts(code, r)):
 			p.result.Unchanged++
 		default:
 			p.rows = append(p.rows, r)
@@ -182,7 +182,7 @@ func (p *publication) entryOps(i int) ([]crdt.Op, error) {
 	}
 	after, bad := p.c.Merge(base, r)
 	if len(bad) > 0 {
-		return nil, bad[0]
+		return nil, bad[0].Err()
 	}
 	p.after[i] = after
 	ops := catalog.Ops(own.Fields, after)
@@ -301,7 +301,7 @@ func (n *Node) publishRows(ctx context.Context, key string, r api.EntriesRequest
 	}
 	out, done, err := n.putEntries(ctx, key, r)
 	if err == nil && len(out.Problems) > 0 {
-		err = fmt.Errorf("%s: %w", out.Problems[0].Code, out.Problems[0])
+		err = fmt.Errorf("%s: %w", out.Problems[0].Code, out.Problems[0].Err())
 	}
 	return out, done, err
 }
@@ -324,7 +324,7 @@ func (n *Node) Retire(ctx context.Context, key, name, code string) (api.EntriesR
 		Catalog: name, Note: "retire " + code, Entries: []catalog.Row{{Row: 1, Fields: catalog.Fields{"code": code, catalog.Retired: "true"}}},
 	})
 	if err == nil && len(out.Problems) > 0 {
-		err = out.Problems[0]
+		err = out.Problems[0].Err()
 	}
 	return out, err
 }

@@ -242,7 +242,7 @@ func (i *catalogImport) report() error {
 		return errors.Join(json.NewEncoder(i.cmd.OutOrStdout()).Encode(d), failed)
 	}
 	for _, p := range d.Problems {
-		fmt.Fprintln(i.cmd.ErrOrStderr(), p.Error())
+		fmt.Fprintln(i.cmd.ErrOrStderr(), p)
 	}
 	verb := "imported"
 	if !d.Written {

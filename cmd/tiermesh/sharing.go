@@ -230,7 +230,9 @@ func newAppRemove(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return submit(w, cmd, func(ctx context.Context, c *api.Client, key string) (catalog.InstallView, error) {
 				return c.RemoveApp(ctx, api.RemoveAppRequest{Key: key, App: args[0]})
-			}, func(v catalog.InstallView) string { return fmt.Sprintf("%s %s removed from %s", v.App, v.Version, v.Site) })
+			}, func(v catalog.InstallView) string {
+				return fmt.Sprintf("%s %s removed from %s", v.App, v.Version, v.Site)
+			})
 		},
 	}
 	w.flag(cmd)

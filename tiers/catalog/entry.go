@@ -40,16 +40,16 @@ type Problem struct {
 	Why  string `json:"why,omitempty"`
 }
 
-// Error implements error.
-func (p Problem) Error() string {
+// String says it in one line.
+func (p Problem) String() string {
 	if p.Why != "" {
 		return fmt.Sprintf("row %d: %s %.64q: %s", p.Row, p.Field, p.Value, p.Why)
 	}
 	return fmt.Sprintf("row %d: %s %.64q: want %s", p.Row, p.Field, p.Value, p.Want)
 }
 
-// Unwrap makes a problem an [ErrInvalid].
-func (p Problem) Unwrap() error { return ErrInvalid }
+// Err returns the problem as an error, which wraps [ErrInvalid].
+func (p Problem) Err() error { return fmt.Errorf("%w: %s", ErrInvalid, p) }
 
 // Entry is an entry of a catalog as a site shows it.
 type Entry struct {
@@ -200,6 +200,7 @@ func (f Field) canonical(s string) (out, want string) {
 		if !validVersion(s) {
 			return "", "a version such as 1.4.0 or 2.0.0-rc.1"
 		}
+	case Text:
 	}
 	return s, ""
 }

@@ -62,6 +62,7 @@ func drawValue(t *rapid.T, f catalog.Field) string {
 		return rapid.SampledFrom([]string{`[{"a": "<&>", "b": [1, 2]}]`, `{"行": null}`, "[]"}).Draw(t, f.Name)
 	case catalog.Semver:
 		return rapid.StringMatching(`(0|[1-9][0-9]?)\.(0|[1-9])\.(0|[1-9])(-rc\.[1-9])?`).Draw(t, f.Name)
+	case catalog.Text:
 	}
 	s := rapid.StringOfN(rapid.SampledFrom([]rune("ab 部件,\"\n\r;'=<&>\ufeff\u2028")), 1, 12, -1).Draw(t, f.Name)
 	if strings.TrimSpace(s) == "" && f.Required {
@@ -186,15 +187,15 @@ func TestRowProblems(t *testing.T) {
 			var got []string
 			err := c.ReadRows(strings.NewReader(x.file), format, func(r catalog.Row, bad *catalog.Problem) error {
 				if bad != nil {
-					got = append(got, bad.Error())
+					got = append(got, bad.String())
 					return nil
 				}
 				_, problems := c.Merge(nil, r)
 				for _, p := range problems {
-					if !errors.Is(p, catalog.ErrInvalid) {
+					if !errors.Is(p.Err(), catalog.ErrInvalid) {
 						t.Error(p)
 					}
-					got = append(got, p.Error())
+					got = append(got, p.String())
 				}
 				return nil
 			})
