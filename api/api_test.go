@@ -447,7 +447,7 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
-	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules", "plans", "calendars", "unitrequests", "pools", "responders", "indicators", "adoptions", "proposals"} {
+	for _, collection := range []string{"events", "tasks", "tracks", "boards", "types", "rules", "plans", "calendars", "unitrequests", "pools", "responders", "indicators", "adoptions", "proposals", "installs", "replications", "capacities"} {
 		if doc.Paths["/v1/"+collection] == nil || doc.Paths["/v1/"+collection+"/{name}"] == nil {
 			t.Errorf("%s is not documented", collection)
 		}

@@ -18,6 +18,8 @@ type Backend interface {
 	Responders
 	Indicators
 	Tracks
+	Catalogs
+	Sharing
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.
@@ -106,7 +108,7 @@ type WriteResult struct {
 }
 
 // The kinds that can be listed.
-var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool", "indicator", "adoption"}
+var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool", "indicator", "adoption", "install", "replication", "capacity"}
 
 // ListQuery selects a page.
 type ListQuery struct {

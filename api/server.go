@@ -188,6 +188,7 @@ var collections = map[string]string{
 	"responders": "responder", "unitrequests": "unitrequest", "pools": "pool",
 	"indicators": "indicator",
 	"adoptions":  "adoption",
+	"installs":   "install", "replications": "replication", "capacities": "capacity",
 }
 
 func (s *Server) routes() http.Handler {
@@ -204,6 +205,8 @@ func (s *Server) routes() http.Handler {
 	s.responderRoutes(mux)
 	s.indicatorRoutes(mux)
 	s.trackRoutes(mux)
+	s.catalogRoutes(mux)
+	s.sharingRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))
 	mux.Handle("POST /v1/topology", s.handle(s.publishTopology))
@@ -338,13 +341,22 @@ func (s *Server) list(r *http.Request) (any, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, r.URL.Path)
 	}
+	q, err := listQuery(r, kind)
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Backend.List(r.Context(), q)
+}
+
+// listQuery reads the parameters of a list.
+func listQuery(r *http.Request, kind string) (ListQuery, error) {
 	q := ListQuery{Kind: kind, Limit: limitDefault}
 	for name, values := range r.URL.Query() {
 		switch name {
 		case "limit":
 			n, err := strconv.Atoi(values[0])
 			if err != nil || n < 1 || n > limitMax {
-				return nil, fmt.Errorf("%w: limit %q: want 1 to %d", ErrInvalid, values[0], limitMax)
+				return q, fmt.Errorf("%w: limit %q: want 1 to %d", ErrInvalid, values[0], limitMax)
 			}
 			q.Limit = n
 		case "site":
@@ -353,10 +365,10 @@ func (s *Server) list(r *http.Request) (any, error) {
 			q.After = values[0]
 		case "read": // place has looked at it
 		default:
-			return nil, fmt.Errorf("%w: unknown parameter %q: want limit, site or after", ErrInvalid, name)
+			return q, fmt.Errorf("%w: unknown parameter %q: want limit, site or after", ErrInvalid, name)
 		}
 	}
-	return s.cfg.Backend.List(r.Context(), q)
+	return q, nil
 }
 
 func (s *Server) view(r *http.Request) (any, error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/federation"
@@ -45,6 +46,7 @@ func translate(err error) error {
 		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},
 		{dispatch.ErrInvalid, api.ErrInvalid}, {dispatch.ErrNotNow, api.ErrRejected}, {ErrNoStream, api.ErrInvalid},
 		{indicator.ErrInvalid, api.ErrInvalid}, {reading.ErrInvalid, api.ErrInvalid}, {ErrDefined, api.ErrRejected},
+		{catalog.ErrInvalid, api.ErrInvalid}, {catalog.ErrNow, api.ErrRejected},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},
 		{replication.ErrUnknown, api.ErrUnknownOutcome}, {replication.ErrNotLeader, api.ErrUnavailable},
 		{replication.ErrClosed, api.ErrUnavailable},

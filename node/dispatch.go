@@ -139,6 +139,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.
 		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
 		Place: ev.Report.Place, Organ: decision.Organ, Limit: decision.Limit, Priority: ev.Report.Priority,
 		DispatchedAtMS: at.Millis(), Rule: decision.Rule, Plan: decision.Plan,
+		BriefOrigin: dispatch.BriefOrigin{Versions: n.ruleVersions(decision.Rule)},
 	})
 	if err != nil {
 		return false, err
@@ -183,31 +184,69 @@ func (n *Node) unitFor(ctx context.Context, s dispatch.Subject, d dispatch.Decis
 	return sent{u.ref.String(), order.Epoch.String()}, nil
 }
 
-// rules reads the dispatch rules of this site and its ancestors.
-func (n *Node) rules() ([]dispatch.Rule, error) {
-	var out []dispatch.Rule
-	err := n.eachView(dispatch.KindRule, func(k store.DocKey, b []byte) error {
-		t := n.Topology()
-		if k.Stream.Site != n.creds.ID.Site && !t.IsAncestor(k.Stream.Site, n.creds.ID.Site) {
-			return nil
-		}
-		r, err := dispatch.RuleFromView(b)
+// rules reads the dispatch rules of this site and its ancestors; of several with
+// one code the nearest site's holds. used names the version that each is of.
+func (n *Node) rules() (out []dispatch.Rule, used map[string]catalog.Used, err error) {
+	c, _ := catalog.Find(catalog.Rules)
+	used = map[string]catalog.Used{}
+	for _, site := range n.catalogSites() {
+		docs, err := n.group.Store().DocumentsOf(catalogStream(site), c.Kind, "", 0)
 		if err != nil {
-			n.alarms.raise(fmt.Sprintf("rule %s is unusable: %v", k, err))
-			return nil
+			return nil, nil, err
 		}
-		out = append(out, r)
-		return nil
-	})
-	return out, err
+		for _, k := range docs {
+			if _, nearer := used[k.Doc.Name()]; nearer {
+				continue
+			}
+			r, ok, err := n.ruleAt(k)
+			if err != nil {
+				return nil, nil, err
+			}
+			if used[k.Doc.Name()], err = n.usedOf(site, c, k.Doc.Name()); err != nil && !isNotFound(err) {
+				return nil, nil, err
+			}
+			if ok {
+				out = append(out, r)
+			}
+		}
+	}
+	return out, used, nil
 }
 
-// categories maps event type codes to their category.
+// ruleAt reads a rule; ok is false when it is retired or unusable.
+func (n *Node) ruleAt(k store.DocKey) (r dispatch.Rule, ok bool, err error) {
+	v, err := n.views.View(k)
+	if isNotFound(err) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, err
+	}
+	e, err := catalog.EntryFromView(v.JSON)
+	if err == nil {
+		r, err = dispatch.RuleFromView(v.JSON)
+	}
+	if err != nil {
+		n.alarms.raise(fmt.Sprintf("rule %s is unusable: %v", k, err))
+		return r, false, nil
+	}
+	return r, !e.Retired(), nil
+}
+
+// categories maps event type codes to their category: of several with one code,
+// that of this site or the nearest above it, or else of any below.
 func (n *Node) categories() (map[string]string, error) {
-	out := map[string]string{}
-	err := n.eachView(catalog.KindEventType, func(_ store.DocKey, b []byte) error {
+	out, from := map[string]string{}, map[string]int{}
+	near := n.catalogSites()
+	err := n.eachView(catalog.KindEventType, func(k store.DocKey, b []byte) error {
 		t, err := catalog.EventTypeFromView(b)
-		out[t.Code] = t.Category
+		far := slices.Index(near, k.Stream.Site)
+		if far < 0 {
+			far = len(near)
+		}
+		if at, there := from[t.Code]; !there || far < at {
+			out[t.Code], from[t.Code] = t.Category, far
+		}
 		return err
 	})
 	return out, err

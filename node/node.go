@@ -61,6 +61,7 @@ type dispatching struct {
 type noticed struct {
 	alarms     *alarms
 	indicators *indicators
+	catalogs   *catalogs
 }
 
 // ending is when a node began, and how it comes to its end.
@@ -78,7 +79,7 @@ type ending struct {
 // Folds maps each document kind that this version knows to its rules; the testbed
 // makes views with them of the stores of nodes that have ended.
 func Folds() map[string]view.Fold {
-	return map[string]view.Fold{
+	folds := map[string]view.Fold{
 		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
 		"plan": dispatch.FoldPlan, "calendar": dispatch.FoldCalendar,
 		responder.Kind: responder.Fold, responder.KindPosition: responder.FoldPosition,
@@ -86,7 +87,15 @@ func Folds() map[string]view.Fold {
 		"type": catalog.Fold, track.KindBoard: track.Fold, track.Kind: track.Fold,
 		track.KindProposal: track.FoldProposal, track.KindAdoption: track.FoldAdoption,
 		indicator.KindIndicator: indicator.Fold,
+		catalog.KindVersion:     catalog.FoldVersion, catalog.KindGrant: catalog.FoldGrant,
+		catalog.KindInstall: catalog.FoldInstall, catalog.KindReplication: catalog.FoldReplication, catalog.KindCapacity: catalog.Fold,
 	}
+	for _, c := range catalog.Catalogs() {
+		if folds[c.Kind] == nil {
+			folds[c.Kind] = catalog.Fold
+		}
+	}
+	return folds
 }
 
 // Open acquires everything the node needs and starts its Raft group. The error
@@ -113,7 +122,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 	n := &Node{
 		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
-		registry: prometheus.NewRegistry(), noticed: noticed{newAlarms(opts.Now), newIndicators()},
+		registry: prometheus.NewRegistry(), noticed: noticed{newAlarms(opts.Now), newIndicators(), newCatalogs()},
 	}
 	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
@@ -191,13 +200,14 @@ func (n *Node) Run(ctx context.Context) error {
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
 	dispatches, topology, relays, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
-	definitions := n.views.Subscribe()
+	definitions, apps := n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
 	loops.Go(func() error { return n.runUnits(loopCtx, units) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.runIndicators(loopCtx, definitions) })
+	loops.Go(func() error { return n.runApps(loopCtx, apps) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
 	loops.Go(func() error { return n.runReissue(loopCtx) })

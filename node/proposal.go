@@ -97,7 +97,7 @@ func (n *Node) proposable(c track.Content) (track.Content, error) {
 	if !slices.Contains(sites, c.Site) {
 		return c, fmt.Errorf("%w: site %.64q: want one of %v", track.ErrInvalid, c.Site, sites)
 	}
-	v, err := n.entryAt(trackKey(c.Site, c.Code))
+	v, err := n.trackAt(trackKey(c.Site, c.Code))
 	if c.Do == track.DoAdd {
 		switch {
 		case err == nil:
@@ -188,7 +188,7 @@ func (x *deciding) effect() ([]crdt.Op, error) {
 	if !n.Topology().MayWrite(x.target.Stream, n.creds.ID.Site) {
 		return nil, fmt.Errorf("%w: %s, site %s", ErrNotWriter, x.target.Stream, n.creds.ID.Site)
 	}
-	now, err := n.entryAt(x.target)
+	now, err := n.trackAt(x.target)
 	there := err == nil
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
@@ -48,13 +49,27 @@ type Entry struct {
 	Ops []crdt.Op
 }
 
-// Publish writes catalog entries to this site's own catalog stream, each once:
-// an entry whose key was used before is left as it is.
+// Publish writes entries to this site's own catalog stream. Those of a catalog are
+// written together, as one version of it; of the others each once: one whose key was
+// used before is left as it is.
 func (n *Node) Publish(ctx context.Context, key string, entries []Entry) error {
+	byCatalog := map[string][][]crdt.Op{}
 	for _, e := range entries {
+		if c, ok := catalog.OfKind(e.Doc.Kind()); ok {
+			byCatalog[c.Name] = append(byCatalog[c.Name], e.Ops)
+			continue
+		}
 		_, err := n.docs.write(ctx, key+":"+string(e.Doc), Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCatalog, e.Doc), Ops: e.Ops})
 		if err != nil {
 			return fmt.Errorf("publish %s: %w", e.Doc, err)
+		}
+	}
+	for _, name := range catalog.Names() {
+		if len(byCatalog[name]) == 0 {
+			continue
+		}
+		if _, _, err := n.publishOps(ctx, key+":"+name, name, byCatalog[name]...); err != nil {
+			return fmt.Errorf("publish %s: %w", name, err)
 		}
 	}
 	return nil

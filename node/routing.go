@@ -67,6 +67,19 @@ type routing struct {
 	from       seen
 	table      *dispatch.Table
 	categories map[string]string
+	// used names the version of the catalog that each rule is of.
+	used map[string]catalog.Used
+}
+
+// ruleVersions names the version of the rule that decided, as the table in use has
+// it.
+func (n *Node) ruleVersions(rule string) map[string]string {
+	n.routing.mu.Lock()
+	defer n.routing.mu.Unlock()
+	if u := n.routing.used[rule]; u != "" {
+		return map[string]string{dispatch.UsedRule: string(u)}
+	}
+	return nil
 }
 
 // route returns the rules and categories as this site last saw them. Without
@@ -84,7 +97,7 @@ func (n *Node) route(list bool) (*dispatch.Table, map[string]string, error) {
 	if err != nil || r.table != nil && now.equal(r.from) {
 		return r.table, r.categories, err
 	}
-	rules, err := n.rules()
+	rules, used, err := n.rules()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -96,7 +109,7 @@ func (n *Node) route(list bool) (*dispatch.Table, map[string]string, error) {
 	for _, err := range bad {
 		n.alarms.raise(fmt.Sprintf("rule is unusable: %v", err))
 	}
-	r.table, r.categories, r.from = table, categories, now
+	r.table, r.categories, r.used, r.from = table, categories, used, now
 	return table, categories, nil
 }
 
@@ -234,7 +247,8 @@ func (n *Node) PublishRules(ctx context.Context, key string, rules []dispatch.Ru
 	if len(rules) == 0 || len(rules) > rulesMax {
 		return fmt.Errorf("%w: %d rules: want 1 to %d", dispatch.ErrInvalid, len(rules), rulesMax)
 	}
-	var edits []Edit
+	request := api.EntriesRequest{Catalog: catalog.Rules, DryRun: dryRun}
+	var all [][]crdt.Op
 	var codes []string
 	for _, r := range rules {
 		ops, err := dispatch.SetRuleOps(r)
@@ -245,12 +259,9 @@ func (n *Node) PublishRules(ctx context.Context, key string, rules []dispatch.Ru
 			return fmt.Errorf("%w: rule %s twice", dispatch.ErrInvalid, r.Code)
 		}
 		codes = append(codes, r.Code)
-		edits = append(edits, Edit{Key: docKey(n.creds.ID.Site, tiers.ClassCatalog, tiers.NewDocID(dispatch.KindRule, r.Code)), Ops: ops})
+		all = append(all, ops)
 	}
-	if dryRun {
-		return nil
-	}
-	_, err := n.docs.write(ctx, key, edits...)
+	_, _, err := n.publishRows(ctx, key, request, all...)
 	return err
 }
 

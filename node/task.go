@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
@@ -163,7 +165,7 @@ func (n *Node) childOf(k store.DocKey, key string, a *dispatch.Action) (Edit, er
 	}
 	b := v.Brief
 	b.BriefOrigin = dispatch.BriefOrigin{
-		By: a.By, ByTier: a.Tier, Parent: k.Doc, ParentStream: k.Stream.String(), Step: b.Step, Role: b.Role, Calendar: b.Calendar,
+		By: a.By, ByTier: a.Tier, Parent: k.Doc, ParentStream: k.Stream.String(), Step: b.Step, Role: b.Role, Calendar: b.Calendar, Versions: b.Versions,
 	}
 	b.DispatchedAtMS = n.group.Clock().Now().Millis()
 	if a.Organ != "" {
@@ -255,13 +257,36 @@ func (n *Node) planTasks(s Start, key string, b dispatch.Brief) ([]dispatch.Plan
 		if s.Title != "" {
 			planned[i].Brief.Title = s.Title
 		}
-		c, err := n.calendarFor(planned[i].Brief.Limit, b.DispatchedAtMS)
-		if err != nil {
-			return nil, err
-		}
-		planned[i].Brief.Calendar = c
 	}
-	return planned, nil
+	return planned, n.timed(planned, s.Plan)
+}
+
+// timed gives tasks their calendars, and the versions of what they are made from.
+func (n *Node) timed(planned []dispatch.Planned, plan string) error {
+	for i := range planned {
+		b := &planned[i].Brief
+		c, err := n.calendarFor(b.Limit, b.DispatchedAtMS)
+		if err != nil {
+			return err
+		}
+		b.Calendar = c
+		versions := map[string]string{}
+		maps.Copy(versions, b.Versions)
+		add := func(key, name, code string) {
+			if u := n.usedVersion(name, code); u != "" {
+				versions[key] = string(u)
+			}
+		}
+		add(dispatch.UsedType, catalog.Types, b.Type)
+		add(dispatch.UsedPlan, catalog.Plans, plan)
+		if c != nil {
+			add(dispatch.UsedCalendar, catalog.Calendars, c.Code)
+		}
+		if b.Versions = versions; len(versions) == 0 {
+			b.Versions = nil
+		}
+	}
+	return nil
 }
 
 // fanOutOps notes the tasks in the event, unless it is over.
@@ -292,7 +317,7 @@ func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([
 	if self, _ := n.Topology().Site(n.creds.ID.Site); to != self.ID {
 		b.By, b.ByTier = self.ID, self.Tier
 	}
-	planned := []dispatch.Planned{{ID: task, Brief: b}}
+	planned, plan := []dispatch.Planned{{ID: task, Brief: b}}, ""
 	if b.Plan != "" {
 		p, err := n.responsePlan(b.Plan)
 		switch {
@@ -301,17 +326,10 @@ func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([
 		case err != nil:
 			return nil, err
 		default:
-			planned = dispatch.FanOut(p, b)
+			planned, plan = dispatch.FanOut(p, b), p.Code
 		}
 	}
-	for i := range planned {
-		c, err := n.calendarFor(planned[i].Brief.Limit, b.DispatchedAtMS)
-		if err != nil {
-			return nil, err
-		}
-		planned[i].Brief.Calendar = c
-	}
-	return planned, nil
+	return planned, n.timed(planned, plan)
 }
 
 // inForce calls f with the views of a catalog document's name in this site's
@@ -323,9 +341,13 @@ func (n *Node) inForce(doc tiers.DocID, f func(json []byte) error) (found bool, 
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
-		if err == nil {
-			err = f(v.JSON)
+		if err != nil {
+			return false, err
 		}
+		if e, err := catalog.EntryFromView(v.JSON); err != nil || e.Retired() {
+			return false, err
+		}
+		err = f(v.JSON)
 		return err == nil, err
 	}
 	return false, nil

@@ -10,8 +10,10 @@ import (
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 )
 
@@ -48,24 +50,24 @@ func (b backend) StartTasks(ctx context.Context, r api.StartTasksRequest) (api.S
 // PublishPlan implements [api.Tasks].
 func (b backend) PublishPlan(ctx context.Context, r api.PlanRequest) (api.WriteResult, error) {
 	ops, err := dispatch.PlanOps(r.Plan)
-	return b.publishOne(ctx, r.Key, tiers.NewDocID(dispatch.KindPlan, r.Plan.Code), ops, err)
+	return b.publishOne(ctx, r.Key, catalog.Plans, tiers.NewDocID(dispatch.KindPlan, r.Plan.Code), ops, err)
 }
 
 // PublishCalendar implements [api.Tasks].
 func (b backend) PublishCalendar(ctx context.Context, r api.CalendarRequest) (api.WriteResult, error) {
 	ops, err := dispatch.CalendarOps(r.Calendar)
-	return b.publishOne(ctx, r.Key, tiers.NewDocID(dispatch.KindCalendar, r.Calendar.Code), ops, err)
+	return b.publishOne(ctx, r.Key, catalog.Calendars, tiers.NewDocID(dispatch.KindCalendar, r.Calendar.Code), ops, err)
 }
 
-func (b backend) publishOne(ctx context.Context, key string, doc tiers.DocID, ops []crdt.Op, err error) (api.WriteResult, error) {
-	if err != nil {
-		return api.WriteResult{}, translate(err)
+func (b backend) publishOne(ctx context.Context, key, name string, doc tiers.DocID, ops []crdt.Op, err error) (api.WriteResult, error) {
+	out := api.WriteResult{ID: doc, Stream: catalogStream(b.n.creds.ID.Site).String()}
+	if err == nil {
+		var done []replication.Written
+		if _, done, err = b.n.publishOps(ctx, "api:"+key, name, ops); len(done) > 0 {
+			out.Seq = done[0].Seq
+		}
 	}
-	done, err := b.n.docs.write(ctx, "api:"+key, Edit{Key: docKey(b.n.creds.ID.Site, tiers.ClassCatalog, doc), Ops: ops})
-	if err != nil {
-		return api.WriteResult{}, translate(err)
-	}
-	return api.WriteResult{ID: doc, Stream: done[0].Stream.String(), Seq: done[0].Seq}, nil
+	return out, translate(err)
 }
 
 // taskScan is how a query is answered from one index: the entries with a prefix

@@ -18,9 +18,9 @@ func trackKey(site tiers.SiteID, code string) store.DocKey {
 	return docKey(site, tiers.ClassCatalog, tiers.NewDocID(track.Kind, code))
 }
 
-// entryAt reads a board or track in one catalog. The error wraps
+// trackAt reads a board or track in one catalog. The error wraps
 // [store.ErrNotFound].
-func (n *Node) entryAt(k store.DocKey) (v track.View, err error) {
+func (n *Node) trackAt(k store.DocKey) (v track.View, err error) {
 	if err := k.Doc.Validate(); err != nil {
 		return v, err
 	}
@@ -35,7 +35,7 @@ func (n *Node) entryAt(k store.DocKey) (v track.View, err error) {
 // The error wraps [store.ErrNotFound].
 func (n *Node) nearest(sites []tiers.SiteID, doc tiers.DocID) (v track.View, err error) {
 	for _, site := range sites {
-		if v, err = n.entryAt(docKey(site, tiers.ClassCatalog, doc)); err == nil || !errors.Is(err, store.ErrNotFound) {
+		if v, err = n.trackAt(docKey(site, tiers.ClassCatalog, doc)); err == nil || !errors.Is(err, store.ErrNotFound) {
 			return v, err
 		}
 	}
@@ -202,7 +202,7 @@ func (n *Node) ResolveTrack(ctx context.Context, key string, r api.ResolveReques
 		return 0, fmt.Errorf("%w: take %d and value: want one of both", track.ErrInvalid, r.Take)
 	}
 	done, err := n.docs.write(ctx, key, Edit{Key: k, Make: func() ([]crdt.Op, error) {
-		v, err := n.entryAt(k)
+		v, err := n.trackAt(k)
 		if err != nil {
 			return nil, err
 		}
@@ -248,7 +248,7 @@ func (n *Node) original(r api.AdoptRequest) (a adopting, err error) {
 	case !slices.Contains(above, r.From):
 		return a, fmt.Errorf("%w: from %.64q: want one of %v", track.ErrInvalid, r.From, above)
 	default:
-		a.origin, err = n.entryAt(trackKey(r.From, r.Code))
+		a.origin, err = n.trackAt(trackKey(r.From, r.Code))
 	}
 	return a, err
 }
@@ -330,11 +330,11 @@ func (n *Node) Refresh(ctx context.Context, key string, r api.AdoptRequest) (set
 		if err != nil {
 			return err
 		}
-		ours, err := n.entryAt(a.copied)
+		ours, err := n.trackAt(a.copied)
 		if err != nil {
 			return err
 		}
-		theirs, err := n.entryAt(trackKey(a.origin.Site, r.Code))
+		theirs, err := n.trackAt(trackKey(a.origin.Site, r.Code))
 		if err != nil {
 			return err
 		}

@@ -200,7 +200,7 @@ func (n *Node) proposalStatus(v track.ProposalView, heard map[tiers.SiteID]*api.
 		out.Waiting = heard[turn]
 	}
 	if v.Open() && v.Content.Do != track.DoAdd && v.Content.Code != "" {
-		now, err := n.entryAt(trackKey(v.Content.Site, v.Content.Code))
+		now, err := n.trackAt(trackKey(v.Content.Site, v.Content.Code))
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return out, err
 		}

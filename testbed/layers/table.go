@@ -79,6 +79,7 @@ var Owners = []Owner{
 	{"github.com/quic-go/quic-go", []string{"transport", "testbed/sim"}},
 	{"github.com/spf13/cobra", []string{"cmd/..."}},
 	{"go.etcd.io/bbolt", []string{"replication", "testbed/bench"}},
+	{"golang.org/x/mod", []string{"tiers/catalog"}},
 	{"golang.org/x/sync", []string{"replication/view", "node", "testbed/..."}},
 	{"golang.org/x/sys", []string{"testbed/netns"}},
 	{"golang.org/x/text", []string{"cmd/..."}},

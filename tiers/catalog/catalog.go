@@ -11,6 +11,9 @@ import (
 // ErrInvalid reports an entry that breaks a rule.
 var ErrInvalid = errors.New("catalog: invalid")
 
+// ErrNow reports what may not be done as things stand; the text says why.
+var ErrNow = errors.New("catalog: not allowed now")
+
 // The document kinds of this package; also the names of their indexes.
 const (
 	KindEventType = "type"

@@ -45,7 +45,19 @@ type BriefOrigin struct {
 	// Calendar is what the limit is counted by, as it was at dispatch; nil for
 	// [DefaultCalendar].
 	Calendar *Calendar `json:"calendar,omitempty"`
+	// Versions name the versions of the catalogs that made it, as SITE/NUMBER, under
+	// [UsedRule] and the like; nil in records of earlier versions of this program. A
+	// "+" behind one says that the entry was changed after that version.
+	Versions map[string]string `json:"versions,omitempty"`
 }
+
+// The keys of [BriefOrigin.Versions].
+const (
+	UsedType     = "type"
+	UsedRule     = "rule"
+	UsedPlan     = "plan"
+	UsedCalendar = "calendar"
+)
 
 // TaskID returns the identifier of an event's task: a UUID (RFC 9562, version
 // 8) made of the event's identifier.
