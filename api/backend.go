@@ -17,6 +17,7 @@ type Backend interface {
 	Tasks
 	Responders
 	Indicators
+	Commands
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.
@@ -107,7 +108,7 @@ type WriteResult struct {
 }
 
 // The kinds that can be listed.
-var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool", "indicator"}
+var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool", "indicator", "order", "receipt", "silence"}
 
 // ListQuery selects a page.
 type ListQuery struct {

@@ -187,6 +187,7 @@ var collections = map[string]string{
 	"plans": "plan", "calendars": "calendar",
 	"responders": "responder", "unitrequests": "unitrequest", "pools": "pool",
 	"indicators": "indicator",
+	"orders":     "order", "receipts": "receipt", "silences": "silence",
 }
 
 func (s *Server) routes() http.Handler {
@@ -202,6 +203,8 @@ func (s *Server) routes() http.Handler {
 	s.taskRoutes(mux)
 	s.responderRoutes(mux)
 	s.indicatorRoutes(mux)
+	s.orderRoutes(mux)
+	s.modeRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))

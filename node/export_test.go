@@ -62,7 +62,7 @@ func (n *Node) Ticks() (sum uint64) {
 
 // FannedOut is what a rule's decision makes of an event.
 func (n *Node) FannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([]dispatch.Planned, error) {
-	return n.fannedOut(to, task, b)
+	return n.fannedOut(to, task, dispatch.SubjectMode{}, b)
 }
 
 // Thin drops what is older than its limits now.

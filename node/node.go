@@ -20,6 +20,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/view"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
+	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/indicator"
@@ -54,6 +55,7 @@ type Node struct {
 type dispatching struct {
 	routing routing
 	board   board
+	modes   modes
 }
 
 // noticed is what a node keeps in memory of what an operator, or its rules, should
@@ -61,6 +63,7 @@ type dispatching struct {
 type noticed struct {
 	alarms     *alarms
 	indicators *indicators
+	listening  listening
 }
 
 // ending is when a node began, and how it comes to its end.
@@ -85,6 +88,8 @@ func Folds() map[string]view.Fold {
 		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
 		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
 		indicator.KindIndicator: indicator.Fold,
+		command.KindOrder:       command.FoldOrder, command.KindReceipt: command.FoldReceipt, command.KindMode: command.FoldMode,
+		command.KindSilence: command.FoldSilence, command.KindLimit: command.FoldLimit,
 	}
 }
 
@@ -112,7 +117,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 	n := &Node{
 		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
-		registry: prometheus.NewRegistry(), noticed: noticed{newAlarms(opts.Now), newIndicators()},
+		registry: prometheus.NewRegistry(), noticed: noticed{alarms: newAlarms(opts.Now), indicators: newIndicators()},
 	}
 	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
@@ -190,13 +195,15 @@ func (n *Node) Run(ctx context.Context) error {
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
 	dispatches, topology, relays, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
-	definitions := n.views.Subscribe()
+	definitions, orders := n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
 	loops.Go(func() error { return n.runUnits(loopCtx, units) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.runIndicators(loopCtx, definitions) })
+	loops.Go(func() error { return n.runOrders(loopCtx, orders) })
+	loops.Go(func() error { return n.runSilence(loopCtx) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
 	loops.Go(func() error { return n.runReissue(loopCtx) })

@@ -39,7 +39,7 @@ type Switch struct {
 	At crdt.HybridTime `json:"at"`
 	// By is the site that switches, Tier its tier.
 	By   tiers.SiteID `json:"by"`
-	Tier tiers.Tier   `json:"tier"`
+	Tier tiers.Tier   `json:"tier,omitempty"`
 	// Area is the site that it is for, with all below it.
 	Area tiers.SiteID `json:"area"`
 	Mode string       `json:"mode"`

@@ -36,7 +36,7 @@ type Brief struct {
 	Text  string      `json:"text,omitempty"`
 	// Issuer is the site that gives the order, Who the person there.
 	Issuer     tiers.SiteID `json:"issuer"`
-	IssuerTier tiers.Tier   `json:"issuer_tier"`
+	IssuerTier tiers.Tier   `json:"issuer_tier,omitempty"`
 	Who        string       `json:"who,omitempty"`
 	// To is whom it was addressed to; see [Select].
 	To string `json:"to"`

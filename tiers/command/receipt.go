@@ -37,6 +37,8 @@ const (
 	IndexReceiptUndelivered = KindReceipt + ".undelivered"
 	// IndexReceiptDue lists open receipts with a deadline, by that.
 	IndexReceiptDue = KindReceipt + ".due"
+	// IndexReceiptTarget lists receipts by target, then time of issue.
+	IndexReceiptTarget = KindReceipt + ".target"
 	// IndexReceiptState lists receipts by state, then time of issue.
 	IndexReceiptState = KindReceipt + ".state"
 )
@@ -157,6 +159,7 @@ func (v *ReceiptView) index() []crdt.IndexEntry {
 		{Name: KindReceipt, Value: issued},
 		{Name: IndexReceiptOrder, Value: IndexPrefix(v.Brief.Order.Name()) + IndexPrefix(v.State) + string(v.Site)},
 		{Name: IndexReceiptState, Value: IndexPrefix(v.State) + issued},
+		{Name: IndexReceiptTarget, Value: IndexPrefix(string(v.Site)) + issued},
 	}
 	if v.DeliveredMS == 0 {
 		out = append(out, crdt.IndexEntry{Name: IndexReceiptInbox, Value: IndexPrefix(string(v.Site)) + v.ID.Name()})

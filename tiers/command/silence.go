@@ -114,6 +114,11 @@ func AlertID(by, site tiers.SiteID, sinceMS int64) tiers.DocID {
 	return tiers.NewDocID(KindSilence, uuid("tiermesh silence v1", string(by), string(site), strconv.FormatInt(sinceMS, 10)))
 }
 
+// EventID returns the identifier of the event that a silence opens.
+func EventID(a Alert) tiers.DocID {
+	return tiers.NewDocID("event", uuid("tiermesh silence event v1", string(a.By), a.SourceKey()))
+}
+
 // SourceKey is the key of the event that a silence opens.
 func (a Alert) SourceKey() string {
 	return "silence:" + string(a.Site) + ":" + strconv.FormatInt(a.SinceMS, 10)
