@@ -67,3 +67,6 @@ func (n *Node) FannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([
 
 // Thin drops what is older than its limits now.
 func (n *Node) Thin(ctx context.Context) (int, error) { return n.thin(ctx) }
+
+// ListenNow does at once what the look at who is silent does every few seconds.
+func (n *Node) ListenNow(ctx context.Context) error { return n.silencePass(ctx) }
