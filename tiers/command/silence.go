@@ -74,17 +74,19 @@ func Judge(t *tiers.Topology, o Observed) map[tiers.SiteID]Verdict {
 	down = func(parent tiers.SiteID) {
 		for _, site := range t.Children(parent) {
 			c, above, limit := o.Contacts[site], out[parent], o.Limits[site]
+			own := parent == o.Self
 			switch {
-			case c.Live || o.NowMS-max(c.AtMS, o.SinceMS) < limit:
-				out[site] = Verdict{By: o.Self, Heard: c.Live || o.NowMS-c.AtMS < limit}
-			case parent == o.Self:
-				out[site] = Verdict{Silent: true, By: o.Self}
-			case above.Silent && above.By == o.Self:
-				out[site] = Verdict{Silent: true, By: o.Self, Behind: parent}
-			default:
-				// Heard, or known through another that is: its word counts.
+			case c.Live || o.NowMS-c.AtMS < limit:
+				out[site] = Verdict{Heard: true, By: o.Self}
+			case !own && above.Heard:
 				said := o.Said[parent][site]
-				out[site] = Verdict{Silent: said, Heard: above.Heard && !said, By: parent}
+				out[site] = Verdict{Silent: said, Heard: !said, By: parent}
+			case o.NowMS-o.SinceMS < limit || !own && !above.Silent:
+				out[site] = Verdict{By: o.Self} // it is too early to say
+			case own:
+				out[site] = Verdict{Silent: true, By: o.Self}
+			default:
+				out[site] = Verdict{Silent: true, By: o.Self, Behind: parent}
 			}
 			down(site)
 		}

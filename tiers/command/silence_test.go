@@ -50,12 +50,12 @@ func TestSilence(t *testing.T) {
 			switch {
 			case heard(site):
 				want = command.Verdict{Heard: true, By: o.Self}
-			case patient(site):
+			case parent != o.Self && heard(parent):
+				want = command.Verdict{Silent: o.Said[parent][site], Heard: !o.Said[parent][site], By: parent}
+			case patient(site) || parent != o.Self && patient(parent):
 				want = command.Verdict{By: o.Self}
 			case parent == o.Self:
 				want = command.Verdict{Silent: true, By: o.Self}
-			case heard(parent) || patient(parent):
-				want = command.Verdict{Silent: o.Said[parent][site], Heard: heard(parent) && !o.Said[parent][site], By: parent}
 			default:
 				want = command.Verdict{Silent: true, By: o.Self, Behind: parent}
 			}
