@@ -102,6 +102,24 @@ func (m *mesh) target(at tiers.SiteID, id tiers.DocID, site tiers.SiteID) api.Ta
 	return d.Targets[i]
 }
 
+// listed are the targets of the orders that a query selects at a site, page by page.
+func (m *mesh) listed(at tiers.SiteID, q api.ReceiptQuery) (out []tiers.SiteID) {
+	m.t.Helper()
+	q.Limit = 1
+	for {
+		page, err := m.Node(at).Backend().ListReceipts(limited(m.t), q)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		for _, r := range page.Items {
+			out = append(out, r.Site)
+		}
+		if q.After = page.Next; q.After == "" {
+			return out
+		}
+	}
+}
+
 // TestOrderToOfflineTownship: an order of the city to all townships, one of which is
 // cut off, goes to the others at once; of that one it shows for how long it is on its
 // way, and by whom; after the heal it is delivered, acknowledged and executed, with
@@ -125,21 +143,7 @@ func TestOrderToOfflineTownship(t *testing.T) {
 	if lost.State != command.StateIssued || lost.AgeMS < time.Hour.Milliseconds() || lost.Hop != district || lost.HopContactMS == 0 || lost.Overdue {
 		t.Errorf("%+v", lost)
 	}
-	list := func(q api.ReceiptQuery) (out []tiers.SiteID) {
-		q.Limit = 1 // pages of one
-		for {
-			page, err := m.Node(city).Backend().ListReceipts(limited(t), q)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, r := range page.Items {
-				out = append(out, r.Site)
-			}
-			if q.After = page.Next; q.After == "" {
-				return out
-			}
-		}
-	}
+	list := func(q api.ReceiptQuery) []tiers.SiteID { return m.listed(city, q) }
 	if got := list(api.ReceiptQuery{Undelivered: true}); !slices.Equal(got, []tiers.SiteID{township}) {
 		t.Errorf("undelivered: %v", got)
 	}

@@ -19,13 +19,39 @@ var above = map[tiers.SiteID][]tiers.SiteID{"c": nil, "d1": {"c"}, "d2": {"c"}, 
 
 var sites = []tiers.SiteID{"c", "d1", "d2", "d1a", "d1b", "d2t"}
 
+// at is one site's switches of one area.
+type at struct{ by, area tiers.SiteID }
+
+// standingOf reads all switches, the earliest first, and says what stands for a site.
+func standingOf(site tiers.SiteID, log []command.Switch) command.Standing {
+	standing := map[at]command.Switch{}
+	for _, s := range log {
+		standing[at{s.By, s.Area}] = s
+	}
+	want := command.Standing{Site: site, Mode: command.ModeNormal}
+	for _, s := range standing {
+		over := s.Area == site || slices.Contains(above[site], s.Area)
+		may := s.By == s.Area || slices.Contains(above[s.Area], s.By)
+		if !over || !may || s.Mode == command.ModeNormal {
+			continue
+		}
+		want.Holding = append(want.Holding, s)
+		if want.Mode = command.ModeEmergency; want.Level == 0 || s.Level < want.Level {
+			want.Level = s.Level
+		}
+		if s.Hours != "" {
+			want.Hours = s.Hours
+		}
+	}
+	return want
+}
+
 // TestModeFold: the mode of each site is a function of the set of switches, whatever
 // order they came in, however they were split into documents' copies; it is what a
 // reading of the whole list, switch by switch, gives.
 func TestModeFold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		top := federation(t)
-		type at struct{ by, area tiers.SiteID }
 		docs := map[at][]write{}
 		var log []command.Switch
 		for i := range rapid.IntRange(0, 12).Draw(t, "switches") {
@@ -64,25 +90,7 @@ func TestModeFold(t *testing.T) {
 		views, others := fold(false), fold(true)
 		slices.SortFunc(log, func(a, b command.Switch) int { return int(a.At) - int(b.At) })
 		for _, site := range sites {
-			standing := map[at]command.Switch{}
-			for _, s := range log {
-				standing[at{s.By, s.Area}] = s
-			}
-			want := command.Standing{Site: site, Mode: command.ModeNormal}
-			for _, s := range standing {
-				over := s.Area == site || slices.Contains(above[site], s.Area)
-				may := s.By == s.Area || slices.Contains(above[s.Area], s.By)
-				if !over || !may || s.Mode == command.ModeNormal {
-					continue
-				}
-				want.Holding = append(want.Holding, s)
-				if want.Mode = command.ModeEmergency; want.Level == 0 || s.Level < want.Level {
-					want.Level = s.Level
-				}
-				if s.Hours != "" {
-					want.Hours = s.Hours
-				}
-			}
+			want := standingOf(site, log)
 			got := command.Effective(top, site, views)
 			if again := command.Effective(top, site, append(rapid.Permutation(others).Draw(t, "order"), views...)); text(t, again) != text(t, got) {
 				t.Fatalf("%+v\nor %+v", got, again)
