@@ -294,11 +294,10 @@ func TestSilenceOfDistrict(t *testing.T) {
 	if n := len(m.silences(city)); n != 3 {
 		t.Errorf("%d alerts, want 3", n)
 	}
-	err := error(nil)
 	for want, l := range map[string]command.Limit{
 		`site "500000": want one below`: {Site: city, AfterMS: 60_000}, "tier district: want one below": {Tier: tiers.TierDistrict, AfterMS: 60_000}, "after 1 ms": {Site: township, AfterMS: 1},
 	} {
-		if _, err = m.Node(district).Backend().SetSilence(limited(t), api.SilenceRequest{Key: want, Limit: l}); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), want) {
+		if _, err := m.Node(district).Backend().SetSilence(limited(t), api.SilenceRequest{Key: want, Limit: l}); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

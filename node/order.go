@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
@@ -153,17 +154,33 @@ func (n *Node) stamped(s command.Step) ([]crdt.Op, error) {
 // receipts are marked in one.
 const orderBatch = 32
 
+// ordersEvery is how often the work lists are looked at when nothing changes: under
+// another topology, more may be to do.
+const ordersEvery = time.Minute
+
+// errOlderTopology keeps an order from going out by a topology that is older than the
+// one it was issued under, as a node's is for a moment after its start.
+var errOlderTopology = errors.New("node: topology is older than the order's")
+
+// goesAway reports whether an error is one that a loop comes back from after a moment.
+func goesAway(err error) bool {
+	return errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy) ||
+		errors.Is(err, crdt.ErrUnavailable) || errors.Is(err, errOlderTopology)
+}
+
 // runOrders does what no operator does about orders, while this node leads: it sends
 // this site's out, marks those that came here as delivered, and those that it holds
 // for a site below as stored. Its work lists are indexes, so it goes on after a crash
 // where it stopped.
 func (n *Node) runOrders(ctx context.Context, changed <-chan struct{}) error {
 	return n.eachTerm(ctx, func(lead context.Context) error {
+		ticks := time.NewTicker(ordersEvery)
+		defer ticks.Stop()
 		for {
 			again, err := n.ordersPass(ctx)
+			lost := ctx.Err() != nil || lead.Err() != nil || goesAway(err)
 			switch {
-			case ctx.Err() != nil || lead.Err() != nil || errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) ||
-				errors.Is(err, ErrBusy) || errors.Is(err, crdt.ErrUnavailable):
+			case lost:
 				return nil
 			case err != nil:
 				return err
@@ -172,6 +189,7 @@ func (n *Node) runOrders(ctx context.Context, changed <-chan struct{}) error {
 			}
 			select {
 			case <-changed:
+			case <-ticks.C:
 			case <-lead.Done():
 				return nil
 			case <-ctx.Done():
@@ -239,7 +257,7 @@ func (n *Node) writeGood(ctx context.Context, key string, last, edits []Edit) (w
 		done, err := n.docs.write(ctx, "", e)
 		switch {
 		case errors.Is(err, engine.ErrPoisoned) || errors.Is(err, engine.ErrTooLarge):
-			n.alarms.raise(fmt.Sprintf("order at %s cannot be written: %v", e.Key, err))
+			n.alarms.raise(fmt.Sprintf("document %s cannot be written: %v", e.Key, err))
 		case err != nil:
 			return wrote, err
 		default:
@@ -283,6 +301,9 @@ func (n *Node) sendOrders(ctx context.Context) (wrote bool, err error) {
 		w, open := v.Unsent()
 		if !open {
 			continue // the index is behind
+		}
+		if n.Topology().Version() < v.Order.Topology {
+			return wrote, fmt.Errorf("%w: %s", errOlderTopology, v.ID)
 		}
 		if err := n.sendWave(ctx, h.Key, &v, w); err != nil {
 			return wrote, fmt.Errorf("send %s: %w", v.ID, err)

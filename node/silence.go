@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -60,9 +59,9 @@ func (n *Node) runSilence(ctx context.Context) error {
 			if caughtUp {
 				err = n.silencePass(ctx)
 			}
+			lost := ctx.Err() != nil || lead.Err() != nil || goesAway(err)
 			switch {
-			case ctx.Err() != nil || lead.Err() != nil || errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) ||
-				errors.Is(err, ErrBusy) || errors.Is(err, crdt.ErrUnavailable):
+			case lost:
 				return nil
 			case err != nil:
 				return err
@@ -235,7 +234,7 @@ func (n *Node) silencePass(ctx context.Context) error {
 			if below && !v.Heard {
 				continue
 			}
-			if err := n.stepSilence(ctx, s.ID, command.SilenceCleared); err != nil {
+			if err := n.clearSilence(ctx, s.ID); err != nil {
 				return fmt.Errorf("end of silence of %s: %w", site, err)
 			}
 		}
@@ -276,21 +275,21 @@ func (n *Node) raiseSilence(ctx context.Context, o observed, site tiers.SiteID, 
 		op, err := command.SilenceOp(command.SilenceStep{At: n.group.Clock().Now(), By: o.Self, Kind: command.SilenceRaised})
 		return []crdt.Op{op}, err
 	}})
-	_, err := n.docs.write(ctx, "", edits...)
+	_, err := n.writeGood(ctx, "", nil, edits)
 	return err
 }
 
-// stepSilence makes a step of one of this site's alerts.
-func (n *Node) stepSilence(ctx context.Context, id tiers.DocID, kind string) error {
+// clearSilence takes one of this site's alerts back.
+func (n *Node) clearSilence(ctx context.Context, id tiers.DocID) error {
 	k := docKey(n.creds.ID.Site, tiers.ClassUrgent, id)
-	_, err := n.docs.write(ctx, "", Edit{Key: k, Make: func() ([]crdt.Op, error) {
+	_, err := n.writeGood(ctx, "", nil, []Edit{{Key: k, Make: func() ([]crdt.Op, error) {
 		var have command.SilenceView
-		if err := n.read(k, &have); err != nil || have.Open == (kind == command.SilenceRaised) {
+		if err := n.read(k, &have); err != nil || !have.Open {
 			return nil, err
 		}
-		op, err := command.SilenceOp(command.SilenceStep{At: n.group.Clock().Now(), By: have.Site, Kind: kind})
+		op, err := command.SilenceOp(command.SilenceStep{At: n.group.Clock().Now(), By: have.Site, Kind: command.SilenceCleared})
 		return []crdt.Op{op}, err
-	}})
+	}}})
 	return err
 }
 

@@ -104,7 +104,7 @@ func FoldMode(s *crdt.Source) (crdt.View, error) {
 	v := ModeView{ID: s.Doc, Stream: s.Stream.String(), Site: s.Stream.Site, Area: tiers.SiteID(s.Doc.Name())}
 	var bad int
 	v.Switches, bad = readSteps(s, func(x Switch) crdt.HybridTime { return x.At }, func(x Switch, author tiers.SiteID) bool {
-		return x.By == author && x.By == v.Site && x.Area == v.Area && x.Validate() == nil
+		return author == v.Site && x.By == author && x.Area == v.Area && x.Validate() == nil
 	})
 	v.Faults = Faults{bad, s.Pending, s.Refused}
 	if n := len(v.Switches); n > 0 {
