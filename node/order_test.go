@@ -220,6 +220,43 @@ func TestOrderTakenBack(t *testing.T) {
 	}
 }
 
+// empty is a township that nobody runs.
+func (m *mesh) empty(id tiers.SiteID) tiers.Site {
+	m.t.Helper()
+	key, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return tiers.Site{ID: id, Tier: tiers.TierTownship, Name: "空", Parent: district, Key: key}
+}
+
+// TestOrderWaitsForTopology: a city that has just started, and knows an older topology
+// than the one that its order was issued under, passes no target over: it waits.
+func TestOrderWaitsForTopology(t *testing.T) {
+	m := newCommanded(t)
+	doc := m.Node(city).Topology().Doc()
+	doc.Version++
+	o := command.Order{
+		Brief:   command.Brief{Order: command.OrderID(city, "k"), Title: "巡查", Issuer: city, IssuerTier: tiers.TierCity, To: "tier:township", IssuedAtMS: 1},
+		Targets: []tiers.SiteID{"500101900", township}, Topology: doc.Version,
+	}
+	if err := m.Node(city).PutOrder(limited(t), o); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("views", func() bool { return m.Node(city).Group().Store().Counts().Dirty == 0 })
+	if err := m.Node(city).OrdersNow(limited(t)); err == nil || !strings.Contains(err.Error(), "older than the order's") {
+		t.Errorf("it goes out: %v", err)
+	}
+	if c := m.shown(city, o.Brief.Order).Counts; c.Sent != 0 {
+		t.Errorf("%+v", c)
+	}
+	doc.Sites = append(slices.Clone(doc.Sites), m.empty("500101900"))
+	if _, _, err := m.Node(city).PublishTopology(limited(t), "more", doc, false); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("both to be sent", func() bool { return m.shown(city, o.Brief.Order).Counts.Sent == 2 })
+}
+
 // TestOrderGoesOnAfterCrash: an order to a hundred sites goes out to each once, also
 // when the city ends in the middle; what the topology has made of its targets since
 // is shown.
@@ -228,15 +265,8 @@ func TestOrderGoesOnAfterCrash(t *testing.T) {
 	doc := m.Topology().Doc()
 	doc.Sites = slices.Clone(doc.Sites)
 	doc.Version++
-	empty := func(id tiers.SiteID) tiers.Site {
-		key, _, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tiers.Site{ID: id, Tier: tiers.TierTownship, Name: "空", Parent: district, Key: key}
-	}
 	for i := range 100 {
-		doc.Sites = append(doc.Sites, empty(tiers.SiteID(fmt.Sprintf("5001019%02d", i))))
+		doc.Sites = append(doc.Sites, m.empty(tiers.SiteID(fmt.Sprintf("5001019%02d", i))))
 	}
 	publish := func(key string) {
 		t.Helper()
@@ -271,7 +301,7 @@ func TestOrderGoesOnAfterCrash(t *testing.T) {
 	}
 	doc.Version++
 	doc.Sites = slices.Clone(m.Node(city).Topology().Doc().Sites)
-	doc.Sites = append(doc.Sites, empty("500101888"))
+	doc.Sites = append(doc.Sites, m.empty("500101888"))
 	for i := range doc.Sites {
 		switch doc.Sites[i].ID {
 		case "500101900":
