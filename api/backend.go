@@ -20,6 +20,7 @@ type Backend interface {
 	Tracks
 	Catalogs
 	Sharing
+	Commands
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.
@@ -108,7 +109,7 @@ type WriteResult struct {
 }
 
 // The kinds that can be listed.
-var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool", "indicator", "adoption", "install", "replication", "capacity"}
+var kinds = []string{"event", "task", "track", "board", "type", "rule", "plan", "calendar", "responder", "unitrequest", "pool", "indicator", "adoption", "install", "replication", "capacity", "order", "receipt", "silence"}
 
 // ListQuery selects a page.
 type ListQuery struct {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/responder"
 )
@@ -43,6 +44,8 @@ type Explanation struct {
 	Event    tiers.DocID `json:"event"`
 	State    string      `json:"state"`
 	Category string      `json:"category,omitempty"`
+	// Mode is the mode of the event's site as this site knows it.
+	Mode command.Standing `json:"mode"`
 	// Rules are all rules in the order in which they are tried.
 	Rules []dispatch.Tried `json:"rules"`
 	// Decision is what the first that matched decides, nil when none did; Site is

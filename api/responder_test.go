@@ -69,7 +69,7 @@ func responderSchemas() map[string]any {
 	unit := responder.UnitView{Log: []responder.Forced{{}}, Conflicts: []crdt.Conflict{{}}, Pending: 1, Refused: 1}
 	return map[string]any{
 		"Limit": dispatch.Limit{}, "RulesResult": api.RulesResult{}, "RulesRequest": api.RulesRequest{},
-		"Rule":          dispatch.Rule{TypePrefix: "x", Category: "x", PriorityMax: 1, When: "x", Site: "x", Plan: "x", Skill: "x"},
+		"Rule":          dispatch.Rule{Mode: "x", TypePrefix: "x", Category: "x", PriorityMax: 1, When: "x", Site: "x", Plan: "x", Skill: "x"},
 		"Tried":         dispatch.Tried{Why: "x"},
 		"Decision":      dispatch.Decision{Site: "x", Plan: "x", Skill: "x"},
 		"CandidateUnit": dispatch.Unit{Name: "x", Skills: []string{"x"}, Busy: "x"}, "Candidate": dispatch.Candidate{DistanceM: &f},

@@ -189,6 +189,7 @@ var collections = map[string]string{
 	"indicators": "indicator",
 	"adoptions":  "adoption",
 	"installs":   "install", "replications": "replication", "capacities": "capacity",
+	"orders": "order", "receipts": "receipt", "silences": "silence",
 }
 
 func (s *Server) routes() http.Handler {
@@ -207,6 +208,8 @@ func (s *Server) routes() http.Handler {
 	s.trackRoutes(mux)
 	s.catalogRoutes(mux)
 	s.sharingRoutes(mux)
+	s.orderRoutes(mux)
+	s.modeRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))
 	mux.Handle("POST /v1/topology", s.handle(s.publishTopology))

@@ -141,6 +141,9 @@ func readLevel(r *http.Request) (string, error) {
 	level := q.Get("read")
 	switch level {
 	case "":
+		if r.URL.Path == silencePath {
+			return ReadLeader, nil
+		}
 		return ReadStale, nil
 	case ReadStale, ReadLeader, ReadLinearizable:
 		return level, nil

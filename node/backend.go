@@ -20,6 +20,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
+	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/federation"
@@ -45,6 +46,7 @@ func translate(err error) error {
 		{store.ErrHeld, api.ErrRejected}, {store.ErrFenced, api.ErrRejected}, {store.ErrBadClaim, api.ErrInvalid},
 		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},
 		{dispatch.ErrInvalid, api.ErrInvalid}, {dispatch.ErrNotNow, api.ErrRejected}, {ErrNoStream, api.ErrInvalid},
+		{command.ErrInvalid, api.ErrInvalid}, {command.ErrNow, api.ErrRejected},
 		{indicator.ErrInvalid, api.ErrInvalid}, {reading.ErrInvalid, api.ErrInvalid}, {ErrDefined, api.ErrRejected},
 		{catalog.ErrInvalid, api.ErrInvalid}, {catalog.ErrNow, api.ErrRejected},
 		{ErrBusy, api.ErrRejected}, {store.ErrBadChange, api.ErrRejected},

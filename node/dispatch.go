@@ -135,7 +135,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.
 		n.alarms.raise(note)
 	}
 	at := n.group.Clock().Now()
-	planned, err := n.fannedOut(to, dispatch.TaskID(k.Doc), dispatch.Brief{
+	planned, err := n.fannedOut(to, dispatch.TaskID(k.Doc), subject.SubjectMode, dispatch.Brief{
 		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
 		Place: ev.Report.Place, Organ: decision.Organ, Limit: decision.Limit, Priority: ev.Report.Priority,
 		DispatchedAtMS: at.Millis(), Rule: decision.Rule, Plan: decision.Plan,
@@ -150,7 +150,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.
 	edits := []Edit{{Key: k}}
 	for _, p := range planned {
 		action, err := event.ActionOp(event.Action{
-			At: at, By: n.creds.ID.Site, Kind: event.KindDispatch, Task: p.ID, Organ: p.Brief.Organ, Note: decision.Rule,
+			At: at, By: n.creds.ID.Site, Kind: event.KindDispatch, Task: p.ID, Organ: p.Brief.Organ, Note: decision.Rule, Mode: p.Brief.Mode,
 		})
 		if err != nil {
 			return false, err

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 )
 
@@ -62,8 +63,23 @@ func (n *Node) Ticks() (sum uint64) {
 
 // FannedOut is what a rule's decision makes of an event.
 func (n *Node) FannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([]dispatch.Planned, error) {
-	return n.fannedOut(to, task, b)
+	return n.fannedOut(to, task, dispatch.SubjectMode{}, b)
 }
 
 // Thin drops what is older than its limits now.
 func (n *Node) Thin(ctx context.Context) (int, error) { return n.thin(ctx) }
+
+// ListenNow does at once what the look at who is silent does every few seconds.
+func (n *Node) ListenNow(ctx context.Context) error { return n.silencePass(ctx) }
+
+// PutOrder writes an order as it is, as its issuer did under another topology.
+func (n *Node) PutOrder(ctx context.Context, o command.Order) error {
+	ops, err := command.OrderOps(o)
+	if err == nil {
+		_, err = n.docs.write(ctx, "", Edit{Key: docKey(o.Issuer, tiers.ClassCommand, o.Brief.Order), Create: true, Ops: ops})
+	}
+	return err
+}
+
+// OrdersNow does at once what the loop of orders does.
+func (n *Node) OrdersNow(ctx context.Context) error { _, err := n.ordersPass(ctx); return err }

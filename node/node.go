@@ -20,6 +20,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/view"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
+	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/indicator"
@@ -52,8 +53,10 @@ type Node struct {
 
 // dispatching is what a node keeps in memory to dispatch by.
 type dispatching struct {
-	routing routing
-	board   board
+	routing  routing
+	board    board
+	modes    modes
+	catalogs *catalogs
 }
 
 // noticed is what a node keeps in memory of what an operator, or its rules, should
@@ -61,7 +64,7 @@ type dispatching struct {
 type noticed struct {
 	alarms     *alarms
 	indicators *indicators
-	catalogs   *catalogs
+	listening  listening
 }
 
 // ending is when a node began, and how it comes to its end.
@@ -89,6 +92,8 @@ func Folds() map[string]view.Fold {
 		indicator.KindIndicator: indicator.Fold,
 		catalog.KindVersion:     catalog.FoldVersion, catalog.KindGrant: catalog.FoldGrant,
 		catalog.KindInstall: catalog.FoldInstall, catalog.KindReplication: catalog.FoldReplication, catalog.KindCapacity: catalog.Fold,
+		command.KindOrder: command.FoldOrder, command.KindReceipt: command.FoldReceipt, command.KindMode: command.FoldMode,
+		command.KindSilence: command.FoldSilence, command.KindLimit: command.FoldLimit,
 	}
 	for _, c := range catalog.Catalogs() {
 		if folds[c.Kind] == nil {
@@ -122,7 +127,8 @@ func Open(cfg Config, opts Options) (*Node, error) {
 	n := &Node{
 		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
-		registry: prometheus.NewRegistry(), noticed: noticed{newAlarms(opts.Now), newIndicators(), newCatalogs()},
+		registry: prometheus.NewRegistry(), noticed: noticed{alarms: newAlarms(opts.Now), indicators: newIndicators()},
+		dispatching: dispatching{catalogs: newCatalogs()},
 	}
 	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
@@ -200,7 +206,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
 	dispatches, topology, relays, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
-	definitions, apps := n.views.Subscribe(), n.views.Subscribe()
+	definitions, apps, orders := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
@@ -208,6 +214,8 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.runIndicators(loopCtx, definitions) })
 	loops.Go(func() error { return n.runApps(loopCtx, apps) })
+	loops.Go(func() error { return n.runOrders(loopCtx, orders) })
+	loops.Go(func() error { return n.runSilence(loopCtx) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
 	loops.Go(func() error { return n.runReissue(loopCtx) })

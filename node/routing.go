@@ -119,7 +119,7 @@ func (n *Node) subject(v event.View, categories map[string]string, now time.Time
 	r := v.Report
 	s := dispatch.Subject{
 		Type: r.Type, Category: categories[r.Type], Priority: r.Priority, Title: r.Title, Place: r.Place,
-		Grid: r.Grid, Channel: r.Channel, Site: string(v.Site), Tier: site.Tier.String(), At: now,
+		Grid: r.Grid, Channel: r.Channel, Site: string(v.Site), Tier: site.Tier.String(), At: now, SubjectMode: n.dispatchMode(v.Site),
 	}
 	if r.Lat != nil && r.Lon != nil {
 		s.Lat, s.Lon, s.HasPoint = *r.Lat, *r.Lon, true
@@ -179,11 +179,18 @@ func (n *Node) Explain(_ context.Context, name string) (api.Explanation, error) 
 	}
 	s := n.subject(v, categories, n.opts.Now())
 	out.Event, out.State, out.Category = v.ID, v.State, s.Category
+	if out.Mode, err = n.Mode(v.Site); err != nil {
+		return out, err
+	}
 	var found bool
 	var d dispatch.Decision
 	if out.Rules, d, found = table.Explain(s); !found {
 		out.Notes = append(out.Notes, fmt.Sprintf("none of %d rules matches: the event waits until one does", table.Len()))
 		return out, nil
+	}
+	if l := s.Limit(d.Limit); l != d.Limit {
+		out.Notes = append(out.Notes, fmt.Sprintf("in this emergency limits count round the clock: %d %s of the rule is %d %s", d.Limit.Amount, d.Limit.Unit, l.Amount, l.Unit))
+		d.Limit = l
 	}
 	out.Decision = &d
 	var note string

@@ -177,6 +177,7 @@ func (n *Node) childOf(k store.DocKey, key string, a *dispatch.Action) (Edit, er
 		}
 		b.Limit = *a.Limit
 	}
+	n.dispatchMode(a.To).Enter(&b)
 	ops, err := dispatch.TaskOps(b)
 	a.Task = dispatch.ChildTaskID(k.Doc, a.To, key)
 	return Edit{Key: docKey(a.To, tiers.ClassCommand, a.Task), Create: true, Ops: ops}, err
@@ -253,7 +254,9 @@ func (n *Node) planTasks(s Start, key string, b dispatch.Brief) ([]dispatch.Plan
 		b.Organ, b.Limit = s.Organ, s.Limit
 		planned = []dispatch.Planned{{ID: dispatch.ManualTaskID(b.Event, key), Brief: b}}
 	}
+	mode := n.dispatchMode(s.To)
 	for i := range planned {
+		mode.Enter(&planned[i].Brief)
 		if s.Title != "" {
 			planned[i].Brief.Title = s.Title
 		}
@@ -300,7 +303,7 @@ func (n *Node) fanOutOps(k store.DocKey, planned []dispatch.Planned) (ops []crdt
 	}
 	for _, p := range planned {
 		op, err := event.ActionOp(event.Action{
-			At: n.group.Clock().Now(), By: n.creds.ID.Site, Kind: event.KindDispatch, Task: p.ID, Organ: p.Brief.Organ, Note: p.Brief.Plan,
+			At: n.group.Clock().Now(), By: n.creds.ID.Site, Kind: event.KindDispatch, Task: p.ID, Organ: p.Brief.Organ, Note: p.Brief.Plan, Mode: p.Brief.Mode,
 		})
 		if err != nil {
 			return nil, err
@@ -313,7 +316,7 @@ func (n *Node) fanOutOps(k store.DocKey, planned []dispatch.Planned) (ops []crdt
 // fannedOut returns the tasks that a rule's decision makes of an event for a site:
 // those of its plan, or the one that the brief is of. A plan that is not in force
 // leaves the one, with an alarm, so that the event is not left without any.
-func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([]dispatch.Planned, error) {
+func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, mode dispatch.SubjectMode, b dispatch.Brief) ([]dispatch.Planned, error) {
 	if self, _ := n.Topology().Site(n.creds.ID.Site); to != self.ID {
 		b.By, b.ByTier = self.ID, self.Tier
 	}
@@ -328,6 +331,9 @@ func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([
 		default:
 			planned, plan = dispatch.FanOut(p, b), p.Code
 		}
+	}
+	for i := range planned {
+		mode.Enter(&planned[i].Brief)
 	}
 	return planned, n.timed(planned, plan)
 }

@@ -19,7 +19,7 @@ var ruleColumns = []column{
 	{title: "CODE", path: "fields.code"}, {title: "ORDER", path: "fields.order"}, {title: "SITE", path: "site"},
 	{title: "ORGAN", path: "fields.organ"}, {title: "LIMIT", path: "fields.limit_amount"}, {title: "UNIT", path: "fields.limit_unit"},
 	{title: "SKILL", path: "fields.skill"}, {title: "TYPE", path: "fields.type_prefix", wide: true}, {title: "CATEGORY", path: "fields.category", wide: true},
-	{title: "PRIORITY", path: "fields.priority_max", wide: true}, {title: "WHEN", path: "fields.when", wide: true},
+	{title: "PRIORITY", path: "fields.priority_max", wide: true}, {title: "MODE", path: "fields.mode", wide: true}, {title: "WHEN", path: "fields.when", wide: true},
 }
 
 func newDispatch(g *global) *cobra.Command {
@@ -80,7 +80,7 @@ with every link cut.`,
 const explainedMax = 10
 
 func printExplanation(w io.Writer, e api.Explanation, all bool) error {
-	fmt.Fprintf(w, "%s  %s  category %s\n\n", e.Event, e.State, orDash(e.Category))
+	fmt.Fprintf(w, "%s  %s  category %s\nmode: %s\n\n", e.Event, e.State, orDash(e.Category), standingLine(e.Mode))
 	var rows [][]string
 	for _, r := range e.Rules {
 		if r.Outcome == dispatch.TriedNot && !all {
@@ -142,7 +142,8 @@ a JSON array, such as
   [{"code": "night-fire", "order": 5, "when": "event.category == \"火灾\" && time.hour < 6",
     "organ": "消防救援站", "limit": {"amount": 1, "unit": "urgent_hour"}, "skill": "fire"}]
 
-limit.unit is urgent_hour, hour or day. A rule with the code of an earlier one of
+limit.unit is urgent_hour, hour or day. "mode": "emergency" or "normal" makes a rule
+one for that mode; see tiermesh mode. A rule with the code of an earlier one of
 this site takes its place. --dry-run checks them and writes nothing.`,
 		Example: "  tiermesh dispatch publish rules.json --dry-run\n  tiermesh dispatch publish - < rules.json",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -44,6 +44,7 @@ type Subject struct {
 	HasPoint bool
 	// At is when it is dispatched.
 	At time.Time
+	SubjectMode
 }
 
 // variables are what an expression can name, with their types.
@@ -66,6 +67,8 @@ var variables = []struct {
 	{"place.lon", cel.DoubleType, func(s *Subject) ref.Val { return types.Double(s.Lon) }},
 	{"time.hour", cel.IntType, func(s *Subject) ref.Val { return types.Int(s.At.In(localTime).Hour()) }},
 	{"time.weekday", cel.IntType, func(s *Subject) ref.Val { return types.Int(s.At.In(localTime).Weekday()) }},
+	{"mode", cel.StringType, func(s *Subject) ref.Val { return types.String(s.mode()) }},
+	{"level", cel.IntType, func(s *Subject) ref.Val { return types.Int(s.Level) }},
 	{"time.month", cel.IntType, func(s *Subject) ref.Val { return types.Int(s.At.In(localTime).Month()) }},
 }
 

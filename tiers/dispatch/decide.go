@@ -56,6 +56,8 @@ func (r *row) plain(s *Subject) (bool, string) {
 		return false, fmt.Sprintf("type %q does not begin with %q", s.Type, r.TypePrefix)
 	case r.Category != "" && r.Category != s.Category:
 		return false, fmt.Sprintf("category is %q, not %q", s.Category, r.Category)
+	case r.Mode != "" && r.Mode != s.mode():
+		return false, fmt.Sprintf("mode is %s, not %s", s.mode(), r.Mode)
 	case r.PriorityMax != 0 && s.Priority > r.PriorityMax:
 		return false, fmt.Sprintf("priority is %d, not %d or higher", s.Priority, r.PriorityMax)
 	}
@@ -65,7 +67,7 @@ func (r *row) plain(s *Subject) (bool, string) {
 // holds is plain without the words.
 func (r *row) holds(s *Subject) bool {
 	return strings.HasPrefix(s.Type, r.TypePrefix) && (r.Category == "" || r.Category == s.Category) &&
-		(r.PriorityMax == 0 || s.Priority <= r.PriorityMax)
+		(r.PriorityMax == 0 || s.Priority <= r.PriorityMax) && (r.Mode == "" || r.Mode == s.mode())
 }
 
 func (r *row) decision() Decision {
@@ -144,6 +146,9 @@ func (r Rule) Condition() string {
 	}
 	if r.PriorityMax != 0 {
 		all = append(all, "event.priority <= "+strconv.Itoa(r.PriorityMax))
+	}
+	if r.Mode != "" {
+		all = append(all, "mode == "+strconv.Quote(r.Mode))
 	}
 	if r.When != "" {
 		when := r.When

@@ -46,7 +46,10 @@ type Rule struct {
 	TypePrefix  string `json:"type_prefix,omitempty"`
 	Category    string `json:"category,omitempty"`
 	PriorityMax int    `json:"priority_max,omitempty"`
-	// When is a CEL expression over event, time and place; see [Compile].
+	// Mode restricts the rule to normal or emergency mode of the event's site; empty is
+	// both.
+	Mode string `json:"mode,omitempty"`
+	// When is a CEL expression over event, time, place and mode; see [Compile].
 	When  string `json:"when,omitempty"`
 	Organ string `json:"organ"`
 	Limit Limit  `json:"limit"`
@@ -91,6 +94,8 @@ func (r Rule) validateFields() error {
 		return fmt.Errorf("%w: rule %s: %w", ErrInvalid, r.Code, err)
 	}
 	switch {
+	case r.Mode != "" && r.Mode != ModeNormal && r.Mode != ModeEmergency:
+		return fmt.Errorf("%w: rule %s: mode %.64q: want %s, %s or none for both", ErrInvalid, r.Code, r.Mode, ModeNormal, ModeEmergency)
 	case r.Code == "" || r.Organ == "":
 		return fmt.Errorf("%w: rule %q: code and organ must be given", ErrInvalid, r.Code)
 	case r.PriorityMax < 0 || r.PriorityMax > 4:
@@ -110,6 +115,7 @@ func RuleOps(r Rule) ([]crdt.Op, error) {
 		[2]string{"priority_max", strconv.Itoa(r.PriorityMax)}, [2]string{"organ", r.Organ},
 		[2]string{"limit_amount", strconv.Itoa(r.Limit.Amount)}, [2]string{"limit_unit", r.Limit.Unit},
 		[2]string{"when", r.When}, [2]string{"site", r.Site}, [2]string{"plan", r.Plan}, [2]string{"skill", r.Skill},
+		[2]string{"mode", r.Mode},
 	), r.Validate()
 }
 
@@ -135,6 +141,7 @@ func RuleFromView(b []byte) (Rule, error) {
 		Code: f["code"], Order: order, TypePrefix: f["type_prefix"], Category: f["category"],
 		PriorityMax: priority, Organ: f["organ"], Limit: Limit{amount, f["limit_unit"]},
 		When: f["when"], Site: f["site"], Plan: f["plan"], Skill: f["skill"],
+		Mode: f["mode"],
 	}
 	return r, r.Validate()
 }
@@ -159,6 +166,7 @@ func SetRuleOps(r Rule) ([]crdt.Op, error) {
 	ops, err := RuleOps(r)
 	for _, f := range [][2]string{
 		{"type_prefix", r.TypePrefix}, {"category", r.Category}, {"when", r.When}, {"site", r.Site}, {"plan", r.Plan}, {"skill", r.Skill},
+		{"mode", r.Mode},
 	} {
 		if f[1] == "" {
 			ops = append(ops, crdt.Op{Kind: crdt.OpPut, Key: f[0], Value: ""})

@@ -42,6 +42,10 @@ type BriefOrigin struct {
 	// Step is the plan's step; Role is lead or co.
 	Step string `json:"step,omitempty"`
 	Role string `json:"role,omitempty"`
+	// Mode is emergency when the task was dispatched in that, at ModeLevel; empty is
+	// normal. The limit is as it counted then.
+	Mode      string `json:"mode,omitempty"`
+	ModeLevel int    `json:"mode_level,omitempty"`
 	// Calendar is what the limit is counted by, as it was at dispatch; nil for
 	// [DefaultCalendar].
 	Calendar *Calendar `json:"calendar,omitempty"`

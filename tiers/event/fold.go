@@ -62,6 +62,8 @@ type Action struct {
 	Note  string          `json:"note,omitempty"`
 	// Outcome is that of Task: open, closed or void.
 	Outcome string `json:"outcome,omitempty"`
+	// Mode is emergency when Task was dispatched in that; empty is normal.
+	Mode string `json:"mode,omitempty"`
 }
 
 // ActionOp returns the operation that appends an action. The error wraps
