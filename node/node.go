@@ -61,6 +61,9 @@ type dispatching struct {
 type noticed struct {
 	alarms     *alarms
 	indicators *indicators
+	// unseen are events that may be certain duplicates of others; nil at a site that
+	// leaves those to people.
+	unseen chan store.DocKey
 }
 
 // ending is when a node began, and how it comes to its end.
@@ -79,7 +82,7 @@ type ending struct {
 // makes views with them of the stores of nodes that have ended.
 func Folds() map[string]view.Fold {
 	return map[string]view.Fold{
-		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
+		"event": event.Fold, event.KindQuarantine: event.FoldQuarantine, event.KindBlob: event.FoldBlob, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
 		"plan": dispatch.FoldPlan, "calendar": dispatch.FoldCalendar,
 		responder.Kind: responder.Fold, responder.KindPosition: responder.FoldPosition,
 		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
@@ -112,7 +115,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 	n := &Node{
 		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
-		registry: prometheus.NewRegistry(), noticed: noticed{newAlarms(opts.Now), newIndicators()},
+		registry: prometheus.NewRegistry(), noticed: noticed{alarms: newAlarms(opts.Now), indicators: newIndicators()},
 	}
 	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
@@ -167,6 +170,7 @@ func (n *Node) openEngines() {
 			n.alarms.raise(fmt.Sprintf("document %s is quarantined: %v", k, err))
 		},
 	}
+	cfg.Folds[event.Kind] = n.foldEvent()
 	if len(n.opts.Engine) > 0 {
 		n.docs.workers = engine.NewWorkers(engine.WorkersConfig{Command: n.opts.Engine, Logger: n.log})
 		isolated := engine.NewIsolated(n.docs.workers)
@@ -190,10 +194,11 @@ func (n *Node) Run(ctx context.Context) error {
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
 	dispatches, topology, relays, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
-	definitions := n.views.Subscribe()
+	definitions, merges := n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
+	loops.Go(func() error { return n.runMerges(loopCtx, merges) })
 	loops.Go(func() error { return n.runUnits(loopCtx, units) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.runIndicators(loopCtx, definitions) })

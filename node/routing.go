@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
@@ -67,6 +68,8 @@ type routing struct {
 	from       seen
 	table      *dispatch.Table
 	categories map[string]string
+	// types is categories for who takes in reports: a look at it takes no lock.
+	types atomic.Pointer[map[string]string]
 }
 
 // route returns the rules and categories as this site last saw them. Without
@@ -97,6 +100,7 @@ func (n *Node) route(list bool) (*dispatch.Table, map[string]string, error) {
 		n.alarms.raise(fmt.Sprintf("rule is unusable: %v", err))
 	}
 	r.table, r.categories, r.from = table, categories, now
+	r.types.Store(&categories)
 	return table, categories, nil
 }
 

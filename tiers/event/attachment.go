@@ -19,8 +19,8 @@ const (
 	AttachmentBytesMax = 64 << 20
 	// PartBytes is how large its parts are, but the last: a part is one change.
 	PartBytes = 512 << 10
-	// attachmentsMax bounds the attachments of one event.
-	attachmentsMax   = 256
+	// AttachmentsMax bounds the attachments of one event.
+	AttachmentsMax   = 256
 	attachmentName   = 255
 	attachmentIDText = "attachment:"
 )

@@ -136,7 +136,7 @@ func FoldView(s *crdt.Source) (View, crdt.View, error) {
 
 // index lists the entries under which an event is found.
 func (v *View) index(s *crdt.Source) []crdt.IndexEntry {
-	index := []crdt.IndexEntry{{Name: IndexEvent, Value: fmt.Sprintf("%016x", max(v.Report.ReportedAtMS, 0))}}
+	index := []crdt.IndexEntry{{Name: IndexEvent, Value: TimeValue(v.Report.ReportedAtMS)}}
 	if v.Report.SourceKey != "" {
 		index = append(index, crdt.IndexEntry{Name: IndexSource, Value: v.Report.SourceKey})
 	}
@@ -144,7 +144,7 @@ func (v *View) index(s *crdt.Source) []crdt.IndexEntry {
 		index = append(index, crdt.IndexEntry{Name: IndexUndispatched, Value: UndispatchedAt(s.Stream.Site) + s.Doc.Name()})
 	}
 	if cell := Near(v.Report); cell != "" && v.State != StateVoid && v.State != StateMerged {
-		index = append(index, crdt.IndexEntry{Name: IndexNear, Value: cell + nearTime(v.Report.ReportedAtMS)})
+		index = append(index, crdt.IndexEntry{Name: IndexNear, Value: NearValue(cell, v.Report.ReportedAtMS)})
 	}
 	if len(v.Knots()) > 0 {
 		index = append(index, crdt.IndexEntry{Name: IndexKnot, Value: s.Doc.Name()})

@@ -94,11 +94,12 @@ func columnOf(row int, lon float64) int {
 	return min(int((lon+180)/360*float64(n)), n-1)
 }
 
-// nearTime is the end of a value in [IndexNear].
-func nearTime(ms int64) string { return fmt.Sprintf("%016x", max(ms, 0)) }
+// TimeValue is a time, in Unix milliseconds, in [IndexEvent] and at the end of values
+// of [IndexNear].
+func TimeValue(ms int64) string { return fmt.Sprintf("%016x", max(ms, 0)) }
 
 // NearValue is the value in [IndexNear] of a prefix at a time.
-func NearValue(prefix string, ms int64) string { return prefix + nearTime(ms) }
+func NearValue(prefix string, ms int64) string { return prefix + TimeValue(ms) }
 
 // plainPlace is a place's name without spaces, punctuation and case.
 func plainPlace(s string) string {

@@ -171,7 +171,7 @@ func FoldQuarantine(s *crdt.Source) (crdt.View, error) {
 		return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return crdt.View{JSON: b, Index: []crdt.IndexEntry{
-		{Name: IndexQuarantine, Value: QuarantinePrefix(v.State) + nearTime(v.Held.ReceivedAtMS)},
+		{Name: IndexQuarantine, Value: QuarantinePrefix(v.State) + TimeValue(v.Held.ReceivedAtMS)},
 	}}, nil
 }
 

@@ -124,6 +124,15 @@ func CreateOps(r Report, actions ...Action) ([]crdt.Op, error) {
 	return ops, nil
 }
 
+// ReportOf returns the report that a document was created with, without corrections.
+// The error wraps [ErrInvalid].
+func ReportOf(d *crdt.Document) (r Report, err error) {
+	if err := json.Unmarshal([]byte(d.Root.String(keyReport)), &r); err != nil {
+		return r, fmt.Errorf("%w: report: %w", ErrInvalid, err)
+	}
+	return r, nil
+}
+
 // correctable are the fields of a report that may be corrected.
 var correctable = []string{"title", "text", "place", "type", "grid"}
 
