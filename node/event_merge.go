@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
@@ -177,8 +178,9 @@ func (n *Node) runMerges(ctx context.Context, changed <-chan struct{}) error {
 		if err := n.recall(); err != nil {
 			return err
 		}
+		n.merging.work.Store(mergePasses)
 		for {
-			err := errors.Join(n.mergeCertain(ctx), n.untie(ctx), n.handOver(ctx))
+			err := n.mergePass(ctx)
 			switch {
 			case ctx.Err() != nil || lead.Err() != nil || errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) ||
 				errors.Is(err, ErrBusy) || errors.Is(err, crdt.ErrUnavailable):
@@ -197,6 +199,42 @@ func (n *Node) runMerges(ctx context.Context, changed <-chan struct{}) error {
 	})
 }
 
+// merging is what a node keeps in memory of merges.
+type merging struct {
+	// work is how many passes are to be made yet: none while no event is merged, so that
+	// a site without duplicates reads no index for them.
+	work atomic.Int32
+	// unseen are events that may be certain duplicates of others; nil at a site that
+	// leaves those to people.
+	unseen chan store.DocKey
+	again  []store.DocKey // looked at once; the loop's own
+}
+
+// mergePasses is how many passes follow a merge: the fold that sees it comes before
+// its index entries, and a pass may come between.
+const mergePasses = 2
+
+// mergePass does what there is to do now. What could not be done yet, since records
+// have not come, is tried again with each change.
+func (n *Node) mergePass(ctx context.Context) error {
+	if err := n.mergeCertain(ctx); err != nil {
+		return err
+	}
+	if n.merging.work.Load() <= 0 {
+		return nil
+	}
+	n.merging.work.Add(-1)
+	knots, err := n.untie(ctx)
+	if err != nil {
+		return err
+	}
+	tasks, err := n.handOver(ctx)
+	if knots+tasks > 0 {
+		n.merging.work.Store(mergePasses)
+	}
+	return err
+}
+
 // passable reports whether an error is of one document alone, and notes it.
 func (n *Node) passable(k store.DocKey, err error) bool {
 	if errors.Is(err, engine.ErrPoisoned) || errors.Is(err, engine.ErrTooLarge) {
@@ -207,17 +245,14 @@ func (n *Node) passable(k store.DocKey, err error) bool {
 }
 
 // untie merges what [event.View.Knots] wants.
-func (n *Node) untie(ctx context.Context) error {
+func (n *Node) untie(ctx context.Context) (found int, err error) {
 	hits, err := n.group.Store().Index(store.IndexQuery{Name: event.IndexKnot})
-	if err != nil {
-		return err
-	}
 	for _, h := range hits {
 		if err := n.untieOne(ctx, h.Key); err != nil && !n.passable(h.Key, err) {
-			return fmt.Errorf("merges of %s: %w", h.Key, err)
+			return len(hits), fmt.Errorf("merges of %s: %w", h.Key, err)
 		}
 	}
-	return nil
+	return len(hits), err
 }
 
 // untieOne ends a document's knots, all or none, if this is the nearest site above
@@ -298,18 +333,15 @@ func joined(edits []Edit) []Edit {
 }
 
 // handOver takes care of the open tasks of duplicates.
-func (n *Node) handOver(ctx context.Context) error {
+func (n *Node) handOver(ctx context.Context) (found int, err error) {
 	hits, err := n.group.Store().Index(store.IndexQuery{Name: event.IndexMerged})
-	if err != nil {
-		return err
-	}
 	for _, h := range hits {
 		err := n.handOverOne(ctx, h.Key)
 		if err != nil && !n.passable(h.Key, err) && !errors.Is(err, dispatch.ErrNotNow) {
-			return fmt.Errorf("tasks of %s: %w", h.Key, err)
+			return len(hits), fmt.Errorf("tasks of %s: %w", h.Key, err)
 		}
 	}
-	return nil
+	return len(hits), err
 }
 
 // handOverOne merges the open tasks of a duplicate into one of its original's, or

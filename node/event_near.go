@@ -178,18 +178,20 @@ func (n *Node) SuspectPairs(since int64, events int) ([]SuspectPair, error) {
 	return out, nil
 }
 
-// foldEvent is [event.Fold]; at a site that merges certain duplicates by itself it
-// notes which events are new.
+// foldEvent is [event.Fold]; it notes that an event is merged and, at a site that
+// merges certain duplicates by itself, which are new.
 func (n *Node) foldEvent() view.Fold {
-	if !n.cfg.Duplicates.Merge {
-		return event.Fold
+	if n.cfg.Duplicates.Merge {
+		n.merging.unseen = make(chan store.DocKey, unseenMax)
 	}
-	n.unseen = make(chan store.DocKey, unseenMax)
 	return func(s *crdt.Source) (crdt.View, error) {
 		v, out, err := event.FoldView(s)
-		if err == nil && len(v.Actions) == 0 {
+		if err == nil && v.Into != "" {
+			n.merging.work.Store(mergePasses)
+		}
+		if err == nil && n.merging.unseen != nil && len(v.Actions) == 0 {
 			select {
-			case n.unseen <- store.DocKey{Stream: s.Stream, Doc: s.Doc}:
+			case n.merging.unseen <- store.DocKey{Stream: s.Stream, Doc: s.Doc}:
 			default:
 			}
 		}
@@ -200,7 +202,7 @@ func (n *Node) foldEvent() view.Fold {
 // recall notes the events of the last hours again: a node that begins to lead does
 // not know which of them were looked at.
 func (n *Node) recall() error {
-	if n.unseen == nil {
+	if n.merging.unseen == nil {
 		return nil
 	}
 	hits, err := n.group.Store().Index(store.IndexQuery{Name: event.IndexEvent, Descending: true, Limit: unseenMax})
@@ -210,7 +212,7 @@ func (n *Node) recall() error {
 			break
 		}
 		select {
-		case n.unseen <- h.Key:
+		case n.merging.unseen <- h.Key:
 		default:
 		}
 	}
@@ -218,15 +220,23 @@ func (n *Node) recall() error {
 }
 
 // mergeCertain merges new events with those that they are certain duplicates of.
+//
+// Each is looked at once more with the next change: at first those that were taken
+// in with it may not be listed yet.
 func (n *Node) mergeCertain(ctx context.Context) error {
-	for n.unseen != nil {
+	look := n.merging.again
+	n.merging.again = nil
+	for waits := n.merging.unseen != nil; waits; {
 		select {
-		case k := <-n.unseen:
-			if err := n.mergeIfCertain(ctx, k); err != nil && !n.passable(k, err) {
-				return fmt.Errorf("duplicates of %s: %w", k, err)
-			}
+		case k := <-n.merging.unseen:
+			look, n.merging.again = append(look, k), append(n.merging.again, k)
 		default:
-			return nil
+			waits = false
+		}
+	}
+	for _, k := range look {
+		if err := n.mergeIfCertain(ctx, k); err != nil && !n.passable(k, err) {
+			return fmt.Errorf("duplicates of %s: %w", k, err)
 		}
 	}
 	return nil

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -246,5 +245,9 @@ func (n *Node) hold(ctx context.Context, in Incoming, why error) (TakenIn, error
 // reuses its keys loses nothing.
 func itemKey(batch string, place int, it event.Item) string {
 	sum := sha256.Sum256(it.Raw)
-	return batch + ":" + cmp.Or(it.Report.SourceKey, fmt.Sprintf("#%d", place)) + ":" + hex.EncodeToString(sum[:8])
+	own := it.Report.SourceKey
+	if own == "" || len(own) > 128 { // that one is no event either
+		own = fmt.Sprintf("#%d", place)
+	}
+	return batch + ":" + own + ":" + hex.EncodeToString(sum[:8])
 }

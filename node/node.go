@@ -61,9 +61,7 @@ type dispatching struct {
 type noticed struct {
 	alarms     *alarms
 	indicators *indicators
-	// unseen are events that may be certain duplicates of others; nil at a site that
-	// leaves those to people.
-	unseen chan store.DocKey
+	merging    merging
 }
 
 // ending is when a node began, and how it comes to its end.

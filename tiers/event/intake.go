@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"strings"
 
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -73,7 +74,8 @@ func ParseItem(raw []byte) Item {
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &kind) && kind.Field != "":
-		it.Err = invalid(kind.Field, "%s: %s: want %s", kind.Field, kind.Value, kind.Type)
+		field := strings.TrimPrefix(kind.Field, "Report.")
+		it.Err = invalid(field, "%s is a %s: want %s", field, kind.Value, kind.Type)
 	case err != nil:
 		it.Err = invalid("report", "report: %v", err)
 	case in.ID != "":
