@@ -23,6 +23,15 @@ func (n *Node) PutBlob(ctx context.Context, data []byte) (tiers.DocID, error) {
 		return "", err
 	}
 	id := event.BlobID(data)
+	here, err := n.group.Store().Index(store.IndexQuery{Name: event.KindBlob, Prefix: id.Name()})
+	if err != nil {
+		return "", err
+	}
+	for _, h := range here {
+		if h.Key.Stream.Site == n.creds.ID.Site {
+			return id, nil
+		}
+	}
 	_, err = n.docs.write(ctx, string(id), Edit{Key: docKey(n.creds.ID.Site, tiers.ClassBulk, id), Create: true, Ops: ops})
 	if errors.Is(err, ErrExists) {
 		err = nil

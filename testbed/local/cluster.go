@@ -54,6 +54,8 @@ type Config struct {
 	// Fatal is what a node does about a storage error; nil for its default, which
 	// ends the process.
 	Fatal func(error)
+	// Duplicates says when nodes suspect two reports to be of one thing.
+	Duplicates node.Duplicates
 }
 
 // Cluster is a running federation.
@@ -196,6 +198,7 @@ func (c *Cluster) open(at place) error {
 	if c.cfg.StandInAfter > 0 {
 		cfg.StandInAfter = c.cfg.StandInAfter.String()
 	}
+	cfg.Duplicates = c.cfg.Duplicates
 	if c.cfg.API {
 		cfg.API = c.APIOf(at.site, at.node)
 	}
