@@ -287,6 +287,10 @@ func merging(f func(context.Context, MergeRequest) (EventResult, error)) func(*h
 // batchPath is the one request whose body may be larger than the others'.
 const batchPath = "/v1/events:batch"
 
+// ndjson is the media type of JSON lines: a batch of it is not taken for an array,
+// whatever its first line is.
+const ndjson = "application/x-ndjson"
+
 // bodyMax is how large a request's body may be.
 func bodyMax(path string) int64 {
 	if path == batchPath {
@@ -317,7 +321,7 @@ func (s *Server) reportBatch(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, tooLarge(err)
 	}
-	if req.Items, err = event.ParseBatch(b); err != nil {
+	if req.Items, err = event.ParseBatch(b, r.Header.Get("Content-Type") == ndjson); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return s.cfg.Backend.ReportBatch(r.Context(), req)

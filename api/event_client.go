@@ -18,11 +18,11 @@ func eventPath(id tiers.DocID, rest string) string {
 	return "/v1/events/" + url.PathEscape(string(id)) + rest
 }
 
-// ReportBatch reports a batch: a JSON array, or JSON lines; see [BatchRequest] for
+// ReportBatch reports a batch of JSON lines; see [BatchRequest] for
 // key and first.
 func (c *Client) ReportBatch(ctx context.Context, key string, first int, body []byte) (out BatchResult, err error) {
 	v := url.Values{"key": {key}, "first": {strconv.Itoa(first)}}
-	b, err := c.raw(ctx, http.MethodPost, batchPath+"?"+v.Encode(), "application/x-ndjson", body)
+	b, err := c.raw(ctx, http.MethodPost, batchPath+"?"+v.Encode(), ndjson, body)
 	if err == nil {
 		err = json.Unmarshal(b, &out)
 	}

@@ -33,7 +33,7 @@ func (m *mesh) publishType(code string) {
 // batch reports lines at a site.
 func (m *mesh) batch(site tiers.SiteID, key string, lines ...string) api.BatchResult {
 	m.t.Helper()
-	items, err := event.ParseBatch([]byte(strings.Join(lines, "\n")))
+	items, err := event.ParseBatch([]byte(strings.Join(lines, "\n")), true)
 	if err != nil {
 		m.t.Fatal(err)
 	}

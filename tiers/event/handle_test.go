@@ -284,7 +284,7 @@ func TestParseBatch(t *testing.T) {
 		"two on a line":    {`{}{}`, 1, []int{0}, "report"},
 		"no object":        {`[7]`, 1, []int{0}, "report"},
 	} {
-		items, err := event.ParseBatch([]byte(row.body))
+		items, err := event.ParseBatch([]byte(row.body), false)
 		if err != nil || len(items) != row.items {
 			t.Errorf("%s: %d items, %v", name, len(items), err)
 			continue
@@ -303,7 +303,7 @@ func FuzzParseBatch(f *testing.F) {
 	f.Add([]byte(`[{"type":"a","id":"0190f1c2-0000-7000-8000-000000000001"},7]`))
 	f.Add([]byte("{\"lat\":1e400}\n\xff\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		items, err := event.ParseBatch(b)
+		items, err := event.ParseBatch(b, len(b)%2 == 0)
 		if err != nil && !errors.Is(err, event.ErrInvalid) {
 			t.Fatal(err)
 		}

@@ -84,16 +84,16 @@ func ParseItem(raw []byte) Item {
 	return it
 }
 
-// ParseBatch splits a batch, a JSON array or JSON lines, into its reports. One that
-// does not decode is an item with an error; a batch that cannot be split, or is too
+// ParseBatch splits a batch into its reports: JSON lines, or a JSON array where it
+// begins as one and lines is not set. One that does not decode is an item with an error; a batch that cannot be split, or is too
 // large, is refused as a whole. The error wraps [ErrInvalid].
-func ParseBatch(body []byte) ([]Item, error) {
+func ParseBatch(body []byte, lines bool) ([]Item, error) {
 	if len(body) > BatchBytesMax {
 		return nil, invalid("batch", "batch of %d bytes: want at most %d", len(body), BatchBytesMax)
 	}
 	trimmed := bytes.TrimLeft(body, " \t\r\n")
 	var raws [][]byte
-	if len(trimmed) > 0 && trimmed[0] == '[' {
+	if !lines && len(trimmed) > 0 && trimmed[0] == '[' {
 		var list []json.RawMessage
 		if err := json.Unmarshal(trimmed, &list); err != nil {
 			return nil, invalid("batch", "batch: %v", err)
