@@ -136,7 +136,8 @@ func FoldView(s *crdt.Source) (View, crdt.View, error) {
 
 // index lists the entries under which an event is found.
 func (v *View) index(s *crdt.Source) []crdt.IndexEntry {
-	index := []crdt.IndexEntry{{Name: IndexEvent, Value: TimeValue(v.Report.ReportedAtMS)}}
+	at := TimeValue(v.Report.ReportedAtMS)
+	index := []crdt.IndexEntry{{Name: IndexEvent, Value: at}}
 	if v.Report.SourceKey != "" {
 		index = append(index, crdt.IndexEntry{Name: IndexSource, Value: v.Report.SourceKey})
 	}
@@ -144,7 +145,7 @@ func (v *View) index(s *crdt.Source) []crdt.IndexEntry {
 		index = append(index, crdt.IndexEntry{Name: IndexUndispatched, Value: UndispatchedAt(s.Stream.Site) + s.Doc.Name()})
 	}
 	if cell := Near(v.Report); cell != "" && v.State != StateVoid && v.State != StateMerged {
-		index = append(index, crdt.IndexEntry{Name: IndexNear, Value: NearValue(cell, v.Report.ReportedAtMS)})
+		index = append(index, crdt.IndexEntry{Name: IndexNear, Value: cell + at})
 	}
 	if len(v.Knots()) > 0 {
 		index = append(index, crdt.IndexEntry{Name: IndexKnot, Value: s.Doc.Name()})

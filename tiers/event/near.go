@@ -1,8 +1,8 @@
 package event
 
 import (
-	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -76,7 +76,7 @@ func NearAll(r Report) []string {
 }
 
 func nearPoint(kind string, row, column int) string {
-	return fmt.Sprintf("%s|g%d/%d|", kind, row, column)
+	return kind + "|g" + strconv.Itoa(row) + "/" + strconv.Itoa(column) + "|"
 }
 
 func rowOf(lat float64) int { return int(math.Floor(lat / rowDegrees)) }
@@ -96,7 +96,14 @@ func columnOf(row int, lon float64) int {
 
 // TimeValue is a time, in Unix milliseconds, in [IndexEvent] and at the end of values
 // of [IndexNear].
-func TimeValue(ms int64) string { return fmt.Sprintf("%016x", max(ms, 0)) }
+func TimeValue(ms int64) string {
+	const digits = "0123456789abcdef" // each event's view writes one or two of these
+	var b [16]byte
+	for i := range b {
+		b[i] = digits[max(ms, 0)>>(60-4*i)&15]
+	}
+	return string(b[:])
+}
 
 // NearValue is the value in [IndexNear] of a prefix at a time.
 func NearValue(prefix string, ms int64) string { return prefix + TimeValue(ms) }
