@@ -59,22 +59,7 @@ func TestAttachmentAcrossCut(t *testing.T) {
 	}
 	put(parts[2])
 	put(parts[2])
-	for name, row := range map[string]struct {
-		change func(*event.Attachment)
-		want   string
-	}{
-		"another hash":  {func(a *event.Attachment) { a.SHA256 = strings.Repeat("0", 64) }, "parts together have"},
-		"another order": {func(a *event.Attachment) { a.Parts = []string{a.Parts[1], a.Parts[0], a.Parts[2]} }, "parts together have"},
-		"another size":  {func(a *event.Attachment) { a.Bytes++ }, "number 3 has"},
-		"no name":       {func(a *event.Attachment) { a.Name = "" }, "name is empty"},
-		"no part":       {func(a *event.Attachment) { a.Parts = a.Parts[:2] }, "want 3"},
-	} {
-		bad := a
-		row.change(&bad)
-		if _, err := attach(name, bad); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	badAttachments(t, a, attach)
 	for _, key := range []string{"good", "good", "again"} {
 		if _, err := attach(key, a); err != nil {
 			t.Fatal(err)
@@ -104,7 +89,36 @@ func TestAttachmentAcrossCut(t *testing.T) {
 			t.Errorf("%s has other bytes", site)
 		}
 	}
-	// What the district attaches does not come down, and is said not to.
+}
+
+// badAttachments attaches what is not what it says.
+func badAttachments(t *testing.T, a event.Attachment, attach func(string, event.Attachment) (api.EventResult, error)) {
+	t.Helper()
+	for name, row := range map[string]struct {
+		change func(*event.Attachment)
+		want   string
+	}{
+		"another hash":  {func(a *event.Attachment) { a.SHA256 = strings.Repeat("0", 64) }, "parts together have"},
+		"another order": {func(a *event.Attachment) { a.Parts = []string{a.Parts[1], a.Parts[0], a.Parts[2]} }, "parts together have"},
+		"another size":  {func(a *event.Attachment) { a.Bytes++ }, "number 3 has"},
+		"no name":       {func(a *event.Attachment) { a.Name = "" }, "name is empty"},
+		"no part":       {func(a *event.Attachment) { a.Parts = a.Parts[:2] }, "want 3"},
+	} {
+		bad := a
+		row.change(&bad)
+		if _, err := attach(name, bad); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestAttachedAbove: what a district attaches to an event of a township does not come
+// down, and the township is told so.
+func TestAttachedAbove(t *testing.T) {
+	m := newMesh(t)
+	id := m.reported(township, at(0, "甲"))
+	m.wait("sites agree", m.agreed)
+	b := m.Node(township).Backend()
 	small, parts := attachment("b.jpg", []byte("x"))
 	if _, err := m.Node(district).Backend().PutBlob(limited(t), parts[0]); err != nil {
 		t.Fatal(err)
@@ -114,7 +128,7 @@ func TestAttachmentAcrossCut(t *testing.T) {
 	}
 	m.wait("sites agree", m.agreed)
 	list, err := b.Attachments(limited(t), id)
-	if err != nil || len(list.Attachments) != 2 || list.Attachments[1].PartsHere != 0 || list.Attachments[1].Comes {
+	if err != nil || len(list.Attachments) != 1 || list.Attachments[0].PartsHere != 0 || list.Attachments[0].Comes {
 		t.Errorf("%+v, %v", list, err)
 	}
 	if _, err := b.Blob(limited(t), tiers.NewDocID(event.KindBlob, small.Parts[0])); !errors.Is(err, api.ErrNotFound) {
@@ -125,7 +139,7 @@ func TestAttachmentAcrossCut(t *testing.T) {
 // TestCertainDuplicates: a site that may merges two reports of one source, also of
 // two sites below it, without being asked, and leaves alone what is only alike.
 func TestCertainDuplicates(t *testing.T) {
-	m := newMeshWith(t, local.Config{Duplicates: node.Duplicates{Merge: true}})
+	m := newMeshWith(t, local.Config{Configured: local.Configured{Duplicates: node.Duplicates{Merge: true}}})
 	first, again := at(0, "甲"), at(1, "乙")
 	first.SourceKey, again.SourceKey = "12345-7", "12345-7"
 	a, b := m.reported(district, first), m.reported(township, again)

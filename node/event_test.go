@@ -72,42 +72,9 @@ func TestBatchAcrossCut(t *testing.T) {
 	m := newMesh(t)
 	m.publishType("01001")
 	m.Isolate(township)
-	lines := []string{
-		`{"id":"` + uuid1 + `","type":"01001","title":"井盖","priority":2,"place":"高笋塘"}`,
-		`{"type":"01001","title":"路灯","priority":3,"source_key":"s1"}`,
-		`{"type":"01001","title":"同一个键","priority":3,"source_key":"s1"}`,
-		`{"type":"99","title":"没有的类型","priority":3}`,
-		`{"type":"01001","title":"","priority":3}`,
-		`{"type":"01001","title":"早","priority":3,"reported_at_ms":-5}`,
-		`{"type":"01001","title":"九千年","priority":3,"reported_at_ms":253402300799000}`,
-		`{"type":"01001","priority":"high"}`,
-		`not even JSON`,
-		`{"id":"` + uuid1 + `","type":"01001","title":"another","priority":3}`,
-		`{"id":"` + uuid2 + `","type":"01001","title":"井盖","priority":3}`,
-		`{"id":"` + uuid2 + `","type":"01001","title":"井盖","priority":3}`,
-		`{"type":"01001","title":"大","priority":3,"text":"` + strings.Repeat("x", event.RawBytesMax) + `"}`,
-	}
+	lines := batchLines()
 	first := m.batch(township, "b1", lines...)
-	outcomes := func(r api.BatchResult) (out []string) {
-		for _, it := range r.Items {
-			out = append(out, it.Outcome)
-		}
-		return out
-	}
-	got := outcomes(first)
-	// Two of one identifier come at once: whichever is first is the event.
-	if !slices.Contains([]string{"done", "quarantined"}, got[0]) || got[0] == got[9] {
-		t.Errorf("one identifier, two reports: %s and %s", got[0], got[9])
-	}
-	slices.Sort(got[10:12])
-	if want := []string{"done", "done", "quarantined", "quarantined", "quarantined", "quarantined", "quarantined", "quarantined"}; !slices.Equal(got[1:9], want) || got[12] != "rejected" || got[11] == "quarantined" || got[11] == "rejected" {
-		t.Errorf("%v: %+v", got, first)
-	}
-	for i, field := range map[int]string{3: "type", 4: "title", 5: "reported_at_ms", 6: "reported_at_ms", 7: "priority", 12: "report"} {
-		if it := first.Items[i]; it.Field != field && i != 12 || it.Message == "" {
-			t.Errorf("%d: %+v, want field %s", i, it, field)
-		}
-	}
+	checkBatch(t, first)
 	again := m.batch(township, "b1", lines...)
 	m.Heal()
 	m.wait("sites agree", m.agreed)
@@ -139,6 +106,50 @@ func TestBatchAcrossCut(t *testing.T) {
 	}
 	if _, err := b.Report(limited(t), api.ReportRequest{Key: "z", ID: "7", Report: event.Report{Type: "01001", Title: "x", Priority: 3}}); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "UUID") {
 		t.Errorf("no UUID: %v", err)
+	}
+}
+
+// batchLines is a batch of good reports and of all kinds of bad ones.
+func batchLines() []string {
+	return []string{
+		`{"id":"` + uuid1 + `","type":"01001","title":"井盖","priority":2,"place":"高笋塘"}`,
+		`{"type":"01001","title":"路灯","priority":3,"source_key":"s1"}`,
+		`{"type":"01001","title":"同一个键","priority":3,"source_key":"s1"}`,
+		`{"type":"99","title":"没有的类型","priority":3}`,
+		`{"type":"01001","title":"","priority":3}`,
+		`{"type":"01001","title":"早","priority":3,"reported_at_ms":-5}`,
+		`{"type":"01001","title":"九千年","priority":3,"reported_at_ms":253402300799000}`,
+		`{"type":"01001","priority":"high"}`,
+		`not even JSON`,
+		`{"id":"` + uuid1 + `","type":"01001","title":"another","priority":3}`,
+		`{"id":"` + uuid2 + `","type":"01001","title":"井盖","priority":3}`,
+		`{"id":"` + uuid2 + `","type":"01001","title":"井盖","priority":3}`,
+		`{"type":"01001","title":"大","priority":3,"text":"` + strings.Repeat("x", event.RawBytesMax) + `"}`,
+	}
+}
+
+// checkBatch checks what became of batchLines.
+func checkBatch(t *testing.T, first api.BatchResult) {
+	t.Helper()
+	outcomes := func(r api.BatchResult) (out []string) {
+		for _, it := range r.Items {
+			out = append(out, it.Outcome)
+		}
+		return out
+	}
+	got := outcomes(first)
+	// Two of one identifier come at once: whichever is first is the event.
+	if !slices.Contains([]string{"done", "quarantined"}, got[0]) || got[0] == got[9] {
+		t.Errorf("one identifier, two reports: %s and %s", got[0], got[9])
+	}
+	slices.Sort(got[10:12])
+	if want := []string{"done", "done", "quarantined", "quarantined", "quarantined", "quarantined", "quarantined", "quarantined"}; !slices.Equal(got[1:9], want) || got[12] != "rejected" || got[11] == "quarantined" || got[11] == "rejected" {
+		t.Errorf("%v: %+v", got, first)
+	}
+	for i, field := range map[int]string{3: "type", 4: "title", 5: "reported_at_ms", 6: "reported_at_ms", 7: "priority", 12: "report"} {
+		if it := first.Items[i]; it.Field != field && i != 12 || it.Message == "" {
+			t.Errorf("%d: %+v, want field %s", i, it, field)
+		}
 	}
 }
 
@@ -175,20 +186,7 @@ func TestQuarantine(t *testing.T) {
 	if _, err := m.Node(district).Backend().Release(limited(t), api.ReleaseRequest{Key: "r", ID: w.ID}); !errors.Is(err, api.ErrRejected) || !strings.Contains(err.Error(), "site 500101001 holds it") {
 		t.Errorf("released elsewhere: %v", err)
 	}
-	for name, row := range map[string]struct {
-		set  map[string]string
-		want string
-	}{
-		"as it is":        {nil, `"99"`},
-		"a bad priority":  {map[string]string{"type": "01001", "priority": "9"}, "priority 9"},
-		"a bad field":     {map[string]string{"type": "01001", "colour": "red"}, "colour"},
-		"1 MB of text":    {map[string]string{"type": "01001", "text": strings.Repeat("x", 1<<20)}, "1048576 bytes"},
-		"before all time": {map[string]string{"type": "01001", "reported_at_ms": "-1"}, "1970"},
-	} {
-		if _, err := b.Release(limited(t), api.ReleaseRequest{Key: "r-" + name, ID: w.ID, Set: row.set}); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), row.want) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	m.badReleases(w.ID)
 	release := api.ReleaseRequest{Key: "r", ID: w.ID, Set: map[string]string{"type": "01001"}, Who: "李四"}
 	done, err := b.Release(limited(t), release)
 	if err != nil {
@@ -215,6 +213,25 @@ func TestQuarantine(t *testing.T) {
 	var held event.QuarantineView
 	if err != nil || json.Unmarshal(raw, &held) != nil || held.State != event.QuarantineReleased || held.Event != done.ID {
 		t.Errorf("%s, %v", raw, err)
+	}
+}
+
+// badReleases tries to release what is held with fields that break a rule.
+func (m *mesh) badReleases(id tiers.DocID) {
+	m.t.Helper()
+	for name, row := range map[string]struct {
+		set  map[string]string
+		want string
+	}{
+		"as it is":        {nil, `"99"`},
+		"a bad priority":  {map[string]string{"type": "01001", "priority": "9"}, "priority 9"},
+		"a bad field":     {map[string]string{"type": "01001", "colour": "red"}, "colour"},
+		"1 MB of text":    {map[string]string{"type": "01001", "text": strings.Repeat("x", 1<<20)}, "1048576 bytes"},
+		"before all time": {map[string]string{"type": "01001", "reported_at_ms": "-1"}, "1970"},
+	} {
+		if _, err := m.Node(township).Backend().Release(limited(m.t), api.ReleaseRequest{Key: "r-" + name, ID: id, Set: row.set}); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), row.want) {
+			m.t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -266,21 +283,7 @@ func TestDuplicatesAtTwoTiers(t *testing.T) {
 	td := m.start(township, api.StartTasksRequest{Event: d, Organ: "水利", Limit: twoHours})[0]
 	m.wait("sites agree", m.agreed)
 	m.wait("views are made", func() bool { return m.Node(district).Group().Store().Counts().Dirty == 0 })
-	list, err := m.Node(district).Backend().Suspects(limited(t), b)
-	var got []tiers.DocID
-	for _, s := range list.Suspects {
-		got = append(got, s.Event)
-	}
-	slices.Sort(got)
-	want := []tiers.DocID{a, c, d}
-	slices.Sort(want)
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("suspects %v, want %v; %v", got, want, err)
-	}
-	pairs, err := m.Node(district).Backend().SuspectPairs(limited(t), api.SuspectQuery{Events: 100})
-	if err != nil || len(pairs.Pairs) != 3 || pairs.Pairs[0].Event != d || len(pairs.Pairs[0].Suspects) != 3 {
-		t.Errorf("%+v, %v", pairs, err)
-	}
+	m.suspected(b, a, c, d)
 	m.Isolate(township)
 	// Opposite directions, and two that have only the third in common.
 	if root := m.merge(string(township), string(a), string(c)); root != a {
@@ -320,15 +323,7 @@ func TestDuplicatesAtTwoTiers(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	m.wait("sites agree", m.agreed)
-	for _, id := range []tiers.DocID{ta, td} {
-		if s := m.event(township, a).State; s != event.StateDispatched {
-			t.Errorf("before %s the original is %s", id, s)
-		}
-		m.act(township, id, dispatch.Action{Kind: dispatch.ActionSign})
-		m.act(township, id, dispatch.Action{Kind: dispatch.ActionFeedback, Who: "赵六", ActionDetails: dispatch.ActionDetails{Evidence: []string{"photo"}}})
-		m.act(township, id, dispatch.Action{Kind: dispatch.ActionVerify, Who: "李四"})
-		m.act(township, id, dispatch.Action{Kind: dispatch.ActionClose, Who: "李四"})
-	}
+	m.endTasks(a, ta, td)
 	m.wait("the original closes with the last", func() bool { return m.event(township, a).State == event.StateClosed })
 	if _, err := m.Node(township).Backend().UnmergeEvents(limited(t), api.MergeRequest{Key: "u0", Event: a, With: b}); err == nil {
 		t.Error("the township took apart what it does not hold")
@@ -338,6 +333,40 @@ func TestDuplicatesAtTwoTiers(t *testing.T) {
 	}
 	if v := m.event(district, a); slices.Contains(v.Merged, b) {
 		t.Errorf("%v", v.Merged)
+	}
+}
+
+// suspected checks what a district suspects b, and others, to be.
+func (m *mesh) suspected(b, a, c, d tiers.DocID) {
+	m.t.Helper()
+	list, err := m.Node(district).Backend().Suspects(limited(m.t), b)
+	var got []tiers.DocID
+	for _, s := range list.Suspects {
+		got = append(got, s.Event)
+	}
+	slices.Sort(got)
+	want := []tiers.DocID{a, c, d}
+	slices.Sort(want)
+	if err != nil || !slices.Equal(got, want) {
+		m.t.Errorf("suspects %v, want %v; %v", got, want, err)
+	}
+	pairs, err := m.Node(district).Backend().SuspectPairs(limited(m.t), api.SuspectQuery{Events: 100})
+	if err != nil || len(pairs.Pairs) != 3 || pairs.Pairs[0].Event != d || len(pairs.Pairs[0].Suspects) != 3 {
+		m.t.Errorf("%+v, %v", pairs, err)
+	}
+}
+
+// endTasks ends the tasks of an event at the township.
+func (m *mesh) endTasks(of tiers.DocID, tasks ...tiers.DocID) {
+	m.t.Helper()
+	for _, id := range tasks {
+		if s := m.event(township, of).State; s != event.StateDispatched {
+			m.t.Errorf("before %s the original is %s", id, s)
+		}
+		m.act(township, id, dispatch.Action{Kind: dispatch.ActionSign})
+		m.act(township, id, dispatch.Action{Kind: dispatch.ActionFeedback, Who: "赵六", ActionDetails: dispatch.ActionDetails{Evidence: []string{"photo"}}})
+		m.act(township, id, dispatch.Action{Kind: dispatch.ActionVerify, Who: "李四"})
+		m.act(township, id, dispatch.Action{Kind: dispatch.ActionClose, Who: "李四"})
 	}
 }
 
