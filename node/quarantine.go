@@ -59,7 +59,7 @@ func (n *Node) Release(ctx context.Context, key string, id tiers.DocID, set map[
 	if !n.knowsType(r.Type) {
 		return replication.Written{}, event.UnknownType(r.Type)
 	}
-	doc, err := n.releasedID(v.Held, event.Class(r.Priority))
+	doc, err := n.releasedID(v.Held)
 	if err != nil {
 		return replication.Written{}, err
 	}
@@ -81,7 +81,7 @@ func (n *Node) Release(ctx context.Context, key string, id tiers.DocID, set map[
 
 // releasedID is the identifier that the client gave, if no event has it, or a new
 // one.
-func (n *Node) releasedID(h event.Held, class tiers.Class) (tiers.DocID, error) {
+func (n *Node) releasedID(h event.Held) (tiers.DocID, error) {
 	if id, err := event.ClientID(h.ID); err == nil {
 		free := true
 		for _, c := range []tiers.Class{tiers.ClassUrgent, tiers.ClassRoutine} {

@@ -148,7 +148,7 @@ func FoldBlob(s *crdt.Source) (crdt.View, error) {
 		return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, merr)
 	}
 	if err != nil {
-		return crdt.View{JSON: b}, nil
+		return crdt.View{JSON: b}, nil //nolint:nilerr // its bytes are on their way
 	}
 	return crdt.View{JSON: b, Index: []crdt.IndexEntry{{Name: KindBlob, Value: s.Doc.Name()}}}, nil
 }

@@ -140,7 +140,7 @@ func TestNearFindsAll(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		lat := rapid.Float64Range(-89.9, 89.9).Draw(t, "lat")
 		lon := rapid.Float64Range(-180, 180).Draw(t, "lon")
-		random := rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed"))) //nolint:gosec // evenly, where rapid prefers what is simple
+		random := rand.New(rand.NewSource(rapid.Int64().Draw(t, "seed"))) // evenly, where rapid prefers what is simple
 		turn, metres := random.Float64()*2*math.Pi, random.Float64()*260
 		lat2 := lat + metres*math.Cos(turn)/111195
 		lon2 := lon + metres*math.Sin(turn)/(111195*math.Cos(lat*math.Pi/180))
@@ -232,7 +232,7 @@ func TestQuarantineFold(t *testing.T) {
 			}
 		}
 		v, want := fold(items)
-		rand.New(rand.NewSource(rapid.Int64().Draw(rt, "seed"))).Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] }) //nolint:gosec // a test's order
+		rand.New(rand.NewSource(rapid.Int64().Draw(rt, "seed"))).Shuffle(len(items), func(i, j int) { items[i], items[j] = items[j], items[i] })
 		if _, got := fold(items); got != want || v.State != state {
 			rt.Fatalf("%s, want %s\n%s\n%s", v.State, state, want, got)
 		}
