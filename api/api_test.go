@@ -35,6 +35,7 @@ type backend struct {
 	synced  synced
 	tasked  tasked
 	tracked tracked
+	events  evented
 
 	// leader is the member that leads; empty for this node. other is that
 	// member's API.
@@ -111,7 +112,7 @@ func (b *backend) Report(_ context.Context, r api.ReportRequest) (api.WriteResul
 	if b.hang != nil {
 		<-b.hang
 	}
-	return api.WriteResult{ID: "event:" + "x", Stream: r.Key, Seq: 7}, b.err
+	return api.WriteResult{ID: "event:" + "x", Stream: r.Key, Seq: 7, Held: b.events.held}, b.err
 }
 
 func (b *backend) List(_ context.Context, q api.ListQuery) (api.Page, error) {
@@ -442,6 +443,9 @@ func TestOpenAPI(t *testing.T) {
 		for method := range methods {
 			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x", "{peer}", "500000").Replace(p)
 			request := cmp.Or(map[string]string{"/v1/members": `{"do":"transfer"}`, "/v1/repair": `{"from":"2"}`, "/v1/responders/{code}/check": `{"epoch":"1"}`}[p], `{"key":"k"}`)
+			if p == "/v1/events:batch" {
+				target += "?key=k"
+			}
 			if status, body := raw(t, path, strings.ToUpper(method), target, request); status != 200 {
 				t.Errorf("%s %s: %d %s", method, p, status, body)
 			}
@@ -454,7 +458,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	now := time.Now()
 	for name, v := range map[string]any{
-		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{}, "ReportRequest": api.ReportRequest{}, "EditRequest": api.EditRequest{},
+		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{Held: "x", Field: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{},
 		"Status": api.Status{}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"RepairRequest": api.RepairRequest{From: "x"}, "RepairReport": api.RepairReport{},
 		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
@@ -473,6 +477,9 @@ func TestOpenAPI(t *testing.T) {
 		"TopologyRequest": api.TopologyRequest{}, "TopologyResult": api.TopologyResult{}, "Topology": tiers.TopologyDoc{},
 		"TopologyDiff": tiers.TopologyDiff{},
 	} {
+		schema(t, doc.Components.Schemas[name].Properties, name, v)
+	}
+	for name, v := range eventSchemas() {
 		schema(t, doc.Components.Schemas[name].Properties, name, v)
 	}
 	for name, v := range responderSchemas() {

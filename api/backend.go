@@ -21,6 +21,7 @@ type Backend interface {
 	Catalogs
 	Sharing
 	Commands
+	Events
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.
@@ -91,6 +92,12 @@ type ReportRequest struct {
 	// Key makes a retry safe: the same key gives the first report's result.
 	Key    string       `json:"key"`
 	Report event.Report `json:"report"`
+	// ID is the event's identifier, a UUID that the client made: by it an app without a
+	// connection can refer to the event. It takes the key's place: the same report
+	// again is the first one, another report with it is refused.
+	ID string `json:"id,omitempty"`
+	// Quarantine keeps a report that breaks a rule, instead of refusing it.
+	Quarantine bool `json:"quarantine,omitempty"`
 }
 
 // EditRequest sets fields of a track in the stream of a site.
@@ -106,6 +113,10 @@ type WriteResult struct {
 	ID     tiers.DocID `json:"id"`
 	Stream string      `json:"stream"`
 	Seq    uint64      `json:"seq"`
+	// Held says why a report stands in quarantine and is no event yet; its status is
+	// 202 then. Field is the field that this is about, if any.
+	Held  string `json:"held,omitempty"`
+	Field string `json:"field,omitempty"`
 }
 
 // The kinds that can be listed.

@@ -85,7 +85,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if err != nil {
 		return c.failed(err, method)
 	}
-	if resp.StatusCode == http.StatusOK {
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusAccepted {
 		if err := json.Unmarshal(b, out); err != nil {
 			return fmt.Errorf("decode answer of %s: %w", c.addr, err)
 		}

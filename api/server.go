@@ -210,6 +210,7 @@ func (s *Server) routes() http.Handler {
 	s.sharingRoutes(mux)
 	s.orderRoutes(mux)
 	s.modeRoutes(mux)
+	s.eventRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))
 	mux.Handle("POST /v1/topology", s.handle(s.publishTopology))
@@ -227,14 +228,23 @@ func (s *Server) routes() http.Handler {
 // handle turns a function into a handler; it and place are the only ones that
 // answer.
 func (s *Server) handle(f func(*http.Request) (any, error)) http.Handler {
+	return s.handleUpTo(bodyBytesMax, f)
+}
+
+// handleUpTo is handle for bodies of up to so many bytes.
+func (s *Server) handleUpTo(bytesMax int64, f func(*http.Request) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, bodyBytesMax)
+		r.Body = http.MaxBytesReader(w, r.Body, bytesMax)
 		out, err := f(r)
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
-		answer(w, http.StatusOK, out)
+		status := http.StatusOK
+		if held, ok := out.(WriteResult); ok && held.Held != "" {
+			status = http.StatusAccepted
+		}
+		answer(w, status, out)
 	})
 }
 

@@ -166,7 +166,7 @@ const (
 // goes to the next: a write's key makes this safe. A change of membership has
 // none, and is not repeated once it may have had an effect.
 func (s *Server) forward(w http.ResponseWriter, r *http.Request, here http.Handler, id string) {
-	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyBytesMax+1))
+	payload, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyMax(r.URL.Path)+1))
 	if err != nil {
 		s.fail(w, r, fmt.Errorf("%w: body: %w", ErrInvalid, err))
 		return

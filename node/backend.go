@@ -39,7 +39,7 @@ func translate(err error) error {
 	for _, t := range []struct {
 		from, to error
 	}{
-		{event.ErrInvalid, api.ErrInvalid}, {track.ErrInvalid, api.ErrInvalid}, {track.ErrNotNow, api.ErrRejected}, {tiers.ErrInvalidID, api.ErrInvalid},
+		{event.ErrInvalid, api.ErrInvalid}, {event.ErrNotNow, api.ErrRejected}, {track.ErrInvalid, api.ErrInvalid}, {track.ErrNotNow, api.ErrRejected}, {tiers.ErrInvalidID, api.ErrInvalid},
 		{tiers.ErrInvalidTopology, api.ErrInvalid}, {tiers.ErrStaleTopology, api.ErrRejected}, {ErrNotCity, api.ErrRejected},
 		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
 		{responder.ErrInvalid, api.ErrInvalid}, {responder.ErrNow, api.ErrRejected}, {responder.ErrFenced, api.ErrRejected}, {dispatch.ErrInvalid, api.ErrInvalid},
@@ -132,8 +132,8 @@ func stamp(t time.Time) *time.Time {
 
 // Report implements [api.Backend].
 func (b backend) Report(ctx context.Context, r api.ReportRequest) (api.WriteResult, error) {
-	w, err := b.n.Report(ctx, "api:"+r.Key, r.Report)
-	return api.WriteResult{ID: w.Doc, Stream: w.Stream.String(), Seq: w.Seq}, translate(err)
+	w, err := b.n.TakeIn(ctx, Incoming{Key: "api:" + r.Key, Item: event.Item{ID: r.ID, Report: r.Report}, Quarantine: r.Quarantine})
+	return api.WriteResult{ID: w.Doc, Stream: w.Stream.String(), Seq: w.Seq, Held: w.Held, Field: w.Field}, translate(err)
 }
 
 // EditTrack implements [api.Backend].

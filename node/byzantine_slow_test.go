@@ -203,7 +203,7 @@ func (s *siege) reportAgreed(n int) []store.DocKey {
 // TestByzantineConnections: a peer that dials without end has one link, and neither
 // keeps honest ones out nor makes them wait.
 func TestByzantineConnections(t *testing.T) {
-	s := newSiege(t, local.Config{Comparing: 2})
+	s := newSiege(t, local.Config{Configured: local.Configured{Comparing: 2}})
 	ctx, stop := context.WithCancel(limited(t))
 	flood := make(chan struct{})
 	go func() { // ends with stop

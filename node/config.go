@@ -32,6 +32,8 @@ type Config struct {
 	// StandInAfter is for how long the parent must be silent until this site
 	// links straight to the next ancestor, such as "90s"; empty means 60s.
 	StandInAfter string `json:"stand_in_after,omitempty"`
+	// Duplicates says when two reports are suspected to be of one thing.
+	Duplicates Duplicates `json:"duplicates,omitzero"`
 }
 
 // standInAfter returns the time of StandInAfter, which was checked.
@@ -54,7 +56,7 @@ func (c Config) Validate() error {
 	if d, err := time.ParseDuration(c.StandInAfter); c.StandInAfter != "" && (err != nil || d <= 0) {
 		return fmt.Errorf("%w: \"stand_in_after\" %q: want a positive duration such as 90s", ErrConfig, c.StandInAfter)
 	}
-	return nil
+	return c.Duplicates.Validate()
 }
 
 // Options are what the process gives a node: the outside world, injected.

@@ -65,6 +65,7 @@ type noticed struct {
 	alarms     *alarms
 	indicators *indicators
 	listening  listening
+	merging    merging
 }
 
 // ending is when a node began, and how it comes to its end.
@@ -83,7 +84,7 @@ type ending struct {
 // makes views with them of the stores of nodes that have ended.
 func Folds() map[string]view.Fold {
 	folds := map[string]view.Fold{
-		"event": event.Fold, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
+		"event": event.Fold, event.KindQuarantine: event.FoldQuarantine, event.KindBlob: event.FoldBlob, "task": dispatch.FoldTask, "rule": dispatch.FoldRule,
 		"plan": dispatch.FoldPlan, "calendar": dispatch.FoldCalendar,
 		responder.Kind: responder.Fold, responder.KindPosition: responder.FoldPosition,
 		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
@@ -183,6 +184,7 @@ func (n *Node) openEngines() {
 			n.alarms.raise(fmt.Sprintf("document %s is quarantined: %v", k, err))
 		},
 	}
+	cfg.Folds[event.Kind] = n.foldEvent()
 	if len(n.opts.Engine) > 0 {
 		n.docs.workers = engine.NewWorkers(engine.WorkersConfig{Command: n.opts.Engine, Logger: n.log})
 		isolated := engine.NewIsolated(n.docs.workers)
@@ -206,10 +208,11 @@ func (n *Node) Run(ctx context.Context) error {
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
 	dispatches, topology, relays, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
-	definitions, apps, orders := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
+	definitions, apps, orders, merges := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
+	loops.Go(func() error { return n.runMerges(loopCtx, merges) })
 	loops.Go(func() error { return n.runUnits(loopCtx, units) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.runIndicators(loopCtx, definitions) })

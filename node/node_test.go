@@ -59,14 +59,19 @@ type mesh struct {
 	n   int // reports made
 }
 
-func newMesh(t *testing.T) *mesh {
+func newMesh(t *testing.T) *mesh { return newMeshWith(t, local.Config{}) }
+
+// newMeshWith is a mesh of sites that are configured so.
+func newMeshWith(t *testing.T, cfg local.Config) *mesh {
 	t.Helper()
 	dir := t.TempDir()
-	c, err := local.Open(limited(t), local.Config{Dir: dir, Federation: "cq", RedialMax: 200 * time.Millisecond, Engine: worker(), Sites: []tiers.Site{
+	cfg.Dir, cfg.Federation, cfg.RedialMax, cfg.Engine = dir, "cq", 200*time.Millisecond, worker()
+	cfg.Sites = []tiers.Site{
 		{ID: city, Tier: tiers.TierCity, Name: "重庆市"},
 		{ID: district, Tier: tiers.TierDistrict, Name: "万州区", Parent: city},
 		{ID: township, Tier: tiers.TierTownship, Name: "高笋塘街道", Parent: district},
-	}}, nil)
+	}
+	c, err := local.Open(limited(t), cfg, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

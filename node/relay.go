@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -101,8 +102,35 @@ func (n *Node) relayOne(ctx context.Context, k store.DocKey) error {
 			return []crdt.Op{op}, err
 		}})
 	}
-	_, err := n.docs.write(ctx, "", edits...)
+	more, err := n.relayOriginal(edits[1:], k.Doc, outcome)
+	if err != nil {
+		return err
+	}
+	_, err = n.docs.write(ctx, "", append(edits, more...)...)
 	return err
+}
+
+// relayOriginal tells the original, too, of a task that a duplicate handed over to it.
+func (n *Node) relayOriginal(upstream []Edit, task tiers.DocID, outcome string) ([]Edit, error) {
+	if len(upstream) == 0 || upstream[0].Key.Doc.Kind() != event.Kind {
+		return nil, nil
+	}
+	v, err := n.eventView(upstream[0].Key)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range slices.Backward(v.Actions) {
+		if a.Kind != event.KindHandOver || a.Task != task || a.Other == nil {
+			continue
+		}
+		k, original, err := n.Event(a.Other.Event)
+		if err != nil || !slices.Contains(original.Tasks, task) || !n.Topology().MayWrite(k.Stream, n.creds.ID.Site) {
+			return nil, nil // it is not here, and who holds it sees the task itself
+		}
+		op, err := event.ActionOp(event.Action{At: n.group.Clock().Now(), By: n.creds.ID.Site, Kind: event.KindTask, Task: task, Outcome: outcome})
+		return []Edit{{Key: k, Ops: []crdt.Op{op}}}, err
+	}
+	return nil, nil
 }
 
 // upstream is the document that a task is a part of, if this site holds it and may

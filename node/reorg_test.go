@@ -402,7 +402,7 @@ func TestHerd(t *testing.T) {
 	for i := range 12 {
 		sites = append(sites, tiers.Site{ID: tiers.SiteID(fmt.Sprintf("5001%02d", i+1)), Tier: tiers.TierDistrict, Name: "区", Parent: city})
 	}
-	c, err := local.Open(limited(t), local.Config{Dir: dir, Federation: "cq", RedialMax: 50 * time.Millisecond, LinkIdle: 2 * time.Second, Comparing: 1, Sites: sites}, nil)
+	c, err := local.Open(limited(t), local.Config{Dir: dir, Federation: "cq", RedialMax: 50 * time.Millisecond, LinkIdle: 2 * time.Second, Configured: local.Configured{Comparing: 1}, Sites: sites}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

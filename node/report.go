@@ -4,43 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/google/uuid"
-
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
-	"github.com/tiermesh/tiermesh/tiers/event"
 )
-
-// Report takes in one event at this site, durably, and returns where it
-// stands. A report with a key that was used before returns the first one's
-// place. The error wraps event's validation errors, or the write outcomes of
-// package replication.
-func (n *Node) Report(ctx context.Context, key string, r event.Report) (replication.Written, error) {
-	now := n.opts.Now()
-	if r.ReportedAtMS == 0 {
-		r.ReportedAtMS = now.UnixMilli()
-	}
-	if err := r.Validate(now); err != nil {
-		return replication.Written{}, err
-	}
-	ops, err := event.CreateOps(r)
-	if err != nil {
-		return replication.Written{}, err
-	}
-	id, err := uuid.NewV7FromReader(n.opts.Random)
-	if err != nil {
-		return replication.Written{}, fmt.Errorf("new event id: %w", err)
-	}
-	done, err := n.docs.write(ctx, key, Edit{
-		Key: docKey(n.creds.ID.Site, event.Class(r.Priority), tiers.NewDocID("event", id.String())), Create: true, Ops: ops,
-	})
-	if err != nil {
-		return replication.Written{}, err
-	}
-	return done[0], nil
-}
 
 // Entry is a document to publish: its identifier and the operations that
 // create it or bring it up to date.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
@@ -69,6 +70,8 @@ type routing struct {
 	categories map[string]string
 	// used names the version of the catalog that each rule is of.
 	used map[string]catalog.Used
+	// types is categories for who takes in reports: a look at it takes no lock.
+	types atomic.Pointer[map[string]string]
 }
 
 // ruleVersions names the version of the rule that decided, as the table in use has
@@ -110,6 +113,7 @@ func (n *Node) route(list bool) (*dispatch.Table, map[string]string, error) {
 		n.alarms.raise(fmt.Sprintf("rule is unusable: %v", err))
 	}
 	r.table, r.categories, r.used, r.from = table, categories, used, now
+	r.types.Store(&categories)
 	return table, categories, nil
 }
 

@@ -298,8 +298,8 @@ func (n *Node) fanOutOps(k store.DocKey, planned []dispatch.Planned) (ops []crdt
 	if err := n.read(k, &ev); err != nil {
 		return nil, err
 	}
-	if ev.State == event.StateClosed || ev.State == event.StateVoid {
-		return nil, fmt.Errorf("%w: %s is %s: reopen it first", dispatch.ErrNotNow, k.Doc, ev.State)
+	if ev.State == event.StateClosed || ev.State == event.StateVoid || ev.State == event.StateMerged {
+		return nil, fmt.Errorf("%w: %s is %s: reopen it first, or go on with its original", dispatch.ErrNotNow, k.Doc, ev.State)
 	}
 	for _, p := range planned {
 		op, err := event.ActionOp(event.Action{

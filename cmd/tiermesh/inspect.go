@@ -158,19 +158,24 @@ func newEvent(g *global) *cobra.Command {
 	cmd := newList(g, "event", "events", eventColumns)
 	cmd.Short = "Report, list and show events"
 	withTasks(g, cmd)
+	withEvents(g, cmd)
 	cmd.AddCommand(newReport(g))
 	return cmd
 }
 
 func newReport(g *global) *cobra.Command {
 	var r event.Report
-	var key, file string
+	var key, file, id string
+	var keep bool
 	var lat, lon float64
 	cmd := &cobra.Command{
 		Use: "report", Short: "Report an event to this site", Args: exactArgs(0),
 		Long: `Reports one event from flags, or many from a file of JSON lines, each
 {"key": …, "report": {…}} as the API takes it. Each event is printed when it is
-durable. A retry with the same key is safe: it gives the first report's result.`,
+durable. A retry with the same key is safe: it gives the first report's result.
+
+A report of a type that no catalog here has is kept in quarantine: what is printed
+is the document there, and why; tiermesh event quarantine goes on with it.`,
 		Example: `  tiermesh event report --type 01001 --title 供水井盖异常 --place 高笋塘 --priority 2
   tiermesh event report --file events.jsonl`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -184,13 +189,15 @@ durable. A retry with the same key is safe: it gives the first report's result.`
 				if key == "" {
 					key = uuid.NewString()
 				}
-				return g.reportOne(ctx, cmd, c, api.ReportRequest{Key: key, Report: r})
+				return g.reportOne(ctx, cmd, c, api.ReportRequest{Key: key, Report: r, ID: id, Quarantine: keep})
 			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&key, "key", "", "idempotency key; made up when left out")
 	f.StringVar(&file, "file", "", "file of JSON lines, or - for standard input")
+	f.StringVar(&id, "id", "", "the event's identifier, a UUID that an app without a connection made up")
+	f.BoolVar(&keep, "quarantine", false, "keep a report that breaks a rule, instead of refusing it")
 	f.StringVar(&r.Type, "type", "", "event type code")
 	f.StringVar(&r.Title, "title", "", "what happened, in a line")
 	f.StringVar(&r.Text, "text", "", "the whole report")
@@ -208,6 +215,9 @@ func (g *global) reportOne(ctx context.Context, cmd *cobra.Command, c *api.Clien
 	w, err := c.Report(ctx, r)
 	if err != nil {
 		return fmt.Errorf("key %s: %w", r.Key, err)
+	}
+	if w.Held != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "in quarantine: %s\n", w.Held)
 	}
 	if g.output == "json" {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(w)

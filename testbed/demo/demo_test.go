@@ -178,7 +178,7 @@ func twice(ctx context.Context, t *testing.T, cluster *local.Cluster, again *dem
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := event.Report{Type: "x", Title: "again", Priority: 3, SourceKey: sourceKey(t, v)}
+	r := event.Report{Type: "01001", Title: "again", Priority: 3, SourceKey: sourceKey(t, v)}
 	if _, err := cluster.Node(site).Report(ctx, "another key", r); err != nil {
 		t.Fatal(err)
 	}

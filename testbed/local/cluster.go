@@ -46,14 +46,21 @@ type Config struct {
 	// StandInAfter is for how long a parent must be silent; zero means the node's
 	// default.
 	StandInAfter time.Duration
-	// Comparing bounds the accepted links that compare at once; zero means the
-	// node's default.
-	Comparing int
 	// Engine starts a node's worker process; nil for an engine in this process.
 	Engine []string
 	// Fatal is what a node does about a storage error; nil for its default, which
 	// ends the process.
 	Fatal func(error)
+	Configured
+}
+
+// Configured is what few federations set of their nodes.
+type Configured struct {
+	// Comparing bounds the accepted links that compare at once; zero means the
+	// node's default.
+	Comparing int
+	// Duplicates says when nodes suspect two reports to be of one thing.
+	Duplicates node.Duplicates
 }
 
 // Cluster is a running federation.
@@ -196,6 +203,7 @@ func (c *Cluster) open(at place) error {
 	if c.cfg.StandInAfter > 0 {
 		cfg.StandInAfter = c.cfg.StandInAfter.String()
 	}
+	cfg.Duplicates = c.cfg.Duplicates
 	if c.cfg.API {
 		cfg.API = c.APIOf(at.site, at.node)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -175,7 +176,7 @@ func TestFoldIsOrderFree(t *testing.T) {
 			t.Fatal(err)
 		}
 		slices.SortFunc(actions, func(a, b event.Action) int { return int(a.At) - int(b.At) })
-		if !slices.Equal(v.Actions, actions) && len(actions) > 0 {
+		if !slices.EqualFunc(v.Actions, actions, func(a, b event.Action) bool { return reflect.DeepEqual(a, b) }) && len(actions) > 0 {
 			t.Fatalf("actions %v, want %v", v.Actions, actions)
 		}
 		if v.State != event.State(actions) || v.Report.Title != "供水井盖异常" {

@@ -10,20 +10,6 @@ import (
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
-// The kinds of actions on an event (GLOSSARY: the life of a task).
-const (
-	KindAccept   = "accept"
-	KindRegister = "register"
-	KindDispatch = "dispatch"
-	KindFeedback = "feedback"
-	KindVerify   = "verify"
-	KindClose    = "close"
-	KindReopen   = "reopen"
-	KindVoid     = "void"
-	// KindTask tells how far one of the event's tasks is; see [Action].Outcome.
-	KindTask = "task"
-)
-
 // The states of an event.
 const (
 	StateReported   = "reported"
@@ -32,7 +18,14 @@ const (
 	StateVerified   = "verified"
 	StateClosed     = "closed"
 	StateVoid       = "void"
+	// StateMerged is that of a duplicate, for as long as it is merged.
+	StateMerged = "merged"
 )
+
+// States lists the states of an event, in the order of its life.
+func States() []string {
+	return []string{StateReported, StateAccepted, StateDispatched, StateVerified, StateClosed, StateVoid, StateMerged}
+}
 
 // stateAfter maps an action to the state it leads to; actions that are not
 // listed change none.
@@ -50,34 +43,14 @@ const (
 	// IndexUndispatched lists events that nobody has dispatched, by site and
 	// name: the dispatchers' work. [UndispatchedAt] is one site's part.
 	IndexUndispatched = "event.undispatched"
+	// IndexNear lists events by type, cell and time; see [Near].
+	IndexNear = "event.near"
+	// IndexKnot lists events that were merged with several others which do not
+	// hang together yet; see [View.Knots].
+	IndexKnot = "event.knot"
+	// IndexMerged lists duplicates whose open tasks nobody has taken care of.
+	IndexMerged = "event.merged"
 )
-
-// Action is one immutable step in an event's handling.
-type Action struct {
-	At    crdt.HybridTime `json:"at"`
-	By    tiers.SiteID    `json:"by"`
-	Kind  string          `json:"kind"`
-	Task  tiers.DocID     `json:"task,omitempty"`
-	Organ string          `json:"organ,omitempty"`
-	Note  string          `json:"note,omitempty"`
-	// Outcome is that of Task: open, closed or void.
-	Outcome string `json:"outcome,omitempty"`
-	// Mode is emergency when Task was dispatched in that; empty is normal.
-	Mode string `json:"mode,omitempty"`
-}
-
-// ActionOp returns the operation that appends an action. The error wraps
-// [ErrInvalid].
-func ActionOp(a Action) (crdt.Op, error) {
-	if err := checkText("note", a.Note, textBytesMax, false); err != nil {
-		return crdt.Op{}, err
-	}
-	b, err := json.Marshal(a)
-	if err != nil {
-		return crdt.Op{}, fmt.Errorf("%w: %w", ErrInvalid, err)
-	}
-	return crdt.Op{Kind: crdt.OpAppend, In: keyActions, Value: string(b)}, nil
-}
 
 // View is what people see of an event.
 type View struct {
@@ -94,37 +67,93 @@ type View struct {
 	Malformed int `json:"malformed,omitempty"`
 	Pending   int `json:"pending,omitempty"`
 	Refused   int `json:"refused,omitempty"`
+	Handling
+}
+
+// Handling is what was done with an event besides its tasks.
+type Handling struct {
+	// Into is the event that this one is a duplicate of; empty for none.
+	Into tiers.DocID `json:"into,omitempty"`
+	// Merged are the duplicates of this one, Reporters who reported any of them and
+	// this one, by time; both are empty when there is no duplicate.
+	Merged      []tiers.DocID `json:"merged,omitempty"`
+	Reporters   []Reporter    `json:"reporters,omitempty"`
+	Attachments []Attachment  `json:"attachments,omitempty"`
+	Corrected   []Correction  `json:"corrected,omitempty"`
+	// Handlers are the persons who reported back since it was opened; none of them
+	// may verify. Evidence is what they, or others, showed.
+	Handlers []string `json:"handlers,omitempty"`
+	Evidence []string `json:"evidence,omitempty"`
+	// Score is the last evaluation, 1 to 5; 0 for none.
+	Score int `json:"score,omitempty"`
+	// ReportedPriority is the priority as it was reported, when it was raised since.
+	ReportedPriority int `json:"reported_priority,omitempty"`
+
+	merges merges
+	open   []tiers.DocID // tasks that are not done, and not taken care of
+}
+
+// Correction is a field of the report that was corrected: the winner's author and
+// time. Conflicts has the others.
+type Correction struct {
+	Field string       `json:"field"`
+	Was   string       `json:"was,omitempty"`
+	Value string       `json:"value"`
+	Site  tiers.SiteID `json:"site"`
+	AtMS  int64        `json:"at_ms"`
 }
 
 // Fold derives an event's view.
 func Fold(s *crdt.Source) (crdt.View, error) {
+	_, out, err := FoldView(s)
+	return out, err
+}
+
+// FoldView is [Fold] for who wants the view itself, too.
+func FoldView(s *crdt.Source) (View, crdt.View, error) {
 	root := s.Document.Root
 	v := View{ID: s.Doc, Stream: s.Stream.String(), Site: s.Stream.Site, Pending: s.Pending, Refused: s.Refused, Actions: []Action{}}
 	if text := root.String(keyReport); text != "" {
 		if err := json.Unmarshal([]byte(text), &v.Report); err != nil {
-			return crdt.View{}, fmt.Errorf("%w: report of %s: %w", ErrInvalid, s.Doc, err)
+			return v, crdt.View{}, fmt.Errorf("%w: report of %s: %w", ErrInvalid, s.Doc, err)
 		}
 	} else if s.Pending == 0 {
-		return crdt.View{}, fmt.Errorf("%w: %s has no report", ErrInvalid, s.Doc)
+		return v, crdt.View{}, fmt.Errorf("%w: %s has no report", ErrInvalid, s.Doc)
 	}
 	v.readActions(s)
 	v.correct(s)
 	v.State = State(v.Actions)
+	v.handle()
 	var b []byte
 	if !s.IndexOnly {
 		var err error
 		if b, err = json.Marshal(v); err != nil {
-			return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+			return v, crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
-	index := []crdt.IndexEntry{{Name: IndexEvent, Value: fmt.Sprintf("%016x", max(v.Report.ReportedAtMS, 0))}}
+	return v, crdt.View{JSON: b, Index: v.index(s)}, nil
+}
+
+// index lists the entries under which an event is found.
+func (v *View) index(s *crdt.Source) []crdt.IndexEntry {
+	at := TimeValue(v.Report.ReportedAtMS)
+	index := []crdt.IndexEntry{{Name: IndexEvent, Value: at}}
 	if v.Report.SourceKey != "" {
 		index = append(index, crdt.IndexEntry{Name: IndexSource, Value: v.Report.SourceKey})
 	}
 	if v.State == StateReported && v.Report.Type != "" {
 		index = append(index, crdt.IndexEntry{Name: IndexUndispatched, Value: UndispatchedAt(s.Stream.Site) + s.Doc.Name()})
 	}
-	return crdt.View{JSON: b, Index: index}, nil
+	if cell := Near(v.Report); cell != "" && v.State != StateVoid && v.State != StateMerged {
+		index = append(index, crdt.IndexEntry{Name: IndexNear, Value: cell + at})
+	}
+	if len(v.Knots()) > 0 {
+		index = append(index, crdt.IndexEntry{Name: IndexKnot, Value: s.Doc.Name()})
+	}
+	if v.Into != "" && len(v.open) > 0 {
+		index = append(index, crdt.IndexEntry{Name: IndexMerged, Value: s.Doc.Name()})
+	}
+	return index
 }
 
 // UndispatchedAt is the prefix of a site's own events under [IndexUndispatched].
@@ -178,9 +207,15 @@ func (v *View) correct(s *crdt.Source) {
 		"type": &v.Report.Type, "grid": &v.Report.Grid,
 	}
 	for _, f := range fields.Fields {
-		if text, ok := f.Values[0].Node.Scalar.(string); ok && into[f.Key] != nil {
-			*into[f.Key] = text
+		text, ok := f.Values[0].Node.Scalar.(string)
+		if !ok || into[f.Key] == nil {
+			continue
 		}
+		info, _ := s.Document.ChangeOf(f.Values[0])
+		v.Corrected = append(v.Corrected, Correction{
+			Field: f.Key, Was: *into[f.Key], Value: text, Site: s.Authors[f.Values[0].Actor].Site, AtMS: info.TimeMS,
+		})
+		*into[f.Key] = text
 	}
 	v.Conflicts = s.ConflictsIn(fields)
 }

@@ -2,7 +2,6 @@ package event
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,10 +10,6 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
 )
-
-// ErrInvalid reports a report, action or correction that breaks a rule; the
-// text names the field, its value and what is allowed.
-var ErrInvalid = errors.New("event: invalid")
 
 // Kind is the document kind of events.
 const Kind = "event"
@@ -78,17 +73,17 @@ func (r Report) Validate(now time.Time) error {
 		}
 	}
 	if r.Priority < 1 || r.Priority > 4 {
-		return fmt.Errorf("%w: priority %d: want 1 (highest) to 4", ErrInvalid, r.Priority)
+		return invalid("priority", "priority %d: want 1 (highest) to 4", r.Priority)
 	}
 	if (r.Lat == nil) != (r.Lon == nil) {
-		return fmt.Errorf("%w: lat and lon: want both or neither", ErrInvalid)
+		return invalid("lat", "lat and lon: want both or neither")
 	}
 	// The negated form also refuses NaN.
 	if r.Lat != nil && (!(*r.Lat >= -90 && *r.Lat <= 90) || !(*r.Lon >= -180 && *r.Lon <= 180)) {
-		return fmt.Errorf("%w: lat %v, lon %v: want -90 to 90 and -180 to 180", ErrInvalid, *r.Lat, *r.Lon)
+		return invalid("lat", "lat %v, lon %v: want -90 to 90 and -180 to 180", *r.Lat, *r.Lon)
 	}
 	if r.ReportedAtMS < 0 || r.ReportedAtMS > now.Add(24*time.Hour).UnixMilli() {
-		return fmt.Errorf("%w: reported_at_ms %d (%s): want 1970 to one day from now", ErrInvalid, r.ReportedAtMS,
+		return invalid("reported_at_ms", "reported_at_ms %d (%s): want 1970 to one day from now", r.ReportedAtMS,
 			time.UnixMilli(r.ReportedAtMS).UTC().Format(time.RFC3339))
 	}
 	return nil
@@ -97,13 +92,13 @@ func (r Report) Validate(now time.Time) error {
 func checkText(name, value string, bytesMax int, required bool) error {
 	switch {
 	case value == "" && required:
-		return fmt.Errorf("%w: %s is empty", ErrInvalid, name)
+		return invalid(name, "%s is empty", name)
 	case len(value) > bytesMax:
-		return fmt.Errorf("%w: %s is %d bytes long: want at most %d", ErrInvalid, name, len(value), bytesMax)
+		return invalid(name, "%s is %d bytes long: want at most %d", name, len(value), bytesMax)
 	case !utf8.ValidString(value):
-		return fmt.Errorf("%w: %s is not UTF-8: %.32q", ErrInvalid, name, value)
+		return invalid(name, "%s is not UTF-8: %.32q", name, value)
 	case strings.ContainsRune(value, 0):
-		return fmt.Errorf("%w: %s holds a zero byte", ErrInvalid, name)
+		return invalid(name, "%s holds a zero byte", name)
 	}
 	return nil
 }
@@ -129,6 +124,15 @@ func CreateOps(r Report, actions ...Action) ([]crdt.Op, error) {
 	return ops, nil
 }
 
+// ReportOf returns the report that a document was created with, without corrections.
+// The error wraps [ErrInvalid].
+func ReportOf(d *crdt.Document) (r Report, err error) {
+	if err := json.Unmarshal([]byte(d.Root.String(keyReport)), &r); err != nil {
+		return r, fmt.Errorf("%w: report: %w", ErrInvalid, err)
+	}
+	return r, nil
+}
+
 // correctable are the fields of a report that may be corrected.
 var correctable = []string{"title", "text", "place", "type", "grid"}
 
@@ -140,5 +144,5 @@ func CorrectOp(field, value string) (crdt.Op, error) {
 			return crdt.Op{Kind: crdt.OpPut, In: keyCorrections, Key: field, Value: value}, checkText(field, value, textBytesMax, true)
 		}
 	}
-	return crdt.Op{}, fmt.Errorf("%w: field %q cannot be corrected: want one of %v", ErrInvalid, field, correctable)
+	return crdt.Op{}, invalid(field, "field %.64q cannot be corrected: want one of %v", field, correctable)
 }

@@ -1,0 +1,452 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/cobra"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+var quarantineColumns = []column{
+	{title: "ID", path: "id"}, {title: "RECEIVED", path: "held.received_at_ms"}, {title: "STATE", path: "state"}, {title: "FIELD", path: "held.field"},
+	{title: "REASON", path: "held.reason"}, {title: "SITE", path: "site"}, {title: "CHANNEL", path: "held.channel", wide: true},
+	{title: "REPORTER", path: "held.reporter", wide: true}, {title: "EVENT", path: "event", wide: true},
+}
+
+// withEvents adds to the commands of events what they have beside other lists.
+func withEvents(g *global, cmd *cobra.Command) {
+	cmd.Long = `An event is something that happened, reported once. Its life is: reported,
+accepted, dispatched into tasks, verified, closed. One that was dispatched ends
+with its tasks; one without tasks ends by feedback, verify (evidence, and another
+person) and close. Duplicates are merged: the earliest report is the original and
+lists all who reported. What cannot be an event is kept in quarantine.
+Everything works while links are cut.`
+	if list, _, err := cmd.Find([]string{"list"}); err == nil {
+		cmd.RemoveCommand(list)
+	}
+	cmd.AddCommand(newEventList(g), newEventImport(g), newEventCorrect(g), newEventMerge(g), newEventUnmerge(g), newEventDuplicates(g),
+		newEventAttach(g), newAttachment(g), newQuarantine(g))
+	for _, v := range eventVerbs {
+		cmd.AddCommand(newEventVerb(g, v))
+	}
+}
+
+func newEventList(g *global) *cobra.Command {
+	var q api.EventQuery
+	var site, since, until string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List events by state, type, priority, time or site", Args: exactArgs(0),
+		Long: `Lists events, the newest first. --since and --until bound the time of report:
+RFC 3339, a date at UTC+8, or milliseconds since 1970.
+States: ` + strings.Join(event.States(), ", ") + `.`,
+		Example: "  tiermesh event list --limit 20\n  tiermesh event list --state reported --priority 1\n  tiermesh event list --since 2026-11-25 --type 01001 -o json",
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			q.Site = tiers.SiteID(site)
+			for _, x := range []struct {
+				flag, text string
+				into       *int64
+			}{{"since", since, &q.SinceMS}, {"until", until, &q.UntilMS}} {
+				if x.text != "" {
+					if *x.into, err = parseTime(x.text); err != nil {
+						return usagef("--%s: %v", x.flag, err)
+					}
+				}
+			}
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				var items []json.RawMessage
+				for len(items) < limit {
+					q.Limit = min(limit-len(items), 500)
+					page, err := c.ListEvents(ctx, q)
+					if err != nil {
+						return err
+					}
+					items = append(items, page.Items...)
+					if q.After = page.Next; q.After == "" {
+						break
+					}
+				}
+				return g.print(cmd.OutOrStdout(), eventColumns, items)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&site, "site", "", "only the streams of this site")
+	f.StringVar(&q.State, "state", "", "only events in this state")
+	f.StringVar(&q.Type, "type", "", "only events of this type's code")
+	f.IntVar(&q.Priority, "priority", 0, "only events of this priority")
+	f.StringVar(&since, "since", "", "only events reported from then on")
+	f.StringVar(&until, "until", "", "only events reported before then")
+	f.IntVar(&limit, "limit", 50, "how many to show at most")
+	return cmd
+}
+
+// eventVerb is a command that makes one kind of action.
+type eventVerb struct {
+	kind, short string
+	// who and note say that the flag is required; score that there is one.
+	who, note, score bool
+	example          string
+}
+
+var eventVerbs = []eventVerb{
+	{kind: event.KindAccept, short: "Accept (受理) an event"},
+	{kind: event.KindRegister, short: "Register (立案) an event"},
+	{kind: event.KindFeedback, short: "Report back (反馈) that the work on an event without tasks is done", who: true, example: "--who 张三 --note 已更换井盖"},
+	{kind: event.KindVerify, short: "Verify (核查) an event without tasks: needs evidence, and somebody who did not handle it", who: true, example: "--who 李四 --evidence attachment:9f86d081884c7d65"},
+	{kind: event.KindClose, short: "Close (结案) a verified event", who: true, example: "--who 李四"},
+	{kind: event.KindEvaluate, short: "Evaluate (评价) a closed event", who: true, score: true, example: "--who 王五 --score 5 --note 很快"},
+	{kind: event.KindReopen, short: "Reopen (重开) an event", note: true, example: "--note 又坏了"},
+	{kind: event.KindVoid, short: "Make an event void (作废)", note: true, example: "--note 误报"},
+}
+
+func newEventVerb(g *global, v eventVerb) *cobra.Command {
+	var a event.Action
+	var key string
+	cmd := &cobra.Command{
+		Use: v.kind + " ID", Short: v.short, Args: exactArgs(1), Long: v.short + ".\nA refusal says why.",
+		Example: strings.TrimRight("  tiermesh event "+v.kind+" event:0190f1c2-… "+v.example, " "),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			a.Kind = v.kind
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				r, err := c.ActOnEvent(ctx, api.EventActionRequest{Key: orNew(key), Event: eventID(args[0]), Action: a})
+				return g.printEvent(cmd.OutOrStdout(), r, err)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&a.Who, "who", "", "the person who does it")
+	f.StringVar(&a.Note, "note", "", "a remark for the record")
+	f.StringArrayVar(&a.Evidence, "evidence", nil, "reference to what shows it; may be repeated")
+	f.StringVar(&key, "key", "", "idempotency key; made up when left out")
+	var wanted []string
+	if v.score {
+		f.IntVar(&a.Score, "score", 0, "1 (bad) to 5")
+		wanted = append(wanted, "score")
+	}
+	if v.who {
+		wanted = append(wanted, "who")
+	}
+	if v.note {
+		wanted = append(wanted, "note")
+	}
+	require(cmd, wanted...)
+	return cmd
+}
+
+// orNew is a key, or a new one.
+func orNew(key string) string {
+	if key == "" {
+		return uuid.NewString()
+	}
+	return key
+}
+
+// eventID is an event's identifier, with or without its kind.
+func eventID(text string) tiers.DocID {
+	if strings.HasPrefix(text, event.Kind+":") || text == "" {
+		return tiers.DocID(text)
+	}
+	return tiers.NewDocID(event.Kind, text)
+}
+
+// printEvent shows where an event stands after a write.
+func (g *global) printEvent(w io.Writer, r api.EventResult, err error) error {
+	if err != nil {
+		return err
+	}
+	if g.output == "json" {
+		return json.NewEncoder(w).Encode(r)
+	}
+	into := ""
+	if r.Into != "" {
+		into = "  into " + string(r.Into)
+	}
+	_, err = fmt.Fprintf(w, "%s  %s  priority %d%s\n", r.ID, r.State, r.Priority, into)
+	return err
+}
+
+func newEventCorrect(g *global) *cobra.Command {
+	var key string
+	cmd := &cobra.Command{
+		Use: "correct ID FIELD=VALUE…", Short: "Correct fields of an event's report", Args: cobra.MinimumNArgs(2),
+		Long: `Corrects title, text, place, type or grid. The report itself stays as it was;
+event show tells who corrected what and when. Corrections that did not see each
+other show as a conflict until somebody corrects the field again.
+
+priority=N raises the priority; it cannot be lowered. The event keeps its stream;
+when it becomes urgent an alert in the urgent stream tells of it.`,
+		Example: "  tiermesh event correct event:0190f1c2-… place=王牌路 title=供水井盖缺失\n  tiermesh event correct event:0190f1c2-… priority=1",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			fields, err := assignments(args[1:])
+			if err != nil {
+				return err
+			}
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				r, err := c.CorrectEvent(ctx, api.CorrectRequest{Key: orNew(key), Event: eventID(args[0]), Fields: fields})
+				return g.printEvent(cmd.OutOrStdout(), r, err)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", "", "idempotency key; made up when left out")
+	return cmd
+}
+
+// assignments reads FIELD=VALUE arguments.
+func assignments(args []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, a := range args {
+		name, value, ok := strings.Cut(a, "=")
+		if !ok || name == "" {
+			return nil, usagef("%q: want FIELD=VALUE", a)
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+func newEventMerge(g *global) *cobra.Command {
+	var r api.MergeRequest
+	cmd := &cobra.Command{
+		Use: "merge ID ID", Short: "Merge (合并) two events that are one", Args: exactArgs(2),
+		Long: `Says that two events are one. Of the two the one that was reported earlier is the
+original, whichever is named first, so that sites that merge them in opposite
+directions while they are apart agree in the end. Both stay: the duplicate is
+merged into the original, which lists all who reported, and whose tasks take over
+the duplicate's open ones. The site must hold both events and be above them, or
+their own.`,
+		Example: "  tiermesh event duplicates\n  tiermesh event merge event:0190f1c2-… event:0190f1d4-… --note 同一井盖",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Key, r.Event, r.With = orNew(r.Key), eventID(args[0]), eventID(args[1])
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				out, err := c.MergeEvents(ctx, r)
+				return g.printEvent(cmd.OutOrStdout(), out, err)
+			})
+		},
+	}
+	mergeFlags(cmd, &r)
+	return cmd
+}
+
+func mergeFlags(cmd *cobra.Command, r *api.MergeRequest) {
+	cmd.Flags().StringVar(&r.Note, "note", "", "a remark for the record")
+	cmd.Flags().StringVar(&r.Who, "who", "", "the person who says so")
+	cmd.Flags().StringVar(&r.Key, "key", "", "idempotency key; made up when left out")
+}
+
+func newEventUnmerge(g *global) *cobra.Command {
+	var r api.MergeRequest
+	cmd := &cobra.Command{
+		Use: "unmerge ID [ID]", Short: "Take two merged events apart again", Args: cobra.RangeArgs(1, 2),
+		Long: `Says that two events that were merged are not one. Without the second one it is
+the original of the first. Tasks that were merged, or taken over, stay as they are.`,
+		Example: "  tiermesh event unmerge event:0190f1d4-… --note 两处",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Key, r.Event = orNew(r.Key), eventID(args[0])
+			if len(args) == 2 {
+				r.With = eventID(args[1])
+			}
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				out, err := c.UnmergeEvents(ctx, r)
+				return g.printEvent(cmd.OutOrStdout(), out, err)
+			})
+		},
+	}
+	mergeFlags(cmd, &r)
+	return cmd
+}
+
+func newEventDuplicates(g *global) *cobra.Command {
+	var q api.SuspectQuery
+	var since string
+	cmd := &cobra.Command{
+		Use: "duplicates [ID]", Short: "List what may be reported twice", Args: cobra.MaximumNArgs(1),
+		Long: `Lists the events that may be of the same thing as one, or recent events that may
+be duplicates of earlier ones: of the same type, within 200 m (or at the same
+place, by name) and two hours, as far as this site holds them. A site's
+configuration may set less, and let it merge by itself what has the same source
+key, or the same words of the same person.`,
+		Example: "  tiermesh event duplicates --since 2026-11-25\n  tiermesh event duplicates event:0190f1c2-…",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if since != "" {
+				if q.SinceMS, err = parseTime(since); err != nil {
+					return usagef("--since: %v", err)
+				}
+			}
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				if len(args) == 0 {
+					out, err := c.SuspectPairs(ctx, q)
+					return g.printSuspects(cmd.OutOrStdout(), out, err)
+				}
+				out, err := c.Suspects(ctx, eventID(args[0]))
+				return g.printSuspects(cmd.OutOrStdout(), api.SuspectPairList{Pairs: []api.SuspectPair{{Event: eventID(args[0]), Suspects: out.Suspects}}}, err)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&since, "since", "", "only events reported from then on")
+	cmd.Flags().IntVar(&q.Events, "events", 200, "how many of the newest events are looked at, up to 1000")
+	return cmd
+}
+
+func (g *global) printSuspects(w io.Writer, out api.SuspectPairList, err error) error {
+	if err != nil {
+		return err
+	}
+	if g.output == "json" {
+		return json.NewEncoder(w).Encode(out)
+	}
+	var rows [][]string
+	for _, p := range out.Pairs {
+		for _, s := range p.Suspects {
+			distance, why := "same place", "-"
+			if s.DistanceM != nil {
+				distance = fmt.Sprintf("%.0f m", *s.DistanceM)
+			}
+			if s.SameSource {
+				why = "same source"
+			} else if s.SameWords {
+				why = "same words"
+			}
+			rows = append(rows, []string{
+				string(p.Event), string(s.Event), distance, (time.Duration(s.ApartS) * time.Second).String(), why, s.State, string(s.Site), s.Title,
+			})
+		}
+	}
+	return table(w, []string{"EVENT", "MAY BE", "DISTANCE", "APART", "CERTAIN", "STATE", "SITE", "TITLE"}, rows)
+}
+
+func newQuarantine(g *global) *cobra.Command {
+	parent := &cobra.Command{
+		Use: "quarantine", Short: "See and decide on what was reported and cannot be an event",
+		Long: `What was reported and cannot be taken in as an event, such as one of a type that
+no catalog has, is kept as it came, with the reason. The site that holds it makes
+an event of it, or says why it is none.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	parent.AddCommand(newQuarantineList(g), newQuarantineShow(g), newQuarantineRelease(g), newQuarantineDiscard(g))
+	return parent
+}
+
+func newQuarantineList(g *global) *cobra.Command {
+	q := api.QuarantineQuery{}
+	var site string
+	var limit int
+	cmd := &cobra.Command{
+		Use: "list", Short: "List what is held, the oldest first", Args: exactArgs(0),
+		Example: "  tiermesh event quarantine list\n  tiermesh event quarantine list --state discarded -o wide",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q.Site = tiers.SiteID(site)
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				var items []json.RawMessage
+				for len(items) < limit {
+					q.Limit = min(limit-len(items), 500)
+					page, err := c.ListQuarantine(ctx, q)
+					if err != nil {
+						return err
+					}
+					items = append(items, page.Items...)
+					if q.After = page.Next; q.After == "" {
+						break
+					}
+				}
+				return g.print(cmd.OutOrStdout(), quarantineColumns, items)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&q.State, "state", event.QuarantineHeld, "held, released or discarded")
+	cmd.Flags().StringVar(&site, "site", "", "only what this site holds")
+	cmd.Flags().IntVar(&limit, "limit", 50, "how many to show at most")
+	return cmd
+}
+
+func quarantineID(text string) tiers.DocID {
+	if strings.HasPrefix(text, event.KindQuarantine+":") {
+		return tiers.DocID(text)
+	}
+	return tiers.NewDocID(event.KindQuarantine, text)
+}
+
+func newQuarantineShow(g *global) *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Show what is held, as it came, as JSON", Args: exactArgs(1),
+		Example: "  tiermesh event quarantine show quarantine:0190f1c2-…",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				v, err := c.Quarantined(ctx, quarantineID(args[0]))
+				if err != nil {
+					return err
+				}
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetEscapeHTML(false)
+				enc.SetIndent("", "  ")
+				return enc.Encode(v)
+			})
+		},
+	}
+}
+
+func newQuarantineRelease(g *global) *cobra.Command {
+	var r api.ReleaseRequest
+	var set []string
+	cmd := &cobra.Command{
+		Use: "release ID", Short: "Make an event of what is held, with fields set", Args: exactArgs(1),
+		Long: `Makes an event of what is held. --set sets a field of the report, or takes it out
+when the value is empty. The event names what it was released from.`,
+		Example: "  tiermesh event quarantine release quarantine:0190f1c2-… --set type=01001 --who 李四",
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if r.Set, err = assignments(set); err != nil {
+				return err
+			}
+			r.Key, r.ID = orNew(r.Key), quarantineID(args[0])
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				w, err := c.Release(ctx, r)
+				return g.printWrite(cmd.OutOrStdout(), w, err)
+			})
+		},
+	}
+	cmd.Flags().StringArrayVar(&set, "set", nil, "FIELD=VALUE; may be repeated")
+	cmd.Flags().StringVar(&r.Who, "who", "", "the person who decides")
+	cmd.Flags().StringVar(&r.Key, "key", "", "idempotency key; made up when left out")
+	return cmd
+}
+
+func newQuarantineDiscard(g *global) *cobra.Command {
+	var r api.DiscardRequest
+	cmd := &cobra.Command{
+		Use: "discard ID", Short: "Say why what is held is no event; it stays to be seen", Args: exactArgs(1),
+		Example: "  tiermesh event quarantine discard quarantine:0190f1c2-… --reason 测试",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r.Key, r.ID = orNew(r.Key), quarantineID(args[0])
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				w, err := c.Discard(ctx, r)
+				return g.printWrite(cmd.OutOrStdout(), w, err)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&r.Reason, "reason", "", "why it is no event")
+	cmd.Flags().StringVar(&r.Who, "who", "", "the person who decides")
+	cmd.Flags().StringVar(&r.Key, "key", "", "idempotency key; made up when left out")
+	require(cmd, "reason")
+	return cmd
+}
+
+// printWrite shows where a write stands.
+func (g *global) printWrite(w io.Writer, r api.WriteResult, err error) error {
+	if err != nil {
+		return err
+	}
+	if g.output == "json" {
+		return json.NewEncoder(w).Encode(r)
+	}
+	_, err = fmt.Fprintf(w, "%s  %s  %d\n", r.ID, r.Stream, r.Seq)
+	return err
+}

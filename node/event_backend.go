@@ -1,0 +1,213 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// batchWriters is how many reports of a batch are under way at once: they share log
+// entries.
+const batchWriters = 64
+
+// ReportBatch implements [api.Events].
+func (b backend) ReportBatch(ctx context.Context, r api.BatchRequest) (api.BatchResult, error) {
+	out := api.BatchResult{Counts: map[string]int{}, Items: make([]api.ItemOutcome, len(r.Items))}
+	var g errgroup.Group // ends with the batch
+	g.SetLimit(batchWriters)
+	for i, it := range r.Items {
+		g.Go(func() error {
+			done, err := b.n.TakeIn(ctx, Incoming{Key: "batch:" + itemKey(r.Key, r.First+i, it), Item: it, Quarantine: true})
+			out.Items[i] = itemOutcome(i, done, translate(err))
+			return nil
+		})
+	}
+	_ = g.Wait() // each says what became of it
+	for _, it := range out.Items {
+		out.Counts[it.Outcome]++
+	}
+	return out, nil
+}
+
+// itemOutcome tells of a report what became of it.
+func itemOutcome(i int, done TakenIn, err error) api.ItemOutcome {
+	out := api.ItemOutcome{Index: i, Outcome: api.OutcomeDone, ID: done.Doc, Stream: done.Stream.String(), Seq: done.Seq, Field: done.Field, Message: done.Held}
+	switch {
+	case err != nil:
+		out = api.ItemOutcome{Index: i, Outcome: api.OutcomeUnknown, Field: event.FieldOf(err), Message: err.Error()}
+		if errors.Is(err, api.ErrInvalid) || errors.Is(err, api.ErrRejected) {
+			out.Outcome = api.OutcomeRejected
+		}
+	case done.Held != "":
+		out.Outcome = api.OutcomeQuarantined
+	case done.Again:
+		out.Outcome = api.OutcomeDuplicate
+	}
+	return out
+}
+
+// ListEvents implements [api.Events].
+func (b backend) ListEvents(_ context.Context, q api.EventQuery) (api.Page, error) {
+	if q.State != "" && !slices.Contains(event.States(), q.State) {
+		return api.Page{}, fmt.Errorf("%w: state %.64q: want one of %s", api.ErrInvalid, q.State, strings.Join(event.States(), ", "))
+	}
+	after, err := parseCursor(q.After)
+	if err != nil {
+		return api.Page{}, err
+	}
+	items, next, err := b.n.listEvents(eventQuery{
+		after: after, limit: q.Limit, site: q.Site, state: q.State, kind: q.Type, priority: q.Priority, sinceMS: q.SinceMS, untilMS: q.UntilMS,
+	})
+	page := api.Page{Items: items}
+	if next != nil {
+		page.Next = cursor(*next)
+	}
+	return page, translate(err)
+}
+
+// eventResult tells where an event stands after a write.
+func (b backend) eventResult(w replication.Written, id tiers.DocID, err error) (api.EventResult, error) {
+	if err != nil {
+		return api.EventResult{}, translate(err)
+	}
+	k, v, err := b.n.Event(id)
+	if err != nil {
+		return api.EventResult{}, translate(err)
+	}
+	return api.EventResult{
+		WriteResult: api.WriteResult{ID: id, Stream: k.Stream.String(), Seq: w.Seq}, State: v.State, Priority: v.Report.Priority, Into: v.Into,
+	}, nil
+}
+
+// ActOnEvent implements [api.Events].
+func (b backend) ActOnEvent(ctx context.Context, r api.EventActionRequest) (api.EventResult, error) {
+	w, err := b.n.ActOnEvent(ctx, "api:"+r.Key, r.Event, r.Action)
+	return b.eventResult(w, r.Event, err)
+}
+
+// CorrectEvent implements [api.Events].
+func (b backend) CorrectEvent(ctx context.Context, r api.CorrectRequest) (api.EventResult, error) {
+	w, err := b.n.CorrectEvent(ctx, "api:"+r.Key, r.Event, r.Fields)
+	return b.eventResult(w, r.Event, err)
+}
+
+// MergeEvents implements [api.Events].
+func (b backend) MergeEvents(ctx context.Context, r api.MergeRequest) (api.EventResult, error) {
+	id, err := b.n.MergeEvents(ctx, "api:"+r.Key, r.Event, r.With, r.Note, r.Who)
+	return b.eventResult(replication.Written{}, id, err)
+}
+
+// UnmergeEvents implements [api.Events].
+func (b backend) UnmergeEvents(ctx context.Context, r api.MergeRequest) (api.EventResult, error) {
+	w, err := b.n.UnmergeEvents(ctx, "api:"+r.Key, r.Event, r.With, r.Note, r.Who)
+	return b.eventResult(w, r.Event, err)
+}
+
+// Suspects implements [api.Events].
+func (b backend) Suspects(_ context.Context, id tiers.DocID) (api.SuspectList, error) {
+	out, err := b.n.Suspects(id)
+	return api.SuspectList{Suspects: out}, translate(err)
+}
+
+// SuspectPairs implements [api.Events].
+func (b backend) SuspectPairs(_ context.Context, q api.SuspectQuery) (api.SuspectPairList, error) {
+	pairs, err := b.n.SuspectPairs(q.SinceMS, q.Events)
+	out := api.SuspectPairList{Pairs: make([]api.SuspectPair, len(pairs))}
+	for i, p := range pairs {
+		out.Pairs[i] = api.SuspectPair(p)
+	}
+	return out, translate(err)
+}
+
+// Attach implements [api.Events].
+func (b backend) Attach(ctx context.Context, r api.AttachRequest) (api.EventResult, error) {
+	w, err := b.n.Attach(ctx, "api:"+r.Key, r.Event, r.Attachment, r.Who)
+	return b.eventResult(w, r.Event, err)
+}
+
+// Attachments implements [api.Events].
+func (b backend) Attachments(_ context.Context, id tiers.DocID) (api.AttachmentList, error) {
+	_, v, err := b.n.Event(id)
+	out := api.AttachmentList{Attachments: []api.AttachmentState{}}
+	for _, a := range v.Attachments {
+		s := api.AttachmentState{Attachment: a}
+		if s.PartsHere, s.Comes, err = b.n.Arrived(a); err != nil {
+			break
+		}
+		out.Attachments = append(out.Attachments, s)
+	}
+	return out, translate(err)
+}
+
+// PutBlob implements [api.Events].
+func (b backend) PutBlob(ctx context.Context, data []byte) (api.BlobResult, error) {
+	id, err := b.n.PutBlob(ctx, data)
+	return api.BlobResult{ID: id}, translate(err)
+}
+
+// Blob implements [api.Events].
+func (b backend) Blob(_ context.Context, id tiers.DocID) ([]byte, error) {
+	out, err := b.n.Blob(id)
+	return out, translate(err)
+}
+
+// ListQuarantine implements [api.Events].
+func (b backend) ListQuarantine(_ context.Context, q api.QuarantineQuery) (api.Page, error) {
+	after, err := parseCursor(q.After)
+	if err != nil {
+		return api.Page{}, err
+	}
+	page := api.Page{Items: []json.RawMessage{}}
+	query := store.IndexQuery{Name: event.IndexQuarantine, Prefix: event.QuarantinePrefix(q.State), After: after, Limit: q.Limit}
+	hits, err := b.n.group.Store().Index(query)
+	if err != nil {
+		return api.Page{}, translate(err)
+	}
+	for _, h := range hits {
+		if q.Site != "" && h.Key.Stream.Site != q.Site {
+			continue
+		}
+		v, err := b.n.views.View(h.Key)
+		if err != nil {
+			return api.Page{}, translate(err)
+		}
+		page.Items = append(page.Items, v.JSON)
+	}
+	if len(hits) == q.Limit {
+		page.Next = cursor(hits[len(hits)-1])
+	}
+	return page, nil
+}
+
+// Quarantined implements [api.Events].
+func (b backend) Quarantined(_ context.Context, id tiers.DocID) (json.RawMessage, error) {
+	k, _, err := b.n.Quarantined(id)
+	if err != nil {
+		return nil, translate(err)
+	}
+	v, err := b.n.views.View(k)
+	return v.JSON, translate(err)
+}
+
+// Release implements [api.Events].
+func (b backend) Release(ctx context.Context, r api.ReleaseRequest) (api.WriteResult, error) {
+	w, err := b.n.Release(ctx, "api:"+r.Key, r.ID, r.Set, r.Who)
+	return api.WriteResult{ID: w.Doc, Stream: w.Stream.String(), Seq: w.Seq}, translate(err)
+}
+
+// Discard implements [api.Events].
+func (b backend) Discard(ctx context.Context, r api.DiscardRequest) (api.WriteResult, error) {
+	w, err := b.n.Discard(ctx, "api:"+r.Key, r.ID, r.Reason, r.Who)
+	return api.WriteResult{ID: w.Doc, Stream: w.Stream.String(), Seq: w.Seq}, translate(err)
+}

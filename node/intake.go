@@ -1,0 +1,253 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// Incoming is something that was reported.
+type Incoming struct {
+	// Key is the idempotency key.
+	Key string
+	event.Item
+	// Quarantine keeps what is no event; without it only an unknown type is kept,
+	// and everything else is refused.
+	Quarantine bool
+}
+
+// TakenIn is where a report stands.
+type TakenIn struct {
+	replication.Written
+	// Again says that the report was taken in before, under this key or identifier.
+	Again bool
+	// Held is why it stands in quarantine, Field which field that is about; empty for
+	// an event.
+	Held, Field string
+}
+
+// Report takes in one event at this site, durably, and returns where it stands. A
+// report with a key that was used before returns the first one's place. One whose
+// type no catalog here has is kept in quarantine: what is returned is the document
+// there. The error wraps event's validation errors, or the write outcomes of package
+// replication.
+func (n *Node) Report(ctx context.Context, key string, r event.Report) (replication.Written, error) {
+	done, err := n.TakeIn(ctx, Incoming{Key: key, Item: event.Item{Report: r}})
+	return done.Written, err
+}
+
+// TakeIn takes in what was reported, durably: as an event, or in quarantine. With an
+// identifier of the client's, that takes the key's place: the same report again is
+// the first one, another report with it is refused, or kept in quarantine. The
+// error is as [Node.Report]'s.
+func (n *Node) TakeIn(ctx context.Context, in Incoming) (TakenIn, error) {
+	now := n.opts.Now()
+	r := in.Report
+	if r.ReportedAtMS == 0 {
+		r.ReportedAtMS = now.UnixMilli()
+	}
+	err := in.Err
+	if err == nil {
+		err = r.Validate(now)
+	}
+	if err == nil && !n.knowsType(r.Type) {
+		in.Quarantine, err = true, event.UnknownType(r.Type)
+	}
+	var done TakenIn
+	if err == nil {
+		done, err = n.takeIn(ctx, in, r)
+	}
+	if err == nil || !in.Quarantine || !errors.Is(err, event.ErrInvalid) {
+		return done, err
+	}
+	return n.hold(ctx, in, err)
+}
+
+// takeIn writes a report that is valid.
+func (n *Node) takeIn(ctx context.Context, in Incoming, r event.Report) (TakenIn, error) {
+	if in.ID != "" {
+		return n.takeInNamed(ctx, in, r)
+	}
+	ops, err := event.CreateOps(r)
+	if err != nil {
+		return TakenIn{}, err
+	}
+	id, err := uuid.NewV7FromReader(n.opts.Random)
+	if err != nil {
+		return TakenIn{}, fmt.Errorf("new event id: %w", err)
+	}
+	doc := tiers.NewDocID(event.Kind, id.String())
+	return n.create(ctx, in.Key, docKey(n.creds.ID.Site, event.Class(r.Priority), doc), ops)
+}
+
+// create writes a new document and tells whether an earlier write had its key.
+func (n *Node) create(ctx context.Context, key string, k store.DocKey, ops []crdt.Op) (TakenIn, error) {
+	done, err := n.docs.write(ctx, key, Edit{Key: k, Create: true, Ops: ops})
+	if err != nil {
+		return TakenIn{}, err
+	}
+	out := TakenIn{Written: done[0], Again: done[0].Doc != k.Doc}
+	if out.Doc.Kind() == event.KindQuarantine {
+		out.Held = "it was taken into quarantine under this key"
+	}
+	return out, nil
+}
+
+// takeInNamed writes a report under the client's identifier.
+func (n *Node) takeInNamed(ctx context.Context, in Incoming, r event.Report) (TakenIn, error) {
+	id, err := event.ClientID(in.ID)
+	if err != nil {
+		return TakenIn{}, err
+	}
+	self := n.creds.ID.Site
+	st := n.group.Store()
+	for _, class := range []tiers.Class{tiers.ClassUrgent, tiers.ClassRoutine} {
+		k := docKey(self, class, id)
+		if _, err := st.Changes(k); err == nil {
+			return n.named(k, in.Report)
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return TakenIn{}, err
+		}
+	}
+	ops, err := event.CreateOps(r)
+	if err != nil {
+		return TakenIn{}, err
+	}
+	k := docKey(self, event.Class(r.Priority), id)
+	// Two reports with one identifier that come at once share the key: one writes,
+	// the other is told of it, and compares.
+	key := "event-id:" + string(id)
+	earlier, err := n.group.Earlier(key)
+	if err != nil {
+		return TakenIn{}, err
+	}
+	done, err := n.docs.write(ctx, key, Edit{Key: k, Create: true, Ops: ops})
+	if errors.Is(err, ErrExists) {
+		return n.named(k, in.Report)
+	}
+	if err != nil {
+		return TakenIn{}, err
+	}
+	out := TakenIn{Written: done[0], Again: len(earlier) > 0}
+	held := docKey(done[0].Stream.Site, done[0].Stream.Class, done[0].Doc)
+	same, err := n.sameReport(held, in.Report)
+	if err == nil && !same {
+		err = event.OtherContent(id)
+	}
+	return out, err
+}
+
+// named is the outcome of a report whose identifier a document has.
+func (n *Node) named(k store.DocKey, r event.Report) (TakenIn, error) {
+	same, err := n.sameReport(k, r)
+	if err != nil {
+		return TakenIn{}, err
+	}
+	if !same {
+		return TakenIn{}, event.OtherContent(k.Doc)
+	}
+	out := TakenIn{Written: replication.Written{Stream: k.Stream, Doc: k.Doc}, Again: true}
+	if done, err := n.group.Earlier("event-id:" + string(k.Doc)); err == nil && len(done) > 0 {
+		out.Written = done[0]
+	}
+	return out, nil
+}
+
+// sameReport reports whether a document is of this report.
+func (n *Node) sameReport(k store.DocKey, r event.Report) (bool, error) {
+	history, err := n.group.Store().Changes(k)
+	if err != nil {
+		return false, err
+	}
+	d, err := n.docs.isolated.Read(history.Raw[:1]) // the change that created it
+	if err != nil {
+		return false, fmt.Errorf("read %s: %w", k, err)
+	}
+	kept, err := event.ReportOf(d)
+	return err == nil && event.Same(kept, r), err
+}
+
+// knowsType reports whether a type stands in a catalog of this site or above, or
+// there is none of types at all. Only an unknown one costs a look at the catalogs.
+func (n *Node) knowsType(code string) bool {
+	for _, fresh := range []bool{false, true} {
+		types := n.routing.types.Load()
+		if types == nil || fresh {
+			if _, all, err := n.route(true); err == nil {
+				types = &all
+			}
+		}
+		if types == nil || len(*types) == 0 {
+			return true
+		}
+		if _, ok := (*types)[code]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// hold keeps what is no event, and why, in quarantine.
+func (n *Node) hold(ctx context.Context, in Incoming, why error) (TakenIn, error) {
+	raw := in.Raw
+	if raw == nil {
+		var err error
+		if raw, err = json.Marshal(struct {
+			ID string `json:"id,omitempty"`
+			event.Report
+		}{in.ID, in.Report}); err != nil {
+			return TakenIn{}, why
+		}
+	}
+	h, err := event.Hold(raw, event.FieldOf(why), why.Error(), n.opts.Now().UnixMilli())
+	if err != nil {
+		return TakenIn{}, errors.Join(why, err)
+	}
+	ops, err := event.HoldOps(h)
+	if err != nil {
+		return TakenIn{}, err
+	}
+	id, err := uuid.NewV7FromReader(n.opts.Random)
+	if err != nil {
+		return TakenIn{}, fmt.Errorf("new id: %w", err)
+	}
+	key := in.Key
+	if in.ID != "" { // its own key is the identifier's
+		sum := sha256.Sum256(raw)
+		key = "held:" + in.ID + ":" + hex.EncodeToString(sum[:16])
+	}
+	done, err := n.create(ctx, key, docKey(n.creds.ID.Site, tiers.ClassRoutine, tiers.NewDocID(event.KindQuarantine, id.String())), ops)
+	if err != nil {
+		return TakenIn{}, err
+	}
+	if done.Doc.Kind() == event.KindQuarantine {
+		done.Held, done.Field = why.Error(), h.Field
+		if in.Report.Priority == 1 || in.Report.Priority == 2 {
+			n.alarms.raise(fmt.Sprintf("an urgent report is in quarantine: %s: %s", done.Doc, h.Reason))
+		}
+	}
+	return done, nil
+}
+
+// itemKey is the idempotency key of a report of a batch: of the batch's key, the
+// report's own or its place in the batch, and its bytes, so that a client that
+// reuses its keys loses nothing.
+func itemKey(batch string, place int, it event.Item) string {
+	sum := sha256.Sum256(it.Raw)
+	own := it.Report.SourceKey
+	if own == "" || len(own) > 128 { // that one is no event either
+		own = fmt.Sprintf("#%d", place)
+	}
+	return batch + ":" + own + ":" + hex.EncodeToString(sum[:8])
+}

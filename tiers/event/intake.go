@@ -1,0 +1,149 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"regexp"
+	"strings"
+
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// Bounds of a batch.
+const (
+	BatchMax      = 1000
+	BatchBytesMax = 4 << 20
+)
+
+// Item is one report of a batch.
+type Item struct {
+	// Raw are its bytes, as they came.
+	Raw []byte
+	// ID is the identifier that the client gave it; empty for none.
+	ID     string
+	Report Report
+	// Err says why it is no report: it wraps [ErrInvalid].
+	Err error
+}
+
+// uuidText is the form of an identifier that a client may give: a UUID (RFC 9562)
+// in lower case.
+var uuidText = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+// ClientID checks an identifier that a client gave, with or without its kind, and
+// returns the event's. The error wraps [ErrInvalid].
+func ClientID(id string) (tiers.DocID, error) {
+	name := id
+	if d := tiers.DocID(id); d.Kind() == Kind {
+		name = d.Name()
+	}
+	if !uuidText.MatchString(name) {
+		return "", invalid("id", "id %.64q: want a UUID in lower case", id)
+	}
+	return tiers.NewDocID(Kind, name), nil
+}
+
+// ParseReport decodes a report's JSON; unknown fields are refused by name. It does
+// not validate. The error wraps [ErrInvalid].
+func ParseReport(raw []byte) (Report, error) {
+	it := ParseItem(raw)
+	if it.Err == nil && it.ID != "" {
+		return Report{}, invalid("id", "id %.64q: a report has none", it.ID)
+	}
+	return it.Report, it.Err
+}
+
+// ParseItem decodes a report with the identifier that a client gave it.
+func ParseItem(raw []byte) Item {
+	it := Item{Raw: raw}
+	var in struct {
+		ID string `json:"id"`
+		Report
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.DisallowUnknownFields()
+	err := dec.Decode(&in)
+	if err == nil {
+		if _, rest := dec.Token(); !errors.Is(rest, io.EOF) {
+			err = errors.New("more than one JSON value")
+		}
+	}
+	it.ID, it.Report = in.ID, in.Report
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &kind) && kind.Field != "":
+		field := strings.TrimPrefix(kind.Field, "Report.")
+		it.Err = invalid(field, "%s is a %s: want %s", field, kind.Value, kind.Type)
+	case err != nil:
+		it.Err = invalid("report", "report: %v", err)
+	case in.ID != "":
+		_, it.Err = ClientID(in.ID)
+	}
+	return it
+}
+
+// ParseBatch splits a batch into its reports: JSON lines, or a JSON array where it
+// begins as one and lines is not set. One that does not decode is an item with an error; a batch that cannot be split, or is too
+// large, is refused as a whole. The error wraps [ErrInvalid].
+func ParseBatch(body []byte, lines bool) ([]Item, error) {
+	if len(body) > BatchBytesMax {
+		return nil, invalid("batch", "batch of %d bytes: want at most %d", len(body), BatchBytesMax)
+	}
+	trimmed := bytes.TrimLeft(body, " \t\r\n")
+	var raws [][]byte
+	if !lines && len(trimmed) > 0 && trimmed[0] == '[' {
+		var list []json.RawMessage
+		if err := json.Unmarshal(trimmed, &list); err != nil {
+			return nil, invalid("batch", "batch: %v", err)
+		}
+		for _, raw := range list {
+			raws = append(raws, raw)
+		}
+	} else {
+		for line := range bytes.Lines(body) {
+			if line = bytes.TrimSpace(line); len(line) > 0 {
+				raws = append(raws, line)
+			}
+		}
+	}
+	if len(raws) == 0 || len(raws) > BatchMax {
+		return nil, invalid("batch", "batch of %d reports: want 1 to %d", len(raws), BatchMax)
+	}
+	out := make([]Item, len(raws))
+	for i, raw := range raws {
+		out[i] = ParseItem(raw)
+	}
+	return out, nil
+}
+
+// FieldOf returns the field that an error is about; empty when it is about none.
+func FieldOf(err error) string {
+	var f *FieldError
+	if errors.As(err, &f) {
+		return f.Field
+	}
+	return ""
+}
+
+// UnknownType is the error of a type that no catalog at hand has.
+func UnknownType(code string) error {
+	return invalid("type", "type %.64q: no catalog of this site or above has it", code)
+}
+
+// Same reports whether two reports have the same content; a time that the client did
+// not give counts as any.
+func Same(kept, again Report) bool {
+	if again.ReportedAtMS == 0 {
+		again.ReportedAtMS = kept.ReportedAtMS
+	}
+	a, err1 := json.Marshal(kept)
+	b, err2 := json.Marshal(again)
+	return err1 == nil && err2 == nil && bytes.Equal(a, b)
+}
+
+// OtherContent is the error of an identifier that was used for another report.
+func OtherContent(id tiers.DocID) error {
+	return invalid("id", "id %s: another report has it already", id)
+}

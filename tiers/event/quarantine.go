@@ -1,0 +1,233 @@
+package event
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
+)
+
+// KindQuarantine is the document kind of what was reported and cannot be taken in
+// as an event.
+const KindQuarantine = "quarantine"
+
+// IndexQuarantine lists what is held, by state, then time of receipt.
+const IndexQuarantine = "event.quarantine"
+
+// RawBytesMax bounds what one document of the quarantine keeps.
+const RawBytesMax = 64 << 10
+
+// The states of what was quarantined.
+const (
+	QuarantineHeld      = "held"
+	QuarantineReleased  = "released"
+	QuarantineDiscarded = "discarded"
+)
+
+// The kinds of actions on what was quarantined.
+const (
+	QuarantineRelease = "release"
+	QuarantineDiscard = "discard"
+)
+
+const keyHeld = "held"
+
+// Held is what was received, as it came, and why it is no event.
+type Held struct {
+	// Raw is what came, if it is text; otherwise Bytes is.
+	Raw   string `json:"raw,omitempty"`
+	Bytes []byte `json:"bytes,omitempty"`
+	// Reason says why, Field which field it is about; empty when it is about none.
+	Reason string `json:"reason"`
+	Field  string `json:"field,omitempty"`
+	// ID is the identifier that the client gave; empty for none.
+	ID           string `json:"id,omitempty"`
+	Channel      string `json:"channel,omitempty"`
+	Reporter     string `json:"reporter,omitempty"`
+	ReceivedAtMS int64  `json:"received_at_ms"`
+}
+
+// Hold makes what is to be kept of raw bytes. The error wraps [ErrInvalid] when they
+// are too many.
+func Hold(raw []byte, field, reason string, at int64) (Held, error) {
+	if len(raw) > RawBytesMax {
+		return Held{}, invalid("report", "report of %d bytes: want at most %d", len(raw), RawBytesMax)
+	}
+	h := Held{Field: field, Reason: reason, ReceivedAtMS: at}
+	if utf8.Valid(raw) && !slices.Contains(raw, 0) {
+		h.Raw = string(raw)
+	} else {
+		h.Bytes = raw
+	}
+	var known struct {
+		ID       any `json:"id"`
+		Channel  any `json:"channel"`
+		Reporter any `json:"reporter"`
+	}
+	if json.Unmarshal(raw, &known) == nil {
+		short := func(v any) string {
+			s, _ := v.(string)
+			if len(s) > fieldBytesMax || checkText("", s, fieldBytesMax, false) != nil {
+				return ""
+			}
+			return s
+		}
+		h.ID, h.Channel, h.Reporter = short(known.ID), short(known.Channel), short(known.Reporter)
+	}
+	return h, nil
+}
+
+// HoldOps returns the operations that create a document of the quarantine.
+func HoldOps(h Held) ([]crdt.Op, error) {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return []crdt.Op{{Kind: crdt.OpPut, Key: keyHeld, Value: string(b)}, {Kind: crdt.OpMakeList, Key: keyActions}}, nil
+}
+
+// QuarantineAction is what was done with what was quarantined.
+type QuarantineAction struct {
+	At   crdt.HybridTime `json:"at"`
+	By   tiers.SiteID    `json:"by"`
+	Kind string          `json:"kind"`
+	Who  string          `json:"who,omitempty"`
+	// Event is what it was released as, Set the fields that were set for it.
+	Event tiers.DocID       `json:"event,omitempty"`
+	Set   map[string]string `json:"set,omitempty"`
+	// Reason is why it was discarded.
+	Reason string `json:"reason,omitempty"`
+}
+
+// QuarantineOp returns the operation that appends an action. The error wraps
+// [ErrInvalid].
+func QuarantineOp(a QuarantineAction) (crdt.Op, error) {
+	if err := checkText("who", a.Who, whoBytesMax, false); err != nil {
+		return crdt.Op{}, err
+	}
+	if err := checkText("reason", a.Reason, fieldBytesMax, a.Kind == QuarantineDiscard); err != nil {
+		return crdt.Op{}, err
+	}
+	b, err := json.Marshal(a)
+	if err != nil {
+		return crdt.Op{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return crdt.Op{Kind: crdt.OpAppend, In: keyActions, Value: string(b)}, nil
+}
+
+// QuarantineView is what people see of what was quarantined.
+type QuarantineView struct {
+	ID      tiers.DocID        `json:"id"`
+	Stream  string             `json:"stream"`
+	Site    tiers.SiteID       `json:"site"`
+	State   string             `json:"state"`
+	Event   tiers.DocID        `json:"event,omitempty"`
+	Held    Held               `json:"held"`
+	Actions []QuarantineAction `json:"actions"`
+	Pending int                `json:"pending,omitempty"`
+	Refused int                `json:"refused,omitempty"`
+}
+
+// FoldQuarantine derives the view of what was quarantined. The first action, in
+// hybrid-time order, decides.
+func FoldQuarantine(s *crdt.Source) (crdt.View, error) {
+	root := s.Document.Root
+	v := QuarantineView{
+		ID: s.Doc, Stream: s.Stream.String(), Site: s.Stream.Site, State: QuarantineHeld,
+		Actions: []QuarantineAction{}, Pending: s.Pending, Refused: s.Refused,
+	}
+	if err := json.Unmarshal([]byte(root.String(keyHeld)), &v.Held); err != nil && s.Pending == 0 {
+		return crdt.View{}, fmt.Errorf("%w: what %s holds: %w", ErrInvalid, s.Doc, err)
+	}
+	var texts []string
+	for _, l := range root.Field(keyActions) {
+		for _, it := range l.Node.Items {
+			if text, ok := it.Node.Scalar.(string); ok {
+				texts = append(texts, text)
+			}
+		}
+	}
+	slices.Sort(texts) // so that what has one time has one order
+	for _, text := range texts {
+		var a QuarantineAction
+		if json.Unmarshal([]byte(text), &a) == nil {
+			v.Actions = append(v.Actions, a)
+		}
+	}
+	slices.SortStableFunc(v.Actions, func(x, y QuarantineAction) int { return cmp.Compare(x.At, y.At) })
+	if len(v.Actions) > 0 {
+		v.State, v.Event = QuarantineReleased, v.Actions[0].Event
+		if v.Actions[0].Kind == QuarantineDiscard {
+			v.State = QuarantineDiscarded
+		}
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return crdt.View{JSON: b, Index: []crdt.IndexEntry{
+		{Name: IndexQuarantine, Value: QuarantinePrefix(v.State) + TimeValue(v.Held.ReceivedAtMS)},
+	}}, nil
+}
+
+// QuarantinePrefix is the part of [IndexQuarantine] of a state.
+func QuarantinePrefix(state string) string { return state + "/" }
+
+// Released makes the report that something held is released as: what it says, with
+// fields set. The error wraps [ErrInvalid].
+func (h Held) Released(set map[string]string) (Report, error) {
+	raw := []byte(h.Raw)
+	if h.Raw == "" {
+		raw = h.Bytes
+	}
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(raw, &fields); err != nil {
+		fields = map[string]json.RawMessage{} // everything must be set then
+	}
+	delete(fields, "id")
+	for name, value := range set {
+		b, err := fieldJSON(name, value)
+		if err != nil {
+			return Report{}, err
+		}
+		if b == nil {
+			delete(fields, name)
+			continue
+		}
+		fields[name] = b
+	}
+	var r Report
+	b, err := json.Marshal(fields)
+	if err == nil {
+		r, err = ParseReport(b)
+	}
+	return r, err
+}
+
+// fieldJSON makes the JSON of a field from its text; nil when it is to be left out.
+func fieldJSON(name, value string) ([]byte, error) {
+	if value == "" {
+		return nil, nil
+	}
+	switch name {
+	case "lat", "lon":
+		f, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			return nil, invalid(name, "%s %.40q: want a number", name, value)
+		}
+		return json.Marshal(f)
+	case "priority", "reported_at_ms":
+		n, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return nil, invalid(name, "%s %.40q: want a whole number", name, value)
+		}
+		return json.Marshal(n)
+	default:
+		return json.Marshal(value)
+	}
+}
