@@ -168,6 +168,7 @@ func (t *Tx) show(index uint64) {
 		s.setChain(c, st)
 		s.grown[c] = st.head
 	}
+	maps.Copy(s.arrivals, t.arrivals)
 	s.counts.Records += t.records
 	s.counts.Refused += t.refused
 	if t.records > 0 {

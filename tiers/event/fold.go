@@ -122,7 +122,7 @@ func Fold(s *crdt.Source) (crdt.View, error) {
 	if v.State == StateReported && v.Report.Type != "" {
 		index = append(index, crdt.IndexEntry{Name: IndexUndispatched, Value: UndispatchedAt(s.Stream.Site) + s.Doc.Name()})
 	}
-	return crdt.View{JSON: b, Index: index}, nil
+	return crdt.View{JSON: b, Index: index, Counts: v.counts()}, nil
 }
 
 // UndispatchedAt is the prefix of a site's own events under [IndexUndispatched].
