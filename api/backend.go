@@ -17,6 +17,7 @@ type Backend interface {
 	Tasks
 	Responders
 	Indicators
+	Aggregates
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.

@@ -19,6 +19,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/replication/view"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/aggregate"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
@@ -75,6 +76,10 @@ type ending struct {
 	running sync.WaitGroup // Run, while its loops go on
 }
 
+// counting names the rules by which the folds of [Folds] count: another name makes
+// every site count anew, once.
+const counting = "1"
+
 // Folds maps each document kind that this version knows to its rules; the testbed
 // makes views with them of the stores of nodes that have ended.
 func Folds() map[string]view.Fold {
@@ -85,6 +90,7 @@ func Folds() map[string]view.Fold {
 		responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
 		"board": catalog.Fold, "type": catalog.Fold, "track": track.Fold,
 		indicator.KindIndicator: indicator.Fold,
+		aggregate.KindContact:   aggregate.FoldContact,
 	}
 }
 
@@ -162,7 +168,7 @@ func (n *Node) openEngines() {
 	own := engine.New()
 	n.docs = newDocuments(n.group, own, own)
 	cfg := view.Config{
-		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: Folds(), Logger: n.log,
+		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: Folds(), Counting: counting, Logger: n.log,
 		Quarantined: func(k store.DocKey, err error) {
 			n.alarms.raise(fmt.Sprintf("document %s is quarantined: %v", k, err))
 		},
@@ -198,6 +204,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.runIndicators(loopCtx, definitions) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
+	loops.Go(func() error { return n.runContact(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
 	loops.Go(func() error { return n.runReissue(loopCtx) })
 	loops.Go(func() error { return n.runMembers(loopCtx) })

@@ -43,13 +43,15 @@ var Table = []Layer{
 	{"tiers/dispatch", []string{"tiers", "crdt"}},
 	{"tiers/responder", []string{"tiers", "crdt"}},
 	{"tiers/indicator", []string{"tiers", "crdt", "crdt/reading"}},
+	{"tiers/aggregate", []string{"tiers", "crdt"}},
+	{"tiers/review", []string{"tiers", "crdt"}},
 	{"api", []string{
-		"tiers", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "tiers/responder", "tiers/indicator", "crdt", "crdt/reading",
+		"tiers", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "tiers/responder", "tiers/indicator", "tiers/aggregate", "tiers/review", "crdt", "crdt/reading",
 	}},
 	{"node", []string{
 		"tiers", "crdt", "crdt/change", "crdt/engine", "replication", "replication/store", "replication/view", "transport",
 		"transport/wire", "transport/identity", "tiers/federation", "tiers/catalog", "tiers/track", "tiers/event",
-		"tiers/dispatch", "tiers/responder", "tiers/indicator", "crdt/reading", "api",
+		"tiers/dispatch", "tiers/responder", "tiers/indicator", "tiers/aggregate", "tiers/review", "crdt/reading", "api",
 	}},
 	{"cmd/...", []string{"..."}},
 	{"testbed/...", []string{"..."}},
