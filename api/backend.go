@@ -18,6 +18,7 @@ type Backend interface {
 	Responders
 	Indicators
 	Aggregates
+	Reviews
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.

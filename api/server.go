@@ -203,6 +203,7 @@ func (s *Server) routes() http.Handler {
 	s.responderRoutes(mux)
 	s.indicatorRoutes(mux)
 	s.aggregateRoutes(mux)
+	s.reviewRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("PATCH /v1/tracks/{site}/{code}", s.handle(s.edit))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))

@@ -177,8 +177,10 @@ type Changes struct {
 	Decoded []*change.Change
 	// Authors are the changes' authors, by index.
 	Authors []crdt.Author
-	// Times are the records' hybrid times, by index.
+	// Times are the records' hybrid times, by index, Seqs their places in their
+	// authors' chains.
 	Times []crdt.HybridTime
+	Seqs  []uint64
 	Heads []crdt.Hash
 	// Pending and Refused count records that are held back or refused.
 	Pending, Refused int
@@ -230,6 +232,7 @@ func (s *Store) Changes(k DocKey) (*Changes, error) {
 		out.Raw = append(out.Raw, rec.Body)
 		out.Authors = append(out.Authors, r.author)
 		out.Times = append(out.Times, rec.Time)
+		out.Seqs = append(out.Seqs, r.seq)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("document %s: %w", k, err)

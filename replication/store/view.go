@@ -244,6 +244,20 @@ func (s *Store) Index(q IndexQuery) ([]IndexHit, error) {
 	return out, errors.Join(err, it.Error(), it.Close())
 }
 
+// DocumentsAfter lists up to limit documents behind one, in key order, from the
+// first when it is nil.
+func (s *Store) DocumentsAfter(after *DocKey, limit int) ([]DocKey, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
+	from := []byte{tableDoc}
+	if after != nil {
+		from = append(keyDoc(tableDoc, *after), 0)
+	}
+	return s.documentsPage(from, limit)
+}
+
 // documentsPageMax is how many documents are read before f is called with them.
 const documentsPageMax = 1024
 
