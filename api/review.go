@@ -33,7 +33,7 @@ const (
 type ReviewQuery struct {
 	// Site is whose knowledge; empty means this one's.
 	Site tiers.SiteID
-	// AtMS is the time, in Unix milliseconds.
+	// AtMS is the time, in Unix milliseconds; zero means the present.
 	AtMS int64
 	// Kind restricts to documents of a kind, Doc to one of that name; empty for all.
 	Kind, Doc string
@@ -132,7 +132,7 @@ func (s *Server) reviewRoutes(mux *http.ServeMux) {
 }
 
 func (s *Server) review(r *http.Request) (any, error) {
-	q := ReviewQuery{AtMS: -1, Limit: limitDefault}
+	q := ReviewQuery{Limit: limitDefault}
 	err := eachParameter(r, map[string]func(string) error{
 		"site":  func(v string) error { q.Site = tiers.SiteID(v); return nil },
 		"after": func(v string) error { q.After = v; return nil },
@@ -158,9 +158,6 @@ func (s *Server) review(r *http.Request) (any, error) {
 	})
 	if err != nil {
 		return nil, err
-	}
-	if !r.URL.Query().Has("at_ms") {
-		return nil, fmt.Errorf("%w: at_ms is missing: want Unix milliseconds", ErrInvalid)
 	}
 	if q.Doc != "" && q.Kind == "" {
 		return nil, fmt.Errorf("%w: doc %.40q without kind: want both", ErrInvalid, q.Doc)

@@ -28,7 +28,7 @@ func endOf(ms int64) crdt.HybridTime { return crdt.HybridTime(uint64(ms)<<16 | 0
 func (b backend) Review(ctx context.Context, q api.ReviewQuery) (api.Review, error) {
 	n := b.n
 	self := n.creds.ID.Site
-	q.Site = cmp.Or(q.Site, self)
+	q.Site, q.AtMS = cmp.Or(q.Site, self), cmp.Or(q.AtMS, n.opts.Now().UnixMilli())
 	out := api.Review{Site: q.Site, By: self, AtMS: q.AtMS, Basis: api.BasisExact, Documents: []api.ReviewDocument{}, Kinds: []api.KindKnown{}}
 	if err := errors.Join(api.CheckReviewTime(q.AtMS, n.opts.Now().UnixMilli()), n.checkListed(q.Site)); err != nil {
 		return out, translate(err)
