@@ -67,3 +67,9 @@ func (n *Node) FannedOut(to tiers.SiteID, task tiers.DocID, b dispatch.Brief) ([
 
 // Thin drops what is older than its limits now.
 func (n *Node) Thin(ctx context.Context) (int, error) { return n.thin(ctx) }
+
+// Reviewed is reviewed, Subset subset.
+var (
+	Reviewed = reviewed
+	Subset   = subset
+)

@@ -125,7 +125,7 @@ func (w *walk) wanted(k store.DocKey) bool {
 // document counts one document, and shows it when there is room; before is the one
 // that came before it.
 func (w *walk) document(k store.DocKey, before *store.DocKey) error {
-	h, changes, err := w.n.reviewed(k)
+	h, changes, err := reviewed(w.n.group.Store(), w.n.creds.ID.Site, k)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
@@ -183,9 +183,9 @@ func subset(h *store.Changes, in []int, waiting int) *store.Changes {
 	return out
 }
 
-// reviewed returns a document's history, and of each change when this site had it.
-func (n *Node) reviewed(k store.DocKey) (*store.Changes, []review.Change, error) {
-	st := n.group.Store()
+// reviewed returns a document's history, and of each change when the store's site had
+// it.
+func reviewed(st *store.Store, self tiers.SiteID, k store.DocKey) (*store.Changes, []review.Change, error) {
 	h, err := st.Changes(k)
 	if err != nil {
 		return nil, nil, err
@@ -197,7 +197,7 @@ func (n *Node) reviewed(k store.DocKey) (*store.Changes, []review.Change, error)
 			return nil, nil, fmt.Errorf("%w: change %d of %s: %w", store.ErrCorrupt, i, k, err)
 		}
 		r := review.Change{Hash: c.Hash, Deps: c.Deps, Author: h.Authors[i], Seq: h.Seqs[i], At: h.Times[i]}
-		if r.Author.Site == n.creds.ID.Site {
+		if r.Author.Site == self {
 			r.Learnt = r.At
 		} else {
 			a, ok, err := st.ArrivalOf(crdt.ChainID{Stream: k.Stream, Author: r.Author}, r.Seq)

@@ -104,7 +104,7 @@ func (x *timeline) event(k store.DocKey) ([]tiers.DocID, error) {
 
 // document adds what was done to one document.
 func (x *timeline) document(k store.DocKey) (added int, err error) {
-	h, changes, err := x.n.reviewed(k)
+	h, changes, err := reviewed(x.n.group.Store(), x.n.creds.ID.Site, k)
 	if err != nil {
 		return 0, err
 	}
