@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt/reading"
 	"github.com/tiermesh/tiermesh/node"
+	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
@@ -264,4 +266,74 @@ func TestReviewRefusals(t *testing.T) {
 	if _, err := m.Node(city).Backend().Timeline(limited(t), "event:nobody"); !errors.Is(err, api.ErrNotFound) {
 		t.Error(err)
 	}
+}
+
+// TestOverdue: tasks are overdue by the clock of who asks, also those whose time ran
+// out in the present hour.
+func TestOverdue(t *testing.T) {
+	var ahead atomic.Int64
+	c, err := local.Open(limited(t), local.Config{
+		Dir: t.TempDir(), Federation: "cq", Sites: []tiers.Site{{ID: city, Tier: tiers.TierCity, Name: "重庆市"}},
+		Now: func(tiers.SiteID) time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mesh{Cluster: c, t: t}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m.publishRules()
+	for i := range 3 {
+		m.reportTo(city, fmt.Sprintf("o%d", i), "01001", 3)
+	}
+	m.wait("three tasks", func() bool { return m.overview(city, api.OverviewQuery{}).Total.Tasks == 3 })
+	hits, err := m.Node(city).Group().Store().Index(store.IndexQuery{Name: dispatch.IndexTaskDue})
+	if err != nil || len(hits) != 3 {
+		t.Fatal(hits, err)
+	}
+	last := dispatch.DueOf(hits[2].Value)
+	for _, row := range []struct {
+		after time.Duration
+		want  int64
+	}{{-2 * time.Hour, 0}, {-time.Minute, 0}, {time.Second, 3}, {3 * time.Hour, 3}, {400 * time.Hour, 3}} {
+		ahead.Store(int64(time.UnixMilli(last).Add(row.after).Sub(time.Now())))
+		for _, by := range []string{api.ByArea, api.ByType, api.ByTrack} {
+			o, sum := m.overview(city, api.OverviewQuery{By: by}), int64(0)
+			for _, r := range o.Rows {
+				sum += r.Overdue
+			}
+			if o.Total.Overdue != row.want || sum != row.want {
+				t.Errorf("%v after the last is due, by %s: %d and %d overdue, want %d", row.after, by, o.Total.Overdue, sum, row.want)
+			}
+		}
+	}
+}
+
+// TestOverviewAfterMove: a township that gets another parent takes its open events
+// along into that district's number, at the city and at the district; the former
+// parent counts it no more, and says what it still holds.
+func TestOverviewAfterMove(t *testing.T) {
+	m := newMove(t, time.Hour)
+	m.reportTo(township, "moves", "01001", 3)
+	m.reportTo(district, "stays", "01001", 3)
+	open := func(at tiers.SiteID) map[string]int64 {
+		out := map[string]int64{}
+		for _, r := range m.overview(at, api.OverviewQuery{}).Rows {
+			out[r.Key] = r.Events
+		}
+		return out
+	}
+	m.wait("the city to count under the first district", func() bool { return open(city)[string(district)] == 2 })
+	m.move()
+	m.wait("the city and the other district to count it there", func() bool {
+		at := open(city)
+		return at[string(district)] == 1 && at[string(other)] == 1 && open(other)[string(township)] == 1
+	})
+	m.wait("the former parent to let go", func() bool {
+		o := m.overview(district, api.OverviewQuery{})
+		return o.Total.Events == 1 && o.Elsewhere == 1 && o.Coverage.Sites == 1
+	})
 }
