@@ -116,18 +116,23 @@ type RollUp struct {
 	// DefinedBy is the site whose definition grades the values.
 	DefinedBy tiers.SiteID `json:"defined_by"`
 	// Series is how many series there are, Reporting at how many sites.
-	Series    int     `json:"series"`
-	Reporting int     `json:"reporting"`
-	Sum       float64 `json:"sum"`
-	Mean      float64 `json:"mean"`
-	Min       float64 `json:"min"`
-	Max       float64 `json:"max"`
-	// Grades counts the values of each grade; "" is of none.
-	Grades map[string]int `json:"grades"`
-	// OldestMS is the time of the oldest last value.
-	OldestMS int64 `json:"oldest_ms,omitempty"`
+	Series    int `json:"series"`
+	Reporting int `json:"reporting"`
+	Values
 	// Coverage says which of the sites that report are known, and since when.
 	Coverage aggregate.Coverage `json:"coverage"`
+}
+
+// Values are what last values come to together.
+type Values struct {
+	Sum  float64 `json:"sum"`
+	Mean float64 `json:"mean"`
+	Min  float64 `json:"min"`
+	Max  float64 `json:"max"`
+	// Grades counts the values of each grade; "" is of none.
+	Grades map[string]int `json:"grades"`
+	// OldestMS is the time of the oldest.
+	OldestMS int64 `json:"oldest_ms,omitempty"`
 }
 
 func (s *Server) aggregateRoutes(mux *http.ServeMux) {

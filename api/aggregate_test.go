@@ -99,7 +99,7 @@ func TestAggregateSchemas(t *testing.T) {
 	for name, v := range map[string]any{
 		"Coverage": aggregate.Coverage{OldestMS: 1, Missing: []aggregate.Missing{{}}}, "Missing": aggregate.Missing{KnownMS: 1},
 		"Numbers": api.Numbers{}, "OverviewRow": api.OverviewRow{Name: "x", Coverage: &aggregate.Coverage{}},
-		"Overview": api.Overview{Behind: 1, Recounting: true, Elsewhere: 1}, "RollUp": api.RollUp{Unit: "x", OldestMS: 1},
+		"Overview": api.Overview{Behind: 1, Recounting: true, Elsewhere: 1}, "RollUp": api.RollUp{Unit: "x", Values: api.Values{OldestMS: 1}},
 		"AuthorHeld": api.AuthorHeld{Unsure: 1}, "KindKnown": api.KindKnown{},
 		"ReviewDocument": api.ReviewDocument{Waiting: 1, Unsure: 1, View: []byte("{}"), Fault: "x"},
 		"Review":         api.Review{Held: 1, Now: 1, Unsure: 1, Authors: []api.AuthorHeld{{}}, Next: "x"},

@@ -323,7 +323,7 @@ func (b backend) RollUp(_ context.Context, q api.RollUpQuery) (api.RollUp, error
 	if err != nil {
 		return api.RollUp{}, translate(err)
 	}
-	out := api.RollUp{Site: n.creds.ID.Site, Area: a.site.ID, AtMS: a.now.UnixMilli(), Code: q.Code, Grades: map[string]int{}}
+	out := api.RollUp{Site: n.creds.ID.Site, Area: a.site.ID, AtMS: a.now.UnixMilli(), Code: q.Code, Values: api.Values{Grades: map[string]int{}}}
 	owner, d, err := n.definitionAt(a.site.ID, q.Code)
 	if err != nil {
 		return out, translate(err)

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -39,10 +39,19 @@ type cityStore struct {
 var reviewStream = tiers.StreamID{Site: township, Class: tiers.ClassRoutine}
 
 func newCityStore(t *rapid.T) *cityStore {
-	s, err := store.Open(store.Config{Dir: "store", FS: vfs.NewMem(), Federation: "cq", Site: city})
+	dir, err := os.MkdirTemp("", "review-")
 	if err != nil {
 		t.Fatal(err)
 	}
+	s, err := store.Open(store.Config{Dir: dir, Federation: "cq", Site: city})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(s.Close(), os.RemoveAll(dir)); err != nil {
+			t.Error(err)
+		}
+	})
 	return &cityStore{t, s, map[crdt.Author][][]byte{}, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))}
 }
 
@@ -125,7 +134,6 @@ func TestAsOfIsReplay(t *testing.T) {
 			queues[a.author.Site] = append(queues[a.author.Site], a)
 		}
 		full := newCityStore(t)
-		defer func() { _ = full.s.Close() }()
 		var in []arrived
 		for now := int64(10_000); len(queues[township])+len(queues[district]) > 0; now += 2_000 {
 			site := rapid.SampledFrom([]tiers.SiteID{township, district}).Draw(t, "comes in")
@@ -139,7 +147,6 @@ func TestAsOfIsReplay(t *testing.T) {
 		}
 		cut := rapid.Int64Range(9_000, 10_000+2_000*int64(len(in))).Draw(t, "cut")
 		then := newCityStore(t)
-		defer func() { _ = then.s.Close() }()
 		for _, a := range in {
 			if a.at <= cut {
 				then.take(a)
