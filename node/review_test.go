@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -30,40 +29,38 @@ type arrived struct {
 
 // cityStore is a store of the city's.
 type cityStore struct {
-	t     *rapid.T
-	s     *store.Store
-	chain map[crdt.Author][][]byte
-	key   ed25519.PrivateKey
+	t      *rapid.T
+	s      *store.Store
+	stream tiers.StreamID
+	chain  map[crdt.Author][][]byte
 }
 
-var reviewStream = tiers.StreamID{Site: township, Class: tiers.ClassRoutine}
+// storeKey signs what comes into a cityStore.
+var storeKey = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))
 
-func newCityStore(t *rapid.T) *cityStore {
-	dir, err := os.MkdirTemp("", "review-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := store.Open(store.Config{Dir: dir, Federation: "cq", Site: city})
+func openStore(t *testing.T) *store.Store {
+	t.Helper()
+	s, err := store.Open(store.Config{Dir: t.TempDir(), Federation: "cq", Site: city})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := errors.Join(s.Close(), os.RemoveAll(dir)); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return &cityStore{t, s, map[crdt.Author][][]byte{}, ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, ed25519.SeedSize))}
+	return s
 }
 
 // take lets a record in.
 func (c *cityStore) take(a arrived) {
-	chain := crdt.ChainID{Stream: reviewStream, Author: a.author}
+	chain := crdt.ChainID{Stream: c.stream, Author: a.author}
 	c.chain[a.author] = append(c.chain[a.author], a.record)
 	head := chain.Origin()
 	for _, r := range c.chain[a.author] {
 		head = head.Next(r)
 	}
-	cp, err := crdt.SignCheckpoint(crdt.Ed25519Signer(c.key), chain, head, 1)
+	cp, err := crdt.SignCheckpoint(crdt.Ed25519Signer(storeKey), chain, head, 1)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -126,14 +123,18 @@ func drawHistory(t *rapid.T) []arrived {
 // view that a store has into which the records that had come in by then were put, in
 // the order in which they came: also when the chains overtook each other.
 func TestAsOfIsReplay(t *testing.T) {
-	k := store.DocKey{Stream: reviewStream, Doc: "event:x"}
+	whole, part, n := openStore(t), openStore(t), 0
 	rapid.Check(t, func(t *rapid.T) {
+		// Each time in another stream, so that a store is opened but once.
+		n++
+		stream := tiers.StreamID{Site: tiers.SiteID(fmt.Sprintf("5%08d", n)), Class: tiers.ClassRoutine}
+		k := store.DocKey{Stream: stream, Doc: "event:x"}
 		// Each author's records keep their order, the two chains mix as they like.
 		queues := map[tiers.SiteID][]arrived{}
 		for _, a := range drawHistory(t) {
 			queues[a.author.Site] = append(queues[a.author.Site], a)
 		}
-		full := newCityStore(t)
+		full := &cityStore{t, whole, stream, map[crdt.Author][][]byte{}}
 		var in []arrived
 		for now := int64(10_000); len(queues[township])+len(queues[district]) > 0; now += 2_000 {
 			site := rapid.SampledFrom([]tiers.SiteID{township, district}).Draw(t, "comes in")
@@ -146,7 +147,7 @@ func TestAsOfIsReplay(t *testing.T) {
 			full.take(a)
 		}
 		cut := rapid.Int64Range(9_000, 10_000+2_000*int64(len(in))).Draw(t, "cut")
-		then := newCityStore(t)
+		then := &cityStore{t, part, stream, map[crdt.Author][][]byte{}}
 		for _, a := range in {
 			if a.at <= cut {
 				then.take(a)
