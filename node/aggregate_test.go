@@ -299,7 +299,7 @@ func TestOverdue(t *testing.T) {
 		after time.Duration
 		want  int64
 	}{{-2 * time.Hour, 0}, {-time.Minute, 0}, {time.Second, 3}, {3 * time.Hour, 3}, {400 * time.Hour, 3}} {
-		ahead.Store(int64(time.UnixMilli(last).Add(row.after).Sub(time.Now())))
+		ahead.Store(int64(time.Until(time.UnixMilli(last).Add(row.after))))
 		for _, by := range []string{api.ByArea, api.ByType, api.ByTrack} {
 			o, sum := m.overview(city, api.OverviewQuery{By: by}), int64(0)
 			for _, r := range o.Rows {

@@ -43,7 +43,7 @@ func (b backend) Timeline(ctx context.Context, name string) (api.Timeline, error
 			}
 			done[task] = true
 			for _, k := range n.keysOf(task) {
-				if _, err := x.document(k); err != nil {
+				if err := x.document(k); err != nil {
 					return out, translate(err)
 				}
 			}
@@ -98,19 +98,18 @@ func (x *timeline) event(k store.DocKey) ([]tiers.DocID, error) {
 	if err := json.Unmarshal(v.JSON, &e); err == nil {
 		x.t.Title = e.Report.Title
 	}
-	_, err = x.document(k)
-	return e.Tasks, err
+	return e.Tasks, x.document(k)
 }
 
 // document adds what was done to one document.
-func (x *timeline) document(k store.DocKey) (added int, err error) {
+func (x *timeline) document(k store.DocKey) error {
 	h, changes, err := reviewed(x.n.group.Store(), x.n.creds.ID.Site, k)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	what, notes, err := x.n.whatWasDone(k, h)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, s := range x.n.Topology().Audience(k.Stream) {
 		if !slices.Contains(x.t.Sites, s) {
@@ -133,7 +132,7 @@ func (x *timeline) document(k store.DocKey) (added int, err error) {
 		}
 		x.t.Steps = append(x.t.Steps, s)
 	}
-	return len(changes), nil
+	return nil
 }
 
 // learnt is when a site learnt of a change, as far as it is known here.
