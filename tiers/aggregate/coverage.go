@@ -33,7 +33,10 @@ type Missing struct {
 // Cover adds up as of when sites are known: those since sinceMS are covered.
 func Cover(sites []tiers.SiteID, known map[tiers.SiteID]int64, sinceMS int64) Coverage {
 	c := Coverage{Sites: len(sites)}
-	for _, s := range slices.Sorted(slices.Values(sites)) {
+	if !slices.IsSorted(sites) {
+		sites = slices.Sorted(slices.Values(sites))
+	}
+	for _, s := range sites {
 		at := known[s]
 		switch {
 		case at >= sinceMS && at > 0:
