@@ -22,6 +22,8 @@ type Backend interface {
 	Sharing
 	Commands
 	Events
+	Aggregates
+	Reviews
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.

@@ -211,6 +211,8 @@ func (s *Server) routes() http.Handler {
 	s.orderRoutes(mux)
 	s.modeRoutes(mux)
 	s.eventRoutes(mux)
+	s.aggregateRoutes(mux)
+	s.reviewRoutes(mux)
 	mux.Handle("POST /v1/events", s.handle(s.report))
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))
 	mux.Handle("POST /v1/topology", s.handle(s.publishTopology))

@@ -62,6 +62,15 @@ func DecodeRecord(b []byte) (Record, error) {
 	return r, nil
 }
 
+// RecordTime returns the hybrid time of an encoded record without decoding it; zero
+// for one that is too short to be one.
+func RecordTime(b []byte) HybridTime {
+	if len(b) < 9 {
+		return 0
+	}
+	return HybridTime(binary.BigEndian.Uint64(b[1:]))
+}
+
 // ChainID names one chain: an author's records in a stream.
 type ChainID struct {
 	Stream tiers.StreamID

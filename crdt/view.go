@@ -29,6 +29,16 @@ type Source struct {
 type View struct {
 	JSON  []byte
 	Index []IndexEntry
+	// Counts are the counters in which the document counts one each. Their number
+	// over all documents is what a view of the whole is made of, without reading it.
+	Counts []Count
+}
+
+// Count is a counter of the site whose stream the document is in: a cell of a cube,
+// such as state "closed" of cube "event". Neither string may hold a zero byte; each
+// pair that occurs is kept in memory, so a cell should be one of few.
+type Count struct {
+	Cube, Cell string
 }
 
 // IndexEntry places a document under a value of a named index. Entries of one

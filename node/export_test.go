@@ -83,3 +83,9 @@ func (n *Node) PutOrder(ctx context.Context, o command.Order) error {
 
 // OrdersNow does at once what the loop of orders does.
 func (n *Node) OrdersNow(ctx context.Context) error { _, err := n.ordersPass(ctx); return err }
+
+// Reviewed is reviewed, Subset subset.
+var (
+	Reviewed = reviewed
+	Subset   = subset
+)

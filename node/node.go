@@ -19,6 +19,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/replication/view"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/aggregate"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
@@ -80,6 +81,10 @@ type ending struct {
 	running sync.WaitGroup // Run, while its loops go on
 }
 
+// counting names the rules by which the folds of [Folds] count: another name makes
+// every site count anew, once.
+const counting = "1"
+
 // Folds maps each document kind that this version knows to its rules; the testbed
 // makes views with them of the stores of nodes that have ended.
 func Folds() map[string]view.Fold {
@@ -95,6 +100,7 @@ func Folds() map[string]view.Fold {
 		catalog.KindInstall: catalog.FoldInstall, catalog.KindReplication: catalog.FoldReplication, catalog.KindCapacity: catalog.Fold,
 		command.KindOrder: command.FoldOrder, command.KindReceipt: command.FoldReceipt, command.KindMode: command.FoldMode,
 		command.KindSilence: command.FoldSilence, command.KindLimit: command.FoldLimit,
+		aggregate.KindContact: aggregate.FoldContact,
 	}
 	for _, c := range catalog.Catalogs() {
 		if folds[c.Kind] == nil {
@@ -179,7 +185,7 @@ func (n *Node) openEngines() {
 	own := engine.New()
 	n.docs = newDocuments(n.group, own, own)
 	cfg := view.Config{
-		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: Folds(), Logger: n.log,
+		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: Folds(), Counting: counting, Logger: n.log,
 		Quarantined: func(k store.DocKey, err error) {
 			n.alarms.raise(fmt.Sprintf("document %s is quarantined: %v", k, err))
 		},
@@ -220,6 +226,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() error { return n.runOrders(loopCtx, orders) })
 	loops.Go(func() error { return n.runSilence(loopCtx) })
 	loops.Go(func() error { return n.links.run(loopCtx) })
+	loops.Go(func() error { return n.runContact(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
 	loops.Go(func() error { return n.runReissue(loopCtx) })
 	loops.Go(func() error { return n.runMembers(loopCtx) })

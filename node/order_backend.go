@@ -174,7 +174,7 @@ type hops struct {
 }
 
 func (n *Node) hops(now time.Time) (hops, error) {
-	c, err := n.contacts(now)
+	c, err := n.lastHeard(now)
 	return hops{n, n.Topology(), now.UnixMilli(), c}, err
 }
 

@@ -110,7 +110,7 @@ func (n *Node) observe(now time.Time) (o observed, err error) {
 	if err != nil {
 		return o, err
 	}
-	if o.Contacts, err = n.contacts(now); err != nil {
+	if o.Contacts, err = n.lastHeard(now); err != nil {
 		return o, err
 	}
 	for _, s := range t.Sites() {
@@ -150,9 +150,9 @@ func (n *Node) silenceLimits() (set []command.Limit, err error) {
 	return set, err
 }
 
-// contacts returns when each site was last heard of: by a link, or by a record that
+// lastHeard returns when each site was last heard of: by a link, or by a record that
 // it wrote.
-func (n *Node) contacts(now time.Time) (map[tiers.SiteID]command.Contact, error) {
+func (n *Node) lastHeard(now time.Time) (map[tiers.SiteID]command.Contact, error) {
 	out := map[tiers.SiteID]command.Contact{}
 	newest, err := n.newestRecords()
 	if err != nil {

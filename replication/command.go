@@ -77,6 +77,8 @@ type ingestCommand struct {
 	Hash        crdt.Hash    `cbor:"7,keyasint"`
 	TimeMS      int64        `cbor:"8,keyasint"`
 	Signature   []byte       `cbor:"9,keyasint"`
+	// Arrived is the proposer's hybrid time; earlier builds leave it out.
+	Arrived uint64 `cbor:"10,keyasint,omitempty"`
 }
 
 // incarnationCommand raises the incarnation from From to From+1; it is a no-op
@@ -172,7 +174,7 @@ func (c *ingestCommand) storeRange() store.Range {
 		Author: crdt.Author{Site: c.Author, Incarnation: c.Incarnation},
 	}
 	return store.Range{
-		Chain: chain, First: c.First, Records: c.Records,
+		Chain: chain, First: c.First, Records: c.Records, Arrived: crdt.HybridTime(c.Arrived),
 		Checkpoint: crdt.Checkpoint{
 			Chain: chain, TimeMS: c.TimeMS, Signature: c.Signature,
 			Head: crdt.Head{Seq: c.First + uint64(len(c.Records)) - 1, Hash: c.Hash},
@@ -185,6 +187,6 @@ func newIngestCommand(r store.Range) *ingestCommand {
 		Site: r.Chain.Stream.Site, Class: r.Chain.Stream.Class,
 		Author: r.Chain.Author.Site, Incarnation: r.Chain.Author.Incarnation,
 		First: r.First, Records: r.Records, Hash: r.Checkpoint.Head.Hash,
-		TimeMS: r.Checkpoint.TimeMS, Signature: r.Checkpoint.Signature,
+		TimeMS: r.Checkpoint.TimeMS, Signature: r.Checkpoint.Signature, Arrived: uint64(r.Arrived),
 	}
 }

@@ -68,6 +68,9 @@ func (g *Group) Ingest(ctx context.Context, r store.Range) (int, error) {
 // StartIngest begins what [Group.Ingest] does and returns how to wait for its
 // end. Ranges that are started one after the other are applied in that order.
 func (g *Group) StartIngest(ctx context.Context, r store.Range) (wait func() (int, error)) {
+	if r.Arrived == 0 {
+		r.Arrived = g.clock.Now()
+	}
 	p, err := g.start(ctx, command{Ingest: newIngestCommand(r)})
 	return func() (int, error) {
 		if err != nil {

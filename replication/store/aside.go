@@ -84,6 +84,9 @@ func (t *Tx) SetAside(e Evict) (int, error) {
 			return 0, err
 		}
 	}
+	if err := t.forgetArrivals(e.Chain, e.Keep); err != nil {
+		return 0, err
+	}
 	if err := t.remakeReadings(e.Chain, e.Keep, st.head.Seq); err != nil {
 		return 0, err
 	}

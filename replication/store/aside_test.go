@@ -218,7 +218,7 @@ func TestGoldenAside(t *testing.T) {
 			b.WriteString(line)
 		}
 	}
-	const file = "testdata/v2/aside.txt"
+	const file = "testdata/v3/aside.txt"
 	if *update {
 		if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
 			t.Fatal(err)
@@ -226,6 +226,6 @@ func TestGoldenAside(t *testing.T) {
 	}
 	want, err := os.ReadFile(file)
 	if err != nil || b.String() != string(want) {
-		t.Errorf("version 2 changed, %v:\n%s\nwant:\n%s", err, b.String(), want)
+		t.Errorf("version 3 changed, %v:\n%s\nwant:\n%s", err, b.String(), want)
 	}
 }

@@ -23,6 +23,8 @@ const (
 	tableClaim      = 'e'
 	tableAside      = 'f'
 	tableSeries     = 's'
+	tableTally      = 'g'
+	tableArrival    = 'w'
 )
 
 // DocKey names a document: a document identifier means something only inside

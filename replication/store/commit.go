@@ -127,12 +127,12 @@ func (t *Tx) Commit(index uint64) error {
 // when that is one change.
 func (t *Tx) history(k DocKey) *Changes {
 	w := t.docs[k]
-	if w.first == nil || w.state.version() != 1 {
+	if w.first == nil || w.state.version() != 1 || w.state.only == nil {
 		return nil
 	}
 	return &Changes{
 		Raw: [][]byte{w.first.Body}, Decoded: []*change.Change{w.first.decoded}, Authors: []crdt.Author{w.first.author},
-		Times: []crdt.HybridTime{w.first.Time}, Heads: w.state.hashes(), Version: 1, Database: t.s.marks.database,
+		Times: []crdt.HybridTime{w.first.Time}, Seqs: []uint64{w.state.only.seq}, Heads: w.state.hashes(), Version: 1, Database: t.s.marks.database,
 	}
 }
 
@@ -169,6 +169,7 @@ func (t *Tx) show(index uint64) {
 		s.setChain(c, st)
 		s.grown[c] = st.head
 	}
+	maps.Copy(s.arrivals, t.arrivals)
 	s.counts.Records += t.records
 	s.counts.Refused += t.refused
 	if t.records > 0 {

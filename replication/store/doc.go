@@ -19,13 +19,13 @@
 // exactly the state at [Store.AppliedIndex] and Raft replays the rest. What
 // [Store.Flush] returned for is durable.
 //
-// # Keyspace, version 2
+// # Keyspace, version 3
 //
 // A stream is its site code, a zero byte and the class byte; an author its site
 // code, a zero byte and the incarnation; a chain a stream and an author.
 // Integers in keys are big endian.
 //
-//	m name                      meta: format, federation, site, incarnation, applied
+//	m name                      meta: format, federation, site, incarnation, applied, counting, recount
 //	c chain                     head: seq u64, hash, bytes u64
 //	r chain seq                 record: chain hash after it, encoding (package crdt)
 //	k chain seq                 checkpoint: hash, time, chain bytes, signature
@@ -33,9 +33,11 @@
 //	x stream doc 0 order        change of a document that has several: hash, place in a chain, last op
 //	q stream doc 0 author seq   refused record: the reason
 //	y index                     the documents that a commit touched, until all have their view
-//	v stream doc                view: version it was made from, index entries, JSON
+//	v stream doc                view: version it was made from, index entries, counts, JSON
 //	n name 0 value 0 stream doc index entry
 //	i key                       idempotency: the outcome of a command
+//	g cube 0 site 0 cell        counter: how many views of the site's streams count there
+//	w chain seq                 arrival of a run of records: its last seq, from when, to when
 //	e resource                  claim: epoch u64, holder
 //	f chain no u32 seq          record set aside in a fork; seq 0: how many stayed and went, proof
 //	s site 0 series 0 p hour    readings of an hour (package crdt/reading): segments, merged by Pebble

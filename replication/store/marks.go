@@ -200,11 +200,27 @@ func (s *Store) countDirty() {
 	s.counts.Dirty = s.marks.dirty()
 }
 
-// upgrade makes version 2 of a version-1 keyspace, in which each dirty document had
-// a mark of its own, and each change an entry: those stay good.
-func (s *Store) upgrade() error {
+// upgrade makes the present version of an earlier keyspace. In version 1 each dirty
+// document had a mark of its own, and each change an entry: those stay good. Before
+// version 3 views counted nothing, and nobody noted when records came in:
+// [Store.Recount] makes up for the first, the second is not known.
+func (s *Store) upgrade(from byte) error {
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }()
+	if from == 1 {
+		if err := s.upgradeMarks(b); err != nil {
+			return err
+		}
+	}
+	_ = b.Set(keyMeta("format"), []byte{formatVersion}, nil)
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("upgrade store %s: %w", s.cfg.Dir, err)
+	}
+	return s.flush()
+}
+
+// upgradeMarks makes one mark of all of version 1.
+func (s *Store) upgradeMarks(b *pebble.Batch) error {
 	var docs []marking
 	err := s.scan([]byte{tableDirty}, func(key, _ []byte) error {
 		d := decoder{b: key[1:]}
@@ -214,15 +230,8 @@ func (s *Store) upgrade() error {
 		}
 		return b.Delete(key, nil)
 	})
-	if err != nil {
-		return err
+	if err == nil && len(docs) > 0 {
+		err = b.Set(keyMark(0), encodeMark(docs), nil) // before that of any commit
 	}
-	if len(docs) > 0 {
-		_ = b.Set(keyMark(0), encodeMark(docs), nil) // before that of any commit
-	}
-	_ = b.Set(keyMeta("format"), []byte{formatVersion}, nil)
-	if err := b.Commit(pebble.NoSync); err != nil {
-		return fmt.Errorf("upgrade store %s: %w", s.cfg.Dir, err)
-	}
-	return s.flush()
+	return err
 }

@@ -177,7 +177,7 @@ type Changes struct {
 	Decoded []*change.Change
 	// Authors are the changes' authors, by index.
 	Authors []crdt.Author
-	// Times are the records' hybrid times, by index, and Seqs their places in their
+	// Times are the records' hybrid times, by index, Seqs their places in their
 	// authors' chains.
 	Times []crdt.HybridTime
 	Seqs  []uint64

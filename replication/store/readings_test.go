@@ -419,7 +419,7 @@ func TestGoldenReadings(t *testing.T) {
 		_, err := tx.Thin(store.Thin{Site: self.Site, Code: "rain", Readings: reading.Hour(start + day), Minutes: reading.Hour(start + day)})
 		return err
 	})
-	const file = "testdata/v2/readings.txt"
+	const file = "testdata/v3/readings.txt"
 	got := dump(t, s)
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
@@ -431,6 +431,6 @@ func TestGoldenReadings(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("version 2 changed:\n%s\nwant:\n%s", got, want)
+		t.Errorf("version 3 changed:\n%s\nwant:\n%s", got, want)
 	}
 }

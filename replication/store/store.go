@@ -21,7 +21,7 @@ import (
 
 // formatVersion is the keyspace version that this package writes; it reads the one
 // before, and makes this one of it.
-const formatVersion = 2
+const formatVersion = 3
 
 // FS is a file system.
 type FS = vfs.FS
@@ -76,6 +76,9 @@ func (c Config) withDefaults() Config {
 type chainState struct {
 	head  crdt.Head
 	bytes uint64
+	// newest is the time of the last record; zero while nobody has read it. It is not
+	// on disk.
+	newest crdt.HybridTime
 }
 
 // Store is an open site store. See the package comment for its concurrency.
@@ -87,9 +90,8 @@ type Store struct {
 	cfg     Config
 	ending  ending
 
-	marks marks
-	queue dirtyQueue
-	rot   rot
+	viewState
+	rot rot
 
 	mu          sync.RWMutex // guards the fields below
 	chains      map[tiers.StreamID]map[crdt.Author]chainState
@@ -97,6 +99,14 @@ type Store struct {
 	incarnation uint32
 	counts      Counts
 	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
+	arrivals    map[crdt.ChainID]Arrival   // the last of each chain, of those that came in since the store was opened
+}
+
+// viewState is what the store keeps in memory of the views.
+type viewState struct {
+	marks   marks
+	queue   dirtyQueue
+	tallies tallies
 }
 
 // ending is how the store came to its end.
@@ -162,8 +172,8 @@ func (s *Store) openDB() error {
 	s.db = db
 	s.mu.Lock()
 	s.chains, s.grown = map[tiers.StreamID]map[crdt.Author]chainState{}, map[crdt.ChainID]crdt.Head{}
-	s.counts = Counts{}
-	err = errors.Join(s.stamp(), s.load(), s.readMarks())
+	s.counts, s.arrivals = Counts{}, map[crdt.ChainID]Arrival{}
+	err = errors.Join(s.stamp(), s.load(), s.readMarks(), s.readTallies())
 	s.counts.Dirty = s.marks.dirty()
 	s.mu.Unlock()
 	if err != nil {
@@ -208,7 +218,7 @@ func (s *Store) stamp() error {
 		}
 	}
 	if format[0] < formatVersion {
-		return s.upgrade()
+		return s.upgrade(format[0])
 	}
 	return nil
 }

@@ -446,7 +446,7 @@ func TestOpenRefusals(t *testing.T) {
 	if s, err = store.Open(cfg); err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.ForceFormat(3), s.Close()); err != nil {
+	if err := errors.Join(s.ForceFormat(4), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := store.Open(cfg); !errors.Is(err, store.ErrFormat) {
@@ -487,7 +487,7 @@ func TestReplaceRefusals(t *testing.T) {
 	}
 }
 
-// TestGoldenKeyspace holds the version-2 keys and values for good.
+// TestGoldenKeyspace holds the version-3 keys and values for good.
 func TestGoldenKeyspace(t *testing.T) {
 	s := open(t, vfs.NewMem())
 	defer func() { _ = s.Close() }()
@@ -502,7 +502,9 @@ func TestGoldenKeyspace(t *testing.T) {
 	_ = theirs.put(t, "k", "not sent") // so that the next one waits
 	waiting := record("event:b", 2, theirs.put(t, "k", "2"))
 	refused := record("event:b", 3, []byte("no change"))
-	for _, r := range []store.Range{span(t, district, [][]byte{waiting}, 1, 1), span(t, city, [][]byte{refused}, 1, 1)} {
+	in := []store.Range{span(t, district, [][]byte{waiting}, 1, 1), span(t, city, [][]byte{refused}, 1, 1)}
+	in[0].Arrived = 5 << 16
+	for _, r := range in {
 		if _, err := tx.Ingest(r); err != nil {
 			t.Fatal(err)
 		}
@@ -513,11 +515,11 @@ func TestGoldenKeyspace(t *testing.T) {
 	if err := tx.Commit(7); err != nil {
 		t.Fatal(err)
 	}
-	view := crdt.View{JSON: []byte(`{"id":"event:a"}`), Index: []crdt.IndexEntry{{Name: "event", Value: "0001"}}}
+	view := crdt.View{JSON: []byte(`{"id":"event:a"}`), Index: []crdt.IndexEntry{{Name: "event", Value: "0001"}}, Counts: []crdt.Count{{Cube: "event", Cell: "reported/r"}}}
 	if err := s.PutViews(store.Made{Key: store.DocKey{Stream: stream, Doc: "event:a"}, View: view, Version: 1}); err != nil {
 		t.Fatal(err)
 	}
-	const file = "testdata/v2/keyspace.txt"
+	const file = "testdata/v3/keyspace.txt"
 	got := dump(t, s)
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
@@ -529,7 +531,7 @@ func TestGoldenKeyspace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("version 2 changed:\n%s\nwant:\n%s", got, want)
+		t.Errorf("version 3 changed:\n%s\nwant:\n%s", got, want)
 	}
 }
 

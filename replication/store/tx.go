@@ -41,6 +41,8 @@ type Tx struct {
 // taken are small things that a Tx has read and may have changed.
 type taken struct {
 	claims map[string]Claim
+	// arrivals are the last of each chain.
+	arrivals map[crdt.ChainID]Arrival
 	// limitsOf are the limits of a site's indicators.
 	limitsOf map[string]seriesLimits
 }
@@ -73,7 +75,7 @@ func (s *Store) Begin() *Tx {
 		s: s, batch: s.db.NewBatch(), limits: change.DefaultLimits(),
 		chains: map[crdt.ChainID]chainState{}, docs: map[DocKey]*docWork{},
 		bodies: map[crdt.ChainID]map[uint64][]byte{}, keys: map[string][]byte{},
-		taken:       taken{map[string]Claim{}, map[string]seriesLimits{}},
+		taken:       taken{map[string]Claim{}, map[crdt.ChainID]Arrival{}, map[string]seriesLimits{}},
 		checkpoints: map[crdt.ChainID][]checkpointAt{},
 	}
 }
@@ -181,6 +183,9 @@ type Range struct {
 	Records [][]byte
 	// Checkpoint ends the range; its signature was checked before.
 	Checkpoint crdt.Checkpoint
+	// Arrived is when it came in, by the clock of the node that proposed it; zero for
+	// unknown.
+	Arrived crdt.HybridTime
 }
 
 // Ingest takes in a range. Records that are held already are skipped. It
@@ -221,6 +226,9 @@ func (t *Tx) Ingest(r Range) (int, error) {
 	}
 	if len(fresh) == 0 {
 		return 0, nil
+	}
+	if err := t.arrive(r.Chain, st.head.Seq+1, head.Seq, r.Arrived); err != nil {
+		return 0, err
 	}
 	return len(fresh), t.putCheckpoint(r.Checkpoint)
 }
@@ -348,6 +356,7 @@ func (t *Tx) putRecord(chain crdt.ChainID, enc []byte) (uint64, error) {
 	st := t.chain(chain)
 	st.head = st.head.Next(enc)
 	st.bytes += uint64(len(enc))
+	st.newest = crdt.RecordTime(enc)
 	t.chains[chain] = st
 	t.records++
 	if t.bodies[chain] == nil {

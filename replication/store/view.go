@@ -88,23 +88,29 @@ func (s *Store) putViews(views []Made) error {
 	defer func() { _ = b.Close() }()
 	s.marks.Lock()
 	defer s.marks.Unlock()
+	delta := tallyDelta{}
 	for _, v := range views {
 		if v.Database != s.marks.database {
 			continue
 		}
-		if err := s.putView(b, v); err != nil {
+		if err := s.putView(b, v, delta); err != nil {
 			return fmt.Errorf("%s: %w", v.Key, err)
 		}
+	}
+	if err := s.tallies.put(b, delta); err != nil {
+		return err
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
+	s.tallies.show(delta)
 	s.countDirty()
 	return nil
 }
 
-// putView adds a view to a batch. The caller holds the marks' lock.
-func (s *Store) putView(b *pebble.Batch, v Made) error {
+// putView adds a view to a batch, and what it counts to delta. The caller holds the
+// marks' lock.
+func (s *Store) putView(b *pebble.Batch, v Made, delta tallyDelta) error {
 	marked, dirty := s.marks.docs[v.Key]
 	if !dirty || !marked.created || v.Version != marked.version {
 		old, at, err := s.view(v.Key)
@@ -117,7 +123,9 @@ func (s *Store) putView(b *pebble.Batch, v Made) error {
 		for _, e := range old.Index {
 			_ = b.Delete(keyIndex(e, v.Key), nil)
 		}
+		delta.count(v.Key.Stream.Site, old.Counts, -1)
 	}
+	delta.count(v.Key.Stream.Site, v.View.Counts, 1)
 	for _, e := range v.View.Index {
 		_ = b.Set(keyIndex(e, v.Key), nil, nil)
 	}
@@ -133,9 +141,12 @@ func (s *Store) putView(b *pebble.Batch, v Made) error {
 
 func encodeView(v crdt.View, version uint64) []byte {
 	b := binary.AppendUvarint(make([]byte, 0, len(v.JSON)+256), version)
-	b = binary.AppendUvarint(b, uint64(len(v.Index)))
+	b = binary.AppendUvarint(b, uint64(len(v.Index)+len(v.Counts)))
 	for _, e := range v.Index {
 		b = appendBytes(appendBytes(b, []byte(e.Name)), []byte(e.Value))
+	}
+	for _, c := range v.Counts {
+		b = appendBytes(appendBytes(b, []byte(countPrefix+c.Cube)), []byte(c.Cell))
 	}
 	return append(b, v.JSON...)
 }
@@ -152,6 +163,7 @@ func (s *Store) view(k DocKey) (v crdt.View, version uint64, err error) {
 		v.Index = append(v.Index, crdt.IndexEntry{Name: string(d.bytes()), Value: string(d.bytes())})
 	}
 	v.JSON = d.b
+	splitCounts(&v)
 	if d.bad {
 		return crdt.View{}, 0, fmt.Errorf("%w: view of %s", ErrCorrupt, k)
 	}
@@ -232,15 +244,29 @@ func (s *Store) Index(q IndexQuery) ([]IndexHit, error) {
 	return out, errors.Join(err, it.Error(), it.Close())
 }
 
-// documentsPage is how many documents are read before f is called with them.
-const documentsPage = 1024
+// DocumentsAfter lists up to limit documents behind one, in key order, from the
+// first when it is nil.
+func (s *Store) DocumentsAfter(after *DocKey, limit int) ([]DocKey, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
+	from := []byte{tableDoc}
+	if after != nil {
+		from = append(keyDoc(tableDoc, *after), 0)
+	}
+	return s.documentsPage(from, limit)
+}
+
+// documentsPageMax is how many documents are read before f is called with them.
+const documentsPageMax = 1024
 
 // Documents calls f with every document, in key order, until f returns an
 // error. Documents that come while it runs may be left out.
 func (s *Store) Documents(f func(DocKey) error) error {
 	after := []byte{tableDoc}
 	for {
-		page, err := s.documents(after)
+		page, err := s.documentsFrom(after)
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -253,18 +279,23 @@ func (s *Store) Documents(f func(DocKey) error) error {
 	}
 }
 
-// documents reads one page of documents from a key on.
-func (s *Store) documents(from []byte) ([]DocKey, error) {
+// documentsFrom reads one page of documents from a key on.
+func (s *Store) documentsFrom(from []byte) ([]DocKey, error) {
 	if err := s.usage.enter(); err != nil {
 		return nil, err
 	}
 	defer s.usage.leave()
+	return s.documentsPage(from, documentsPageMax)
+}
+
+// documentsPage reads up to limit documents from a key on.
+func (s *Store) documentsPage(from []byte, limit int) ([]DocKey, error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: prefixEnd([]byte{tableDoc})})
 	if err != nil {
 		return nil, fmt.Errorf("read documents: %w", err)
 	}
 	var out []DocKey
-	for ok := it.First(); ok && err == nil && len(out) < documentsPage; ok = it.Next() {
+	for ok := it.First(); ok && err == nil && len(out) < limit; ok = it.Next() {
 		d := decoder{b: it.Key()[1:]}
 		out = append(out, d.docKey())
 		if d.bad {

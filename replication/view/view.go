@@ -45,6 +45,10 @@ type Config struct {
 	Quarantined func(store.DocKey, error)
 	// Folds maps a document kind to its fold.
 	Folds map[string]Fold
+	// Counting names the rules by which the folds count; when it is not the one that
+	// the store's views count by, all are made once more, whenever there is nothing
+	// else to do.
+	Counting string
 	// Workers bounds the documents that are folded at once; zero means 2.
 	Workers int
 	Logger  *slog.Logger
@@ -105,8 +109,14 @@ func (m *Materialiser) publish() {
 // Run materialises dirty documents until ctx ends, beginning with those that
 // were dirty when the store was opened. A storage error ends it.
 func (m *Materialiser) Run(ctx context.Context) error {
+	if err := m.cfg.Store.Recount(m.cfg.Counting); err != nil {
+		return err
+	}
 	for {
 		n, err := m.pass(ctx)
+		if n == 0 && err == nil {
+			n, err = m.recount(ctx)
+		}
 		if errors.Is(err, crdt.ErrUnavailable) {
 			if ctx.Err() == nil {
 				m.cfg.Logger.Error("views wait", "err", err)
@@ -323,6 +333,11 @@ func (m *Materialiser) fold(k store.DocKey, h *store.Changes, indexOnly bool) (c
 	v, err := fold(src)
 	if err == nil && (!indexOnly || len(v.JSON) > 0) && !json.Valid(v.JSON) {
 		err = errors.New("fold returned malformed JSON")
+	}
+	for _, c := range v.Counts {
+		if err == nil && (strings.Contains(c.Cube+c.Cell, "\x00") || len(c.Cell) > indexValueMax) {
+			err = fmt.Errorf("count %s: cell of %d bytes, or with a zero byte", c.Cube, len(c.Cell))
+		}
 	}
 	for _, e := range v.Index {
 		if err == nil && (strings.Contains(e.Name+e.Value, "\x00") || len(e.Value) > indexValueMax) {

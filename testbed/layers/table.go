@@ -44,13 +44,15 @@ var Table = []Layer{
 	{"tiers/responder", []string{"tiers", "crdt"}},
 	{"tiers/indicator", []string{"tiers", "crdt", "crdt/reading"}},
 	{"tiers/command", []string{"tiers", "crdt"}},
+	{"tiers/aggregate", []string{"tiers", "crdt"}},
+	{"tiers/review", []string{"tiers", "crdt"}},
 	{"api", []string{
-		"tiers", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "tiers/responder", "tiers/indicator", "tiers/command", "crdt", "crdt/reading",
+		"tiers", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "tiers/responder", "tiers/indicator", "tiers/command", "tiers/aggregate", "tiers/review", "crdt", "crdt/reading",
 	}},
 	{"node", []string{
 		"tiers", "crdt", "crdt/change", "crdt/engine", "replication", "replication/store", "replication/view", "transport",
 		"transport/wire", "transport/identity", "tiers/federation", "tiers/catalog", "tiers/track", "tiers/event",
-		"tiers/dispatch", "tiers/responder", "tiers/indicator", "tiers/command", "crdt/reading", "api",
+		"tiers/dispatch", "tiers/responder", "tiers/indicator", "tiers/command", "tiers/aggregate", "tiers/review", "crdt/reading", "api",
 	}},
 	{"cmd/...", []string{"..."}},
 	{"testbed/...", []string{"..."}},

@@ -103,7 +103,7 @@ func FoldTask(s *crdt.Source) (crdt.View, error) {
 			return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
-	return crdt.View{JSON: b, Index: v.index()}, nil
+	return crdt.View{JSON: b, Index: v.index(), Counts: v.counts()}, nil
 }
 
 func (v *TaskView) calendar() Calendar {

@@ -131,7 +131,7 @@ func FoldView(s *crdt.Source) (View, crdt.View, error) {
 			return v, crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
-	return v, crdt.View{JSON: b, Index: v.index(s)}, nil
+	return v, crdt.View{JSON: b, Index: v.index(s), Counts: v.counts()}, nil
 }
 
 // index lists the entries under which an event is found.
