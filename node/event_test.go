@@ -487,6 +487,7 @@ func TestEventWithoutTasks(t *testing.T) {
 	if _, err := act(township, "x1", own, event.KindAccept, "", "", 0); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("another's: %v", err)
 	}
+	m.wait("sites agree", m.agreed)
 	if r, err := act(district, "x2", id, event.KindReopen, "", "又坏了", 0); err != nil || r.State != event.StateAccepted {
 		t.Errorf("reopened above: %+v, %v", r, err)
 	}

@@ -109,7 +109,8 @@ func TestRepairNode(t *testing.T) {
 		if err := n.Group().Store().Flush(); err != nil {
 			t.Fatal(err)
 		}
-		flipTables(t, filepath.Join(m.Data(city, number), "store"), 0.3)
+		// Among the records, which nothing reads until it is asked to.
+		flipTables(t, filepath.Join(m.Data(city, number), "store"), 0.62)
 		client := api.NewClient(m.APIOf(city, number))
 		found, err := client.Scrub(limited(t))
 		if err != nil || len(found.Findings) == 0 || found.Findings[0].What == "" {

@@ -36,14 +36,43 @@ func Catalog() ([]node.Entry, error) {
 	types, err := data.EventTypes()
 	failed = errors.Join(failed, err)
 	for _, t := range types {
-		ops, err := catalog.EventTypeOps(catalog.EventType{Code: t.Code, Category: t.Category, Name: t.Name})
-		add("type", t.Code, ops, err)
+		e, err := typeEntry(t)
+		out, failed = append(out, e), errors.Join(failed, err)
 	}
 	for _, r := range dispatch.DefaultRules() {
 		ops, err := dispatch.RuleOps(r)
 		add("rule", r.Code, ops, err)
 	}
 	return out, failed
+}
+
+func typeEntry(t data.EventType) (node.Entry, error) {
+	ops, err := catalog.EventTypeOps(catalog.EventType{Code: t.Code, Category: t.Category, Name: t.Name})
+	return node.Entry{Doc: tiers.NewDocID(catalog.KindEventType, t.Code), Ops: ops}, err
+}
+
+// Types are the entries of the types of reports that [Catalog] has none of, each once.
+func Types(reports []event.Report) (out []node.Entry, err error) {
+	known := map[string]bool{}
+	types, err := data.EventTypes()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range types {
+		known[t.Code] = true
+	}
+	for _, r := range reports {
+		if known[r.Type] {
+			continue
+		}
+		known[r.Type] = true
+		e, err := typeEntry(data.EventType{Code: r.Type, Category: data.TypeCategory(r.Title), Name: r.Title})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e)
+	}
+	return out, nil
 }
 
 // Report makes an event's report from a service request, under a key that the

@@ -66,7 +66,7 @@ func (d *player) publish(ctx context.Context) error {
 
 // readInput takes the first Events good rows of the input, over again when it
 // has fewer, and deals them out to the townships by a fixed hash.
-func (d *player) readInput(context.Context) error {
+func (d *player) readInput(ctx context.Context) error {
 	for pass := 0; len(d.events) < d.cfg.Events; pass++ {
 		before := len(d.events)
 		if err := d.readPass(pass); err != nil {
@@ -79,7 +79,18 @@ func (d *player) readInput(context.Context) error {
 			return fmt.Errorf("%w: the input holds %d usable rows, --events asks for %d", ErrConfig, len(d.events), d.cfg.Events)
 		}
 	}
-	return nil
+	reports := make([]event.Report, len(d.events))
+	for i, e := range d.events {
+		reports[i] = e.report
+	}
+	entries, err := content.Types(reports)
+	if err != nil || len(entries) == 0 {
+		return err
+	}
+	if err := d.cluster.Node(d.cast.city).Publish(ctx, "demo:types", entries); err != nil {
+		return err
+	}
+	return d.converge(ctx, "sites have the types of the input")
 }
 
 func (d *player) readPass(pass int) error {
@@ -156,6 +167,9 @@ func (d *player) reportOne(ctx context.Context, e *reported) error {
 		if n := d.cluster.Node(e.site); n == nil {
 			err = replication.ErrClosed
 		} else if e.placed, err = n.Report(ctx, "nyc311:"+e.key, e.report); err == nil {
+			if e.placed.Doc.Kind() != event.Kind {
+				return fmt.Errorf("report %s at %s: it is in quarantine as %s", e.key, e.site, e.placed.Doc)
+			}
 			e.acked = true
 			return nil
 		}
