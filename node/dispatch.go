@@ -79,14 +79,14 @@ func (n *Node) dispatchWhile(ctx, lead context.Context, changed <-chan struct{})
 
 // dispatchPass dispatches one batch and reports whether more may wait.
 func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
+	rules, types, err := n.route(true)
+	if err != nil || rules.Len() == 0 {
+		return false, err
+	}
 	hits, err := n.group.Store().Index(store.IndexQuery{
 		Name: event.IndexUndispatched, Prefix: event.UndispatchedAt(n.creds.ID.Site), Limit: dispatchBatch, // others dispatch theirs
 	})
 	if err != nil || len(hits) == 0 {
-		return false, err
-	}
-	rules, types, err := n.route(true)
-	if err != nil || rules.Len() == 0 {
 		return false, err
 	}
 	if _, err := n.board.candidates(n); err != nil { // what was listed since
