@@ -12,6 +12,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/aggregate"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/indicator"
@@ -250,7 +251,7 @@ func (n *Node) rowsByType(a area, tracks bool) ([]api.OverviewRow, error) {
 	at := func(typeCode string) *api.Numbers {
 		key := typeCode
 		if tracks {
-			key = cmp.Or(trackOf(typeCode, categories), noTrack)
+			key = n.trackOf(typeCode, categories)
 		}
 		if rows[key] == nil {
 			rows[key] = &api.OverviewRow{Key: key}
@@ -274,9 +275,17 @@ func (n *Node) rowsByType(a area, tracks bool) ([]api.OverviewRow, error) {
 	return inOrder(rows), err
 }
 
-// trackOf is the track of a type of event: no catalog names one yet, so its category
-// stands for it.
-func trackOf(typeCode string, categories map[string]string) string { return categories[typeCode] }
+// trackOf is the track that the catalog in force names for a type of event. Of a type
+// without one the board, or else the category, stands for it.
+func (n *Node) trackOf(typeCode string, categories map[string]string) string {
+	var of catalog.Fields
+	if c, ok := catalog.Find(catalog.Types); ok {
+		if e, found, err := n.lookup(c, typeCode); found && err == nil {
+			of = e.Fields
+		}
+	}
+	return cmp.Or(of["track"], of["board"], categories[typeCode], noTrack)
+}
 
 // rowsByState makes a row for each state of events and of tasks.
 func (n *Node) rowsByState(a area) []api.OverviewRow {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/indicator"
@@ -145,6 +147,39 @@ func TestOverviewRows(t *testing.T) {
 			t.Errorf("%s: %v", site, err)
 		}
 	}
+}
+
+// TestOverviewByTrack: an event counts in the track that the catalog names for its
+// type, in the board where there is none, and moves when the catalog does.
+func TestOverviewByTrack(t *testing.T) {
+	m := newMesh(t)
+	types := func(key, track string) {
+		t.Helper()
+		_, err := m.Node(city).Backend().PutEntries(limited(t), api.EntriesRequest{Key: key, Catalog: catalog.Types, Entries: []catalog.Row{
+			{Row: 1, Fields: catalog.Fields{"code": "01001", "category": "c", "name": "n", "track": track}},
+			{Row: 2, Fields: catalog.Fields{"code": "01002", "category": "c", "name": "n"}},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.wait("types arrive", m.agreed)
+	}
+	types("1", "water-supply")
+	for i, code := range []string{"01001", "01001", "01002"} {
+		m.reportTo(township, fmt.Sprintf("t%d", i), code, 3)
+	}
+	shows := func(want map[string]int64) func() bool {
+		return func() bool {
+			got := map[string]int64{}
+			for _, r := range m.overview(city, api.OverviewQuery{By: api.ByTrack}).Rows {
+				got[r.Key] = r.Events
+			}
+			return maps.Equal(got, want)
+		}
+	}
+	m.wait("a row for the track", shows(map[string]int64{"water-supply": 2, "c": 1}))
+	types("2", "gas")
+	m.wait("a row for the new track", shows(map[string]int64{"gas": 2, "c": 1}))
 }
 
 // TestRollUp: an area's roll-up is of the last value of each site's series.

@@ -34,7 +34,8 @@ hops away, as of when the one in between is known, unless that said that it is o
 of contact itself. Sites that are not covered are named with as of when they are
 known. Overdue are tasks whose time limit has run out.
 
-By track, a type of event that no track names is counted under its category.`,
+By track, an event counts in the track that the catalog of types names for its type
+(catalog import types), or else in the type's board or category.`,
 		Example: `  tiermesh cockpit
   tiermesh cockpit --area 500101 --by type
   tiermesh cockpit --by site --within 15m -o wide

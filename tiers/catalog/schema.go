@@ -152,7 +152,7 @@ func Catalogs() []*Catalog {
 		schema(Organs, "机构及职责", KindOrgan, nil, text("name", true), ref("parent", Organs, false),
 			list("tiers", tierNames...), list("types"), list("roles", organRoles...), long("duty")),
 		schema(Types, "事件类型", KindEventType, nil, text("category", true), text("name", true),
-			ref("board", Boards, false), whole("priority", 1, 4, ""), long("description")),
+			ref("board", Boards, false), text("track", false), whole("priority", 1, 4, ""), long("description")),
 		schema(Matters, "事项", KindMatter, nil, text("name", true), ref("type", Types, false), ref("organ", Organs, false),
 			optional, enum("limit_unit", false, limitUnits...), long("description")),
 		schema(Components, "部件", KindComponent, checkPoint, append([]Field{
