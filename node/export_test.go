@@ -76,7 +76,7 @@ func (n *Node) ListenNow(ctx context.Context) error { return n.silencePass(ctx) 
 func (n *Node) PutOrder(ctx context.Context, o command.Order) error {
 	ops, err := command.OrderOps(o)
 	if err == nil {
-		_, err = n.docs.write(ctx, "", Edit{Key: docKey(o.Issuer, tiers.ClassCommand, o.Brief.Order), Create: true, Ops: ops})
+		_, err = n.docs.write(ctx, "", Edit{Key: docKey(o.Issuer, tiers.ClassCommand, o.Order), Create: true, Ops: ops})
 	}
 	return err
 }
