@@ -114,7 +114,7 @@ func FoldView(s *crdt.Source) (View, crdt.View, error) {
 	root := s.Document.Root
 	v := View{ID: s.Doc, Stream: s.Stream.String(), Site: s.Stream.Site, Pending: s.Pending, Refused: s.Refused, Actions: []Action{}}
 	if text := root.String(keyReport); text != "" {
-		if err := json.Unmarshal([]byte(text), &v.Report); err != nil {
+		if err := decodeReport(text, &v.Report); err != nil {
 			return v, crdt.View{}, fmt.Errorf("%w: report of %s: %w", ErrInvalid, s.Doc, err)
 		}
 	} else if s.Pending == 0 {

@@ -127,7 +127,7 @@ func CreateOps(r Report, actions ...Action) ([]crdt.Op, error) {
 // ReportOf returns the report that a document was created with, without corrections.
 // The error wraps [ErrInvalid].
 func ReportOf(d *crdt.Document) (r Report, err error) {
-	if err := json.Unmarshal([]byte(d.Root.String(keyReport)), &r); err != nil {
+	if err := decodeReport(d.Root.String(keyReport), &r); err != nil {
 		return r, fmt.Errorf("%w: report: %w", ErrInvalid, err)
 	}
 	return r, nil

@@ -1,0 +1,7 @@
+package event
+
+// DecodeReport is decodeReport, PlainReport plainReport.
+var (
+	DecodeReport = decodeReport
+	PlainReport  = plainReport
+)
