@@ -487,31 +487,6 @@ func TestOpenAPI(t *testing.T) {
 	}
 }
 
-// schema compares a struct's fields with those that are documented.
-func schema(t *testing.T, documented map[string]any, name string, v any) {
-	t.Helper()
-	{
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var fields map[string]any
-		if err := json.Unmarshal(b, &fields); err != nil {
-			t.Fatal(err)
-		}
-		for f := range fields {
-			if documented[f] == nil {
-				t.Errorf("%s.%s is not documented", name, f)
-			}
-		}
-		for f := range documented {
-			if _, ok := fields[f]; !ok {
-				t.Errorf("%s.%s is documented and not there", name, f)
-			}
-		}
-	}
-}
-
 func TestListenRefusals(t *testing.T) {
 	open := func(addr string) error {
 		s, err := api.Open(api.Config{Listen: addr, Inner: newPipes(), Backend: &backend{}, Logger: slog.New(slog.DiscardHandler), Gatherer: prometheus.NewRegistry()})

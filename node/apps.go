@@ -9,7 +9,6 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
-	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
@@ -53,26 +52,7 @@ func (n *Node) Replicate(ctx context.Context, key, code string, to tiers.SiteID,
 // come: with its declared capacity, what it runs already, and nothing else. The work
 // list is an index, as that of the dispatcher is.
 func (n *Node) runApps(ctx context.Context, changed <-chan struct{}) error {
-	return n.eachTerm(ctx, func(lead context.Context) error {
-		for {
-			err := n.appsPass(ctx)
-			lost := ctx.Err() != nil || lead.Err() != nil ||
-				errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy)
-			switch {
-			case lost:
-				return nil
-			case err != nil:
-				return err
-			}
-			select {
-			case <-changed:
-			case <-lead.Done():
-				return nil
-			case <-ctx.Done():
-				return nil
-			}
-		}
-	})
+	return n.onChange(ctx, changed, nil, func(ctx context.Context) (bool, error) { return false, n.appsPass(ctx) })
 }
 
 func (n *Node) appsPass(ctx context.Context) error {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -44,23 +45,21 @@ func (n *Node) eachTerm(ctx context.Context, f func(lead context.Context) error)
 	}
 }
 
-// runDispatch gives each event of this site its task, by the rules as this
-// site last saw them, with or without links. Its work list is an index, so it
-// goes on after a crash where it stopped; a task's identifier follows from the
-// event's, so no event gets two.
-func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
-	return n.eachTerm(ctx, func(lead context.Context) error { return n.dispatchWhile(ctx, lead, changed) })
+// onChange makes a pass in each of this node's leaderships, and again with each
+// change and tick, until ctx ends or a pass fails. What there is to do is in the
+// store, so nothing is lost between two passes.
+func (n *Node) onChange(ctx context.Context, changed <-chan struct{}, ticks <-chan time.Time, pass func(context.Context) (again bool, err error)) error {
+	return n.eachTerm(ctx, func(lead context.Context) error { return passWhile(ctx, lead, changed, ticks, pass) })
 }
 
-// dispatchWhile dispatches until the leadership or ctx ends, or a write's
-// outcome is not known.
-func (n *Node) dispatchWhile(ctx, lead context.Context, changed <-chan struct{}) error {
+// passWhile makes passes until the leadership or ctx ends, or one has an error: nil is
+// returned for those that go away by themselves. A pass that reports more to do is
+// made again at once.
+func passWhile(ctx, lead context.Context, changed <-chan struct{}, ticks <-chan time.Time, pass func(context.Context) (again bool, err error)) error {
 	for {
-		again, err := n.dispatchPass(ctx)
-		lost := ctx.Err() != nil || lead.Err() != nil ||
-			errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown)
+		again, err := pass(ctx)
 		switch {
-		case lost:
+		case ctx.Err() != nil || lead.Err() != nil || goesAway(err):
 			return nil
 		case err != nil:
 			return err
@@ -69,12 +68,27 @@ func (n *Node) dispatchWhile(ctx, lead context.Context, changed <-chan struct{})
 		}
 		select {
 		case <-changed:
+		case <-ticks:
 		case <-lead.Done():
 			return nil
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// goesAway reports whether an error is one that a loop comes back from after a moment.
+func goesAway(err error) bool {
+	return errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy) ||
+		errors.Is(err, crdt.ErrUnavailable) || errors.Is(err, errOlderTopology)
+}
+
+// runDispatch gives each event of this site its task, by the rules as this
+// site last saw them, with or without links. Its work list is an index, so it
+// goes on after a crash where it stopped; a task's identifier follows from the
+// event's, so no event gets two.
+func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
+	return n.onChange(ctx, changed, nil, n.dispatchPass)
 }
 
 // dispatchPass dispatches one batch and reports whether more may wait.

@@ -179,23 +179,7 @@ func (n *Node) runMerges(ctx context.Context, changed <-chan struct{}) error {
 			return err
 		}
 		n.merging.work.Store(mergePasses)
-		for {
-			err := n.mergePass(ctx)
-			switch {
-			case ctx.Err() != nil || lead.Err() != nil || errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) ||
-				errors.Is(err, ErrBusy) || errors.Is(err, crdt.ErrUnavailable):
-				return nil //nolint:nilerr // the next term, or this one again, goes on
-			case err != nil:
-				return err
-			}
-			select {
-			case <-changed:
-			case <-lead.Done():
-				return nil
-			case <-ctx.Done():
-				return nil
-			}
-		}
+		return passWhile(ctx, lead, changed, nil, func(ctx context.Context) (bool, error) { return false, n.mergePass(ctx) })
 	})
 }
 

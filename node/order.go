@@ -162,41 +162,14 @@ const ordersEvery = time.Minute
 // one it was issued under, as a node's is for a moment after its start.
 var errOlderTopology = errors.New("node: topology is older than the order's")
 
-// goesAway reports whether an error is one that a loop comes back from after a moment.
-func goesAway(err error) bool {
-	return errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy) ||
-		errors.Is(err, crdt.ErrUnavailable) || errors.Is(err, errOlderTopology)
-}
-
 // runOrders does what no operator does about orders, while this node leads: it sends
 // this site's out, marks those that came here as delivered, and those that it holds
 // for a site below as stored. Its work lists are indexes, so it goes on after a crash
 // where it stopped.
 func (n *Node) runOrders(ctx context.Context, changed <-chan struct{}) error {
-	return n.eachTerm(ctx, func(lead context.Context) error {
-		ticks := time.NewTicker(ordersEvery)
-		defer ticks.Stop()
-		for {
-			again, err := n.ordersPass(ctx)
-			lost := ctx.Err() != nil || lead.Err() != nil || goesAway(err)
-			switch {
-			case lost:
-				return nil
-			case err != nil:
-				return err
-			case again:
-				continue
-			}
-			select {
-			case <-changed:
-			case <-ticks.C:
-			case <-lead.Done():
-				return nil
-			case <-ctx.Done():
-				return nil
-			}
-		}
-	})
+	ticks := time.NewTicker(ordersEvery)
+	defer ticks.Stop()
+	return n.onChange(ctx, changed, ticks.C, n.ordersPass)
 }
 
 // ordersPass does one batch of each work list and reports whether it wrote.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
-	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
@@ -22,30 +21,7 @@ import (
 // receives the event of a task that is delegated to it, so this site, which holds
 // both, writes for it. The work list is an index, as that of the dispatcher is.
 func (n *Node) runRelay(ctx context.Context, changed <-chan struct{}) error {
-	return n.eachTerm(ctx, func(lead context.Context) error { return n.relayWhile(ctx, lead, changed) })
-}
-
-// relayWhile relays until the leadership or ctx ends, or a write's outcome is not
-// known.
-func (n *Node) relayWhile(ctx, lead context.Context, changed <-chan struct{}) error {
-	for {
-		err := n.relayPass(ctx)
-		lost := ctx.Err() != nil || lead.Err() != nil ||
-			errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrUnknown) || errors.Is(err, ErrBusy)
-		switch {
-		case lost:
-			return nil
-		case err != nil:
-			return err
-		}
-		select {
-		case <-changed:
-		case <-lead.Done():
-			return nil
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	return n.onChange(ctx, changed, nil, func(ctx context.Context) (bool, error) { return false, n.relayPass(ctx) })
 }
 
 // relayPass relays what waits now.
