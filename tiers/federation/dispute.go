@@ -75,6 +75,10 @@ func (s *Session) stepResend(m *wire.Resend) {
 	if s.toldFork(chain, m.First) || !s.authorised(chain) {
 		return
 	}
+	if s.sole(chain.Stream) != "" { // from a former parent, which is shown nothing
+		s.outside(chain.Stream, wire.CodeAudience, "site %s is not in the audience of %s", s.cfg.Peer, chain.Stream)
+		return
+	}
 	last := s.local[chain.Stream][chain.Author].Seq
 	if m.First == 0 || m.First > last {
 		s.close(wire.CodeProtocol, "%s asked for from %d, this site holds %d", chain, m.First, last)

@@ -66,6 +66,9 @@ func (s *Session) exchanged(chain crdt.ChainID) bool {
 	return s.shared(chain.Stream) && (author == "" || author == chain.Author.Site)
 }
 
+// OneWay reports whether one-way streams are exchanged in this session.
+func (s *Session) OneWay() bool { return s.greeted && s.peer.oneWay }
+
 // leaveOneWay takes the one-way streams out of the session, and returns those that
 // the hello named, when the two ends do not see them alike: with different
 // topologies, or when the peer is of an older build.

@@ -56,7 +56,7 @@ func (s *Session) Status() Status {
 	st := Status{
 		Greeted: s.greeted, Settled: s.settled(), EqualAtHandshake: s.proof.equalAtHandshake,
 		Digest: s.proof.mine, PeerDigest: s.proof.theirs, Version: s.peer.version, Features: s.peer.features,
-		Compared: s.Compared(), Handover: s.peer.handover, OneWay: s.greeted && s.peer.oneWay, Apart: s.chainsApart(),
+		Compared: s.Compared(), Handover: s.peer.handover, OneWay: s.OneWay(), Apart: s.chainsApart(),
 		Disputed: slices.SortedFunc(maps.Keys(s.disputes), crdt.ChainID.Compare),
 	}
 	st.Equal = st.Settled && s.proof.equal && !s.proof.dirty
