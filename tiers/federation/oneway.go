@@ -90,7 +90,7 @@ func (s *Session) leaveOneWay() (named []tiers.StreamID) {
 // rolled back, or other records. What it lacks is not sent to it, for it is outside
 // of the audience; so that the two ends can be equal, the chain does not count.
 func (s *Session) apart(chain crdt.ChainID, author tiers.SiteID) bool {
-	if author == "" || !s.greeted {
+	if _, waits := s.awaiting[chain.Stream]; author == "" || !s.greeted || waits {
 		return false
 	}
 	if _, forks := s.disputes[chain]; forks {
@@ -128,6 +128,12 @@ func (s *Session) chainsApart() (out []crdt.ChainID) {
 			if chain := (crdt.ChainID{Stream: stream, Author: a}); s.apart(chain, author) {
 				out = append(out, chain)
 			}
+		}
+	}
+	for chain := range s.peerHas { // of which nothing is left here
+		_, held := s.local[chain.Stream][chain.Author]
+		if !held && chain.Author.Site == s.cfg.Self && s.sole(chain.Stream) == s.cfg.Self && s.shared(chain.Stream) && s.apart(chain, s.cfg.Self) {
+			out = append(out, chain)
 		}
 	}
 	slices.SortFunc(out, crdt.ChainID.Compare)
