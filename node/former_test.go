@@ -161,7 +161,7 @@ func TestRolledBackFormerParent(t *testing.T) {
 		}
 	}
 	st, err := m.Node(district).Backend().Status(limited(t))
-	if err != nil || !slices.ContainsFunc(st.Alarms, func(a string) bool { return strings.Contains(a, "it was rolled back") }) {
+	if err != nil || !slices.ContainsFunc(st.Alarms, func(a string) bool { return strings.Contains(a, "seems to have been rolled back") }) {
 		t.Errorf("the operator is told %q, %v", st.Alarms, err)
 	}
 	if got := m.Node(district).Group().Store().Vector(chain.Stream)[chain.Author].Seq; got != 0 {
