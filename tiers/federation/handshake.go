@@ -143,8 +143,7 @@ func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) {
 	case theirs.Seq == mine.Seq && theirs.Hash != mine.Hash:
 		s.dispute(chain, theirs.Seq)
 	case theirs.Seq > mine.Seq && s.sole(chain.Stream) == s.cfg.Self:
-		s.alarm("site %s says that it holds %d records of %s, this site, their author, holds %d: it seems to have been rolled back; a former parent is not sent what it lacks",
-			s.cfg.Peer, theirs.Seq, chain, mine.Seq)
+		s.fellBehind(chain, mine.Seq, theirs.Seq)
 	case theirs.Seq > mine.Seq:
 		s.in.wanted[chain] = theirs.Seq
 	}

@@ -103,6 +103,17 @@ func (s *Session) apart(chain crdt.ChainID, author tiers.SiteID) bool {
 	return mine > theirs
 }
 
+// fellBehind tells the operator of a former parent that it holds less of its own
+// chain than the peer says; once a session, for a lost disk is all of them.
+func (s *Session) fellBehind(chain crdt.ChainID, mine, theirs uint64) {
+	if s.peer.behind {
+		return
+	}
+	s.peer.behind = true
+	s.alarm("site %s says that it holds %d records of %s, this site, their author, holds %d: it seems to have been rolled back; a former parent is not sent what it lacks",
+		s.cfg.Peer, theirs, chain, mine)
+}
+
 // comparable returns a stream's vector without the chains that do not count.
 func (s *Session) comparable(stream tiers.StreamID, v crdt.Vector) crdt.Vector {
 	v = s.undisputed(stream, v)

@@ -200,6 +200,7 @@ type peerState struct {
 	handoverFor int
 	declined    map[tiers.StreamID]struct{} // by either end
 	oneWay      bool                        // one-way streams are exchanged
+	behind      bool                        // it holds more of a former parent's chain; told
 	strays      int                         // batches of streams that are not shared
 	unheld      int                         // chains of its vectors of which nothing is held here
 }
