@@ -294,3 +294,81 @@ func TestBundleOfFormerParent(t *testing.T) {
 		t.Errorf("the city shares %s with a former parent", s)
 	}
 }
+
+// TestRolledBackFormerParents: as above, while the districts come back from old
+// copies of their disks and write on. In the end all who are in the audience hold the
+// same, every link is equal, with the chains that stay apart for a former parent, and
+// nobody received what is not for it.
+func TestRolledBackFormerParents(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, err := newWorld(tree)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.restarts = true
+		all := history(t, w)
+		disks := map[tiers.SiteID]naiveSite{}
+		had := w.received()
+		for i := range rapid.IntRange(1, 60).Draw(t, "steps") {
+			id := rapid.SampledFrom([]tiers.SiteID{"d1", "d2"}).Draw(t, "district")
+			switch rapid.IntRange(0, 11).Draw(t, "what") {
+			case 0:
+				w.learnNext(rapid.SampledFrom(w.topology.Sites()).Draw(t, "site").ID, all)
+			case 1:
+				disks[id] = w.sites[id].clone()
+			case 2:
+				if d, ok := disks[id]; ok {
+					w.cutAll(id)
+					*w.sites[id] = d.clone()
+					had = w.received()
+				}
+			default:
+				reparentingStep(t, w, anyLinks, nil, i)
+			}
+			had = w.checkReceived(t, had)
+		}
+		for _, s := range w.topology.Sites() {
+			for range all {
+				w.learnNext(s.ID, all)
+			}
+			w.cutAll(s.ID)
+		}
+		w.topology = all[len(all)-1]
+		for range 12 { // a fork that is found, or a new incarnation, ends links
+			for _, s := range w.topology.Sites() {
+				if s.Parent != "" && w.links[[2]tiers.SiteID{s.ID, s.Parent}] == nil {
+					w.connect(s.ID, s.Parent)
+				}
+				w.run()
+			}
+		}
+		w.closed = nil
+		w.tick(3)
+		w.checkReceived(t, had)
+		w.checkAgreed(t)
+	})
+}
+
+// checkAgreed holds the sites of each audience against each other.
+func (w *world) checkAgreed(t *rapid.T) {
+	for _, l := range w.sortedLinks() {
+		for i := range l.s {
+			if st := l.s[i].Status(); !st.Equal || st.OwedIn+st.OwedOut > 0 {
+				t.Fatalf("link of %v, end %d: %+v", l.ends, i, st)
+			}
+		}
+	}
+	if len(w.links) != 5 || len(w.closed) > 0 {
+		t.Fatalf("%d links: %q", len(w.links), w.closed)
+	}
+	for _, s := range w.sites {
+		for c := range s.records {
+			audience := w.topology.Audience(c.Stream)
+			for _, id := range audience[1:] {
+				if !slices.EqualFunc(w.sites[id].records[c], w.sites[audience[0]].records[c], slices.Equal[[]byte]) {
+					t.Fatalf("%s and %s hold other records of %s", id, audience[0], c)
+				}
+			}
+		}
+	}
+}
