@@ -101,7 +101,8 @@ type Owed struct {
 type StreamSync struct {
 	Stream string `json:"stream"`
 	Lane   int    `json:"lane"`
-	// State is equal, owed, forked or unknown.
+	// State is equal, owed, forked or unknown. A stream of a former parent that was
+	// rolled back counts as forked, too: the two ends go on without that chain.
 	State string `json:"state"`
 	Out   Owed   `json:"out"`
 	In    Owed   `json:"in"`

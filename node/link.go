@@ -437,5 +437,6 @@ func (r *linkRecord) absorb(s linkStatus) {
 		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn
 		r.digest, r.peerDigest = s.Digest, s.PeerDigest
 		r.last.lacks = federation.Features &^ s.Features
+		r.last.oneWay, r.last.apart = s.OneWay, s.Apart
 	}
 }

@@ -337,6 +337,12 @@ type LinkFindings struct {
 	// Lacks are the bits of [federation.Features] that are not in force, since one of
 	// the two ends is of an older build.
 	Lacks uint64
+	// OneWay says that what a former parent wrote is exchanged, see
+	// [federation.Exchanged]; both ends need the same topology for that.
+	OneWay bool
+	// Apart are chains of a former parent of which it holds less than the other end,
+	// or others, for good: both ends go on without them.
+	Apart []crdt.ChainID
 	// Refused counts what the peer sent and this site did not take, by reason;
 	// nil for nothing.
 	Refused map[string]uint64
@@ -368,7 +374,7 @@ func (n *Node) linksWhere(asked func(tiers.SiteID) bool) []LinkState {
 	for i := range out {
 		// The session knew the digest at its last tick; what was written since
 		// makes this end differ.
-		out[i].Equal = out[i].Equal && n.linkDigest(out[i].Peer) == out[i].Digest
+		out[i].Equal = out[i].Equal && n.linkDigest(out[i].Peer, out[i].Findings) == out[i].Digest
 	}
 	return out
 }
@@ -388,20 +394,22 @@ func (l *links) states() []LinkState {
 			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
 			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Rates: r.last.rates, Totals: totals, Equal: r.equal,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
-			Findings: LinkFindings{StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer), Lacks: r.last.lacks},
+			Findings: LinkFindings{
+				StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer), Lacks: r.last.lacks,
+				OneWay: r.last.oneWay, Apart: r.last.apart,
+			},
 		})
 	}
 	return out
 }
 
-// linkDigest is the digest of what this site and a peer share, as held now.
-func (n *Node) linkDigest(peer tiers.SiteID) crdt.Hash {
-	t, st := n.Topology(), n.group.Store()
+// linkDigest is the digest of what this site and a peer exchange, as held now,
+// without what their last session left out.
+func (n *Node) linkDigest(peer tiers.SiteID, last LinkFindings) crdt.Hash {
 	shared := map[tiers.StreamID]crdt.Hash{}
-	for _, s := range st.Streams() {
-		// A former parent still holds what it had, and shares it with nobody.
-		if t.InAudience(s, peer) && t.InAudience(s, n.creds.ID.Site) {
-			shared[s] = st.Vector(s).Digest(s)
+	for s, v := range n.sharedWith(peer, last.OneWay) {
+		if v = without(s, v, last.Apart); len(v) > 0 {
+			shared[s] = v.Digest(s)
 		}
 	}
 	return crdt.LinkDigest(shared)

@@ -29,6 +29,8 @@ type lastSession struct {
 	rates  Rates
 	chains []federation.ChainState // nil until the first session ended
 	lacks  uint64                  // feature bits that the peer did not have
+	oneWay bool                    // one-way streams were exchanged
+	apart  []crdt.ChainID          // chains of these that stay different
 }
 
 // end takes what a session that ended knew; nil when the peer never said hello.
@@ -140,7 +142,7 @@ func (d *linkDriver) answer(m *wire.Prove) (*wire.Proved, error) {
 		return &wire.Proved{Nonce: m.Nonce, TimeMS: now.UnixMilli(), Reason: "asked too often: try again in a second"}, nil
 	}
 	t := n.Topology()
-	held := federation.Shared(t, self, d.peer, n.group.Store().Vectors())
+	held := n.sharedWith(d.peer, d.session.OneWay())
 	return federation.AnswerProof(t, self, d.peer, held, m, crdt.Ed25519Signer(n.creds.SiteKey), now.UnixMilli())
 }
 
@@ -173,12 +175,12 @@ func (n *Node) prove(ctx context.Context, peer tiers.SiteID) (out api.ProveResul
 }
 
 func (n *Node) proveOnce(ctx context.Context, d *linkDriver) (out api.ProveResult, err error) {
-	t, self := n.Topology(), n.creds.ID.Site
+	t := n.Topology()
 	var nonce wire.Nonce
 	if _, err := n.opts.Random.Read(nonce[:]); err != nil {
 		return out, fmt.Errorf("nonce: %w", err)
 	}
-	held := federation.Shared(t, self, d.peer, n.group.Store().Vectors())
+	held := n.sharedWith(d.peer, d.oneWay())
 	question := federation.AskProof(t, held, nonce, n.opts.Now().UnixMilli())
 	answers := d.probe.expect(nonce)
 	defer d.probe.forget(nonce)

@@ -190,7 +190,7 @@ func (n *Node) difference(ctx context.Context, peer tiers.SiteID) (linkDiff, err
 		chains[c.Stream][c.Author] = struct{}{}
 	}
 	for _, c := range states {
-		if t.InAudience(c.Chain.Stream, self) && t.InAudience(c.Chain.Stream, peer) {
+		if author, ok := federation.Exchanged(t, c.Chain.Stream, self, peer); ok && (author == "" || author == c.Chain.Author.Site) {
 			theirs[c.Chain] = c.Peer
 			note(c.Chain)
 		}
@@ -200,10 +200,19 @@ func (n *Node) difference(ctx context.Context, peer tiers.SiteID) (linkDiff, err
 			note(crdt.ChainID{Stream: stream, Author: author})
 		}
 	}
+	apart := n.links.apart(peer)
 	for _, stream := range slices.SortedFunc(maps.Keys(chains), tiers.StreamID.Compare) {
 		s := streamDiff{stream: stream, state: streamEqual}
+		sole, _ := federation.Exchanged(t, stream, self, peer)
 		for author := range chains[stream] {
 			chain := crdt.ChainID{Stream: stream, Author: author}
+			if slices.Contains(apart, chain) {
+				s.state = streamForked
+				continue
+			}
+			if sole == peer && local[stream][author].Seq > theirs[chain].Seq {
+				continue // nothing is owed to a former parent
+			}
 			if err := n.chainDiff(&s, chain, local[stream][author], theirs[chain]); err != nil {
 				return out, err
 			}

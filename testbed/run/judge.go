@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -211,7 +210,7 @@ func (j *judge) stored(ctx context.Context, m scenario.Measure) (float64, error)
 	switch m {
 	case scenario.MeasureLost:
 		if complete {
-			return violations(oracle.NothingLost(t, arriving(t, acked), sites)), nil
+			return violations(oracle.NothingLost(t, acked, sites)), nil
 		}
 		return violations(oracle.KeptAtHome(acked, sites)), nil
 	case scenario.MeasureDiverged:
@@ -283,7 +282,7 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 		oracle.Custody(sites), oracle.Urgent(j.p.urgent.passages(), urgentWindow), j.bounded(),
 	}
 	if complete {
-		out = append(out, oracle.NothingLost(t, arriving(t, acked), sites), oracle.Converged(t, sites), j.live())
+		out = append(out, oracle.NothingLost(t, acked, sites), oracle.Converged(t, sites), j.live())
 	}
 	if granted, history := j.p.claims.seen(); len(history) > 0 {
 		out = append(out, oracle.Claims(granted, sites))
@@ -297,13 +296,6 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 	}
 	d, err := duplicates(sites)
 	return append(out, d), err
-}
-
-// arriving leaves out what an ancestor wrote to the stream of a site that has another
-// parent since: what of that it had not sent before reaches nobody (ADR 0023). It
-// must still be kept where it was written.
-func arriving(t *tiers.Topology, acked []oracle.Acked) []oracle.Acked {
-	return slices.DeleteFunc(slices.Clone(acked), func(a oracle.Acked) bool { return a.Site != a.Stream.Site && !t.MayWrite(a.Stream, a.Site) })
 }
 
 // urgentWindow is how many routine records may still come before an urgent one:

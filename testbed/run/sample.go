@@ -9,6 +9,7 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/testbed/report"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/federation"
 )
 
 // samplesMax bounds the samples of a run: when there are as many, every other one
@@ -85,8 +86,11 @@ func (p *player) addOwed(ctx context.Context, l treeLink, owed map[string]uint64
 		return
 	}
 	t := p.tree.topology()
-	add := func(s tiers.StreamID, of, at crdt.Vector) {
+	add := func(s tiers.StreamID, author tiers.SiteID, of, at crdt.Vector) {
 		for a, h := range of {
+			if author != "" && a.Site != author {
+				continue
+			}
 			if have := at[a].Seq; have < h.Seq {
 				owed[laneNames[s.Class.Lane()]] += h.Seq - have
 			}
@@ -98,8 +102,8 @@ func (p *player) addOwed(ctx context.Context, l treeLink, owed map[string]uint64
 			of, at = at, of
 		}
 		for _, s := range of.Streams() {
-			if t.InAudience(s, ends[0]) && t.InAudience(s, ends[1]) {
-				add(s, of.Vector(s), at.Vector(s))
+			if author, ok := federation.Exchanged(t, s, ends[0], ends[1]); ok && author != ends[1] {
+				add(s, author, of.Vector(s), at.Vector(s))
 			}
 		}
 	}

@@ -24,14 +24,14 @@ func refusal(c wire.Code) bool {
 	}
 }
 
-// shared reports whether both sites are in a stream's audience, as far as both
-// ends agree on that.
+// shared reports whether the two sites exchange a stream, or a part of it, as far
+// as both ends agree on that.
 func (s *Session) shared(stream tiers.StreamID) bool {
 	if _, no := s.peer.declined[stream]; no || s.peer.handover && stream.Class != tiers.ClassControl {
 		return false
 	}
-	t := s.cfg.Topology
-	return t.InAudience(stream, s.cfg.Self) && t.InAudience(stream, s.cfg.Peer)
+	author, ok := Exchanged(s.cfg.Topology, stream, s.cfg.Self, s.cfg.Peer)
+	return ok && (author == "" || s.peer.oneWay)
 }
 
 // acquainted checks that the peer has a place in the topology here. Two sites
@@ -57,9 +57,15 @@ func (s *Session) acquainted(theirs uint64) bool {
 }
 
 // declineAll tells the peer which of the streams that it named are not shared
-// by the topology here, so that it does not wait for them.
-func (s *Session) declineAll(theirs map[tiers.StreamID]crdt.Hash) {
+// by the topology here, so that it does not wait for them; and which of those that
+// this end named are left out after all.
+func (s *Session) declineAll(theirs map[tiers.StreamID]crdt.Hash, mine []tiers.StreamID) {
 	m := &wire.Decline{}
+	for _, stream := range mine {
+		if _, named := theirs[stream]; !named {
+			m.Streams = append(m.Streams, wire.Stream{Site: stream.Site, Class: stream.Class})
+		}
+	}
 	for _, stream := range sorted(theirs) {
 		if !s.shared(stream) {
 			if _, listed := s.cfg.Topology.Site(stream.Site); listed { // a peer could name any

@@ -61,6 +61,9 @@ func (s *Session) heard() bool {
 // peer with the same topology that names an author who cannot have written there
 // loses its link; with another version it may know better, and is not believed.
 func (s *Session) learnable(chain crdt.ChainID) bool {
+	if !s.exchanged(chain) {
+		return false
+	}
 	if !s.cfg.Topology.MayHaveWritten(chain.Stream, chain.Author.Site) {
 		if s.peer.topologyVersion == s.cfg.Topology.Version() {
 			s.close(wire.CodeAuthorship, "site %s may not write to %s", chain.Author.Site, chain.Stream)

@@ -89,15 +89,15 @@ type Lack struct {
 	After, To crdt.Head
 }
 
-// Difference returns what the peer lacks of the streams that both sites share,
-// in lane order: local is what self holds, has what the peer is known to.
+// Difference returns what the peer lacks of what self may hand to it, in lane order: local is what self holds, has what the peer is known to.
 func Difference(t *tiers.Topology, self, peer tiers.SiteID, local map[tiers.StreamID]crdt.Vector, has map[crdt.ChainID]crdt.Head) []Lack {
 	var out []Lack
 	for stream, v := range local {
-		if !t.InAudience(stream, self) || !t.InAudience(stream, peer) {
+		sole, ok := Exchanged(t, stream, self, peer)
+		if !ok || sole == peer {
 			continue
 		}
-		for author, head := range v {
+		for author, head := range part(v, sole) {
 			chain := crdt.ChainID{Stream: stream, Author: author}
 			after, known := has[chain]
 			if !known {

@@ -93,7 +93,7 @@ func AnswerProof(t *tiers.Topology, self, asker tiers.SiteID, vectors map[tiers.
 	for _, stream := range sorted(union(asked, mine)) {
 		a, asks := asked[stream]
 		b, holds := mine[stream]
-		if asks == holds && a == b || !t.InAudience(stream, self) || !t.InAudience(stream, asker) {
+		if _, shared := Exchanged(t, stream, self, asker); asks == holds && a == b || !shared {
 			continue // what is not shared is no business of the asker's
 		}
 		if heads += len(vectors[stream]); heads > differHeadsMax {
@@ -176,15 +176,15 @@ func Certify(t *tiers.Topology, self, peer tiers.SiteID, vectors map[tiers.Strea
 	return c, c.Verify(t)
 }
 
-// Verify checks both signatures against the keys of a topology, and that every
-// stream's audience holds both sites. The digests are those of the vectors, since
+// Verify checks both signatures against the keys of a topology, and that the two
+// sites exchange every chain ([Exchanged]). The digests are those of the vectors, since
 // a certificate has no others. The error wraps [ErrCertificate].
 func (c *Certificate) Verify(t *tiers.Topology) error {
 	if c.Federation != t.Federation() {
 		return fmt.Errorf("%w: it is of federation %q, the topology of %q", ErrCertificate, c.Federation, t.Federation())
 	}
-	for stream := range c.Vectors {
-		if !t.InAudience(stream, c.Asker) || !t.InAudience(stream, c.Peer) {
+	for stream, v := range c.Vectors {
+		if author, ok := Exchanged(t, stream, c.Asker, c.Peer); !ok || len(part(v, author)) < len(v) {
 			return fmt.Errorf("%w: %s and %s do not share %s in topology version %d (the certificate is of %d)",
 				ErrCertificate, c.Asker, c.Peer, stream, t.Version(), c.TopologyVersion)
 		}

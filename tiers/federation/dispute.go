@@ -24,6 +24,9 @@ type Dispute struct {
 // yields reports whether this end gives way in a dispute: who still writes the
 // chain does, for what a peer holds has spread already; otherwise the lower end.
 func (s *Session) yields(chain crdt.ChainID) bool {
+	if s.sole(chain.Stream) != "" {
+		return false // see tellFork
+	}
 	switch chain.Author {
 	case crdt.Author{Site: s.cfg.Self, Incarnation: s.cfg.Incarnation}:
 		return true
@@ -53,6 +56,7 @@ func (s *Session) dispute(chain crdt.ChainID, seq uint64) {
 	if s.yields(chain) && seq > 0 {
 		s.Ask(chain, seq)
 	}
+	s.tellFork(chain, seq)
 }
 
 // Ask asks for the peer's records of a disputed chain from first on. The driver
@@ -68,7 +72,11 @@ func (s *Session) Ask(chain crdt.ChainID, first uint64) {
 // stepResend shows a peer that gives way what is held here.
 func (s *Session) stepResend(m *wire.Resend) {
 	chain := chainOf(m.Chain)
-	if !s.authorised(chain) {
+	if s.toldFork(chain, m.First) || !s.authorised(chain) {
+		return
+	}
+	if s.sole(chain.Stream) != "" { // from a former parent, which is shown nothing
+		s.outside(chain.Stream, wire.CodeAudience, "site %s is not in the audience of %s", s.cfg.Peer, chain.Stream)
 		return
 	}
 	last := s.local[chain.Stream][chain.Author].Seq
@@ -118,7 +126,7 @@ func (s *Session) contradicted(chain crdt.ChainID, seq uint64) {
 // tell shows a peer that has to give way, once, that there is a dispute: it sent
 // records as if there were none.
 func (s *Session) tell(chain crdt.ChainID, seq uint64) {
-	if told := s.disputes[chain]; told || s.closed || s.yields(chain) {
+	if told := s.disputes[chain]; told || s.closed || s.yields(chain) || s.sole(chain.Stream) != "" {
 		return
 	}
 	s.disputes[chain] = true

@@ -26,6 +26,13 @@
 // No cursor is kept anywhere: after a cut both ends compare digests and vectors
 // again, and what was acknowledged is not sent twice.
 //
+// # One way
+//
+// A former parent is not in the audience of a site that was moved, and may have
+// written to its streams what it could not send before. Those it exchanges with who
+// is in the audience one way: both ends compare and count its own chains alone, and
+// nothing goes back. See [Exchanged].
+//
 // # Forks
 //
 // Equal number and unequal hash mean that the author's site wrote two histories:

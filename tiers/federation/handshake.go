@@ -38,7 +38,7 @@ func (s *Session) stepHello(m *wire.Hello) {
 		theirs[tiers.StreamID{Site: d.Site, Class: d.Class}] = crdt.Hash(d.Digest)
 	}
 	s.proof.equalAtHandshake = true
-	s.declineAll(theirs)
+	s.declineAll(theirs, s.leaveOneWay())
 	vectors := &wire.Vectors{}
 	for _, stream := range s.bothStreams(theirs) {
 		mine, ok := s.greeting[stream]
@@ -142,6 +142,8 @@ func (s *Session) compare(chain crdt.ChainID, theirs crdt.Head) {
 	switch {
 	case theirs.Seq == mine.Seq && theirs.Hash != mine.Hash:
 		s.dispute(chain, theirs.Seq)
+	case theirs.Seq > mine.Seq && s.sole(chain.Stream) == s.cfg.Self:
+		s.fellBehind(chain, mine.Seq, theirs.Seq)
 	case theirs.Seq > mine.Seq:
 		s.in.wanted[chain] = theirs.Seq
 	}

@@ -92,12 +92,16 @@ func vectorsOf(streams []wire.StreamVector) map[tiers.StreamID]crdt.Vector {
 	return out
 }
 
-// Shared returns the vectors of the streams that two sites share and of which
-// there is at least one chain.
+// Shared returns the vectors of what two sites exchange ([Exchanged]), without
+// streams of which there is no chain. The vectors are not all copies.
 func Shared(t *tiers.Topology, a, b tiers.SiteID, local map[tiers.StreamID]crdt.Vector) map[tiers.StreamID]crdt.Vector {
 	out := map[tiers.StreamID]crdt.Vector{}
 	for stream, v := range local {
-		if len(v) > 0 && t.InAudience(stream, a) && t.InAudience(stream, b) {
+		author, ok := Exchanged(t, stream, a, b)
+		if !ok || len(v) == 0 {
+			continue
+		}
+		if v = part(v, author); len(v) > 0 {
 			out[stream] = v
 		}
 	}

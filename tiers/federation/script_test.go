@@ -19,7 +19,7 @@ import (
 //
 //	topology              one site a line: code, or code parent, or code x parent
 //	learn sites=a+b version=n   sites learn a newer topology, in rows as above
-//	config                batch= window= flights= stall= proof= hello=
+//	config                batch= window= flights= stall= proof= hello= old=SITE|nobody
 //	write site= stream= n= kind=   append n records of a site to a stream
 //	connect child parent [slow]   both ends say hello; slow disks wait for "stored"
 //	run | tick n= | deliver to= from= n= | stored | cut child parent
@@ -162,6 +162,9 @@ func (p *script) config(t *testing.T, d *datadriven.TestData) {
 	} {
 		d.MaybeScanArgs(t, key, into)
 	}
+	if d.HasArg("old") {
+		p.w.old = map[tiers.SiteID]bool{p.site(t, d, "old"): true}
+	}
 }
 
 func ends(d *datadriven.TestData) (child, parent tiers.SiteID) {
@@ -234,6 +237,9 @@ func (p *script) status(l *link) {
 		fmt.Fprintf(&p.out, "%s: owes %d, lacks %d, settled %v, equal %v\n", l.ends[i], st.OwedOut, st.OwedIn, st.Settled, st.Equal)
 		for _, c := range st.Disputed {
 			fmt.Fprintf(&p.out, "%s: %s forks\n", l.ends[i], c)
+		}
+		for _, c := range st.Apart {
+			fmt.Fprintf(&p.out, "%s: %s stays apart\n", l.ends[i], c)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func (s *Session) consider(chain crdt.ChainID) {
 	if _, disputed := s.disputes[chain]; disputed {
 		return
 	}
-	if s.local[chain.Stream][chain.Author].Seq > s.out.sent[chain] {
+	if s.local[chain.Stream][chain.Author].Seq > s.out.sent[chain] && s.sole(chain.Stream) != s.cfg.Peer {
 		s.out.owed[chain] = struct{}{}
 	} else {
 		delete(s.out.owed, chain)

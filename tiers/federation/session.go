@@ -22,8 +22,12 @@ const (
 	// FeatureWhole reads the vectors that a Hello holds, and does without the
 	// Vectors of those streams.
 	FeatureWhole uint64 = 1 << 1
+
+	// FeatureOneWay takes in from a former parent what that wrote while it was one
+	// (see [Exchanged]). A peer without it would end the link.
+	FeatureOneWay uint64 = 1 << 2
 	// Features are the bits that this package has.
-	Features = FeatureDisputes | FeatureWhole
+	Features = FeatureDisputes | FeatureWhole | FeatureOneWay
 )
 
 // Config describes one end of a link.
@@ -195,6 +199,8 @@ type peerState struct {
 	// handoverFor is for how many ticks a handover had nothing left to do.
 	handoverFor int
 	declined    map[tiers.StreamID]struct{} // by either end
+	oneWay      bool                        // one-way streams are exchanged
+	behind      bool                        // it holds more of a former parent's chain; told
 	strays      int                         // batches of streams that are not shared
 	unheld      int                         // chains of its vectors of which nothing is held here
 }
@@ -226,7 +232,7 @@ type proofState struct {
 }
 
 // New starts a session from the local vectors. It takes ownership of local and
-// keeps of it only the streams that the two sites share. The first Ready holds
+// keeps of it only what the two sites exchange ([Exchanged]). The first Ready holds
 // the Hello.
 func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 	s := &Session{
@@ -235,6 +241,7 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 		disputes: map[crdt.ChainID]bool{},
 		peer: peerState{
 			handover: !cfg.Topology.Linked(cfg.Self, cfg.Peer), declined: map[tiers.StreamID]struct{}{},
+			oneWay: cfg.features()&FeatureOneWay != 0,
 		},
 		in: inbound{received: map[crdt.ChainID]crdt.Head{}, wanted: map[crdt.ChainID]uint64{}, shown: map[crdt.ChainID]uint64{}},
 		out: outbound{
@@ -243,7 +250,10 @@ func New(cfg Config, local map[tiers.StreamID]crdt.Vector) *Session {
 		},
 	}
 	for stream, v := range local {
-		if len(v) > 0 && s.shared(stream) {
+		if len(v) == 0 || !s.shared(stream) {
+			continue
+		}
+		if v = part(v, s.sole(stream)); len(v) > 0 {
 			s.local[stream] = v
 		}
 	}
@@ -285,7 +295,7 @@ func (s *Session) heads() (n int) {
 func (s *Session) digests() map[tiers.StreamID]crdt.Hash {
 	out := make(map[tiers.StreamID]crdt.Hash, len(s.local))
 	for stream, v := range s.local {
-		if v = s.undisputed(stream, v); len(v) > 0 {
+		if v = s.comparable(stream, v); len(v) > 0 {
 			out[stream] = v.Digest(stream)
 		}
 	}
@@ -355,7 +365,7 @@ func (s *Session) Step(m wire.Message) {
 // Local tells the session that the local site now holds a chain up to head,
 // whoever wrote it and whichever way it came.
 func (s *Session) Local(chain crdt.ChainID, head crdt.Head) {
-	if s.closed || !s.shared(chain.Stream) {
+	if s.closed || !s.exchanged(chain) {
 		return
 	}
 	v := s.local[chain.Stream]

@@ -32,6 +32,12 @@ type Status struct {
 	Handover bool
 	// Disputed are the chains that fork, in order.
 	Disputed []crdt.ChainID
+	// OneWay says that what a former parent wrote is exchanged (see [Exchanged]).
+	OneWay bool
+	// Apart are the chains of a former parent, in order, of which it holds less than
+	// the other end, or others: that does not change, and they do not count in the
+	// digests.
+	Apart []crdt.ChainID
 }
 
 // Compared reports whether both ends know what the other one holds.
@@ -50,12 +56,15 @@ func (s *Session) Status() Status {
 	st := Status{
 		Greeted: s.greeted, Settled: s.settled(), EqualAtHandshake: s.proof.equalAtHandshake,
 		Digest: s.proof.mine, PeerDigest: s.proof.theirs, Version: s.peer.version, Features: s.peer.features,
-		Compared: s.Compared(), Handover: s.peer.handover,
+		Compared: s.Compared(), Handover: s.peer.handover, OneWay: s.OneWay(), Apart: s.chainsApart(),
 		Disputed: slices.SortedFunc(maps.Keys(s.disputes), crdt.ChainID.Compare),
 	}
 	st.Equal = st.Settled && s.proof.equal && !s.proof.dirty
 	if s.greeted {
 		for stream, v := range s.local {
+			if s.sole(stream) == s.cfg.Peer {
+				continue // nothing goes back
+			}
 			for author, head := range v {
 				chain := crdt.ChainID{Stream: stream, Author: author}
 				if _, disputed := s.disputes[chain]; disputed {

@@ -14,14 +14,15 @@ type Verifier struct {
 	Self, Peer tiers.SiteID
 }
 
-// Authorise checks audience and authorship of a chain that the peer hands over.
+// Authorise checks audience and authorship of a chain that the peer hands over: a
+// former parent, outside of the audience, may hand over its own.
 // The error is a [RefusedError].
 func (v Verifier) Authorise(chain crdt.ChainID) error {
 	t := v.Topology
 	switch {
 	case !t.InAudience(chain.Stream, v.Self):
 		return refuse(wire.CodeAudience, "site %s is not in the audience of %s", v.Self, chain.Stream)
-	case !t.InAudience(chain.Stream, v.Peer):
+	case !t.InAudience(chain.Stream, v.Peer) && (chain.Author.Site != v.Peer || !formerly(t, chain.Stream, v.Peer)):
 		return refuse(wire.CodeAudience, "site %s is not in the audience of %s", v.Peer, chain.Stream)
 	case !t.MayHaveWritten(chain.Stream, chain.Author.Site):
 		return refuse(wire.CodeAuthorship, "site %s may not write to %s", chain.Author.Site, chain.Stream)

@@ -26,9 +26,10 @@ type world struct {
 	links    map[[2]tiers.SiteID]*link
 	trace    func(format string, args ...any)
 	cfg      federation.Config
-	closed   []string // why sessions ended by themselves
-	sent     int      // records in batches, on all links
-	restarts bool     // a site that was rolled back starts a new incarnation
+	closed   []string              // why sessions ended by themselves
+	sent     int                   // records in batches, on all links
+	old      map[tiers.SiteID]bool // sites of an older build
+	restarts bool                  // a site that was rolled back starts a new incarnation
 }
 
 // naiveSite holds every record it has, by chain, in order.
@@ -154,6 +155,9 @@ func (w *world) connect(a, b tiers.SiteID) *link {
 	for i, self := range l.ends {
 		cfg := w.cfg
 		cfg.Topology, cfg.Self, cfg.Peer, cfg.Node, cfg.Incarnation = w.of(self), self, l.ends[1-i], 1, w.sites[self].incarnation
+		if w.old[self] {
+			cfg.Without |= federation.FeatureOneWay
+		}
 		l.s[i] = federation.New(cfg, w.sites[self].vectors())
 	}
 	w.links[l.ends] = l
