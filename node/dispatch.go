@@ -60,7 +60,7 @@ func passWhile(ctx, lead context.Context, changed <-chan struct{}, ticks <-chan 
 		again, err := pass(ctx)
 		switch {
 		case ctx.Err() != nil || lead.Err() != nil || goesAway(err):
-			return nil
+			return nil //nolint:nilerr // what goes away, or the end of the term, ends these passes only
 		case err != nil:
 			return err
 		case again:
