@@ -70,8 +70,10 @@ func (c *combiner) run() {
 			batch, next = c.gather(next)
 			future := c.g.raft.Apply(joinCommands(batch), 0)
 			go func() { // ends when Raft answers, as it does while it runs
+				if future.Error() != nil {
+					c.stored() // or never will be
+				}
 				settle(batch, future)
-				c.stored() // if it failed
 				<-slots
 			}()
 		}
