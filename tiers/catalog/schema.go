@@ -93,6 +93,7 @@ var (
 	tierNames   = []string{"city", "district", "township"}
 	organRoles  = []string{"lead", "co", "verify"}
 	limitUnits  = []string{"urgent_hour", "hour", "day"}
+	modes       = []string{"normal", "emergency"}
 	assetStates = []string{"in_use", "damaged", "repaired", "removed"}
 )
 
@@ -162,7 +163,7 @@ func Catalogs() []*Catalog {
 			Field{Name: "holidays", Type: List, Max: 16 << 10}, Field{Name: "workdays", Type: List, Max: 16 << 10}),
 		schema(Plans, "预案", "plan", nil, text("name", false), steps),
 		schema(Rules, "分拨规则", "rule", nil, whole("order", -math.MaxInt32, math.MaxInt32, "0"), text("type_prefix", false),
-			text("category", false), whole("priority_max", 0, 4, "0"), long("when"), ref("organ", Organs, true), limit,
+			text("category", false), whole("priority_max", 0, 4, "0"), enum("mode", false, modes...), long("when"), ref("organ", Organs, true), limit,
 			enum("limit_unit", true, limitUnits...), text("site", false), ref("plan", Plans, false), text("skill", false)),
 		schema(Resources, "数字资源", KindResource, nil, text("name", true), enum("kind", true, "data", "compute", "algorithm"),
 			ref("organ", Organs, false), enum("access", true, "open", "grant"), text("format", false), text("unit", false),
