@@ -135,7 +135,10 @@ func (d *player) heal(ctx context.Context) error {
 	for _, l := range d.linkEnds() {
 		d.linkLine(before[l.child], l, took[l.child])
 	}
-	return d.standDown(ctx)
+	if err := d.standDown(ctx); err != nil {
+		return err
+	}
+	return d.carryOut(ctx)
 }
 
 // linkLine prints one link's share of the heal. Wire bytes are UDP payload in
