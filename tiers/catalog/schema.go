@@ -93,7 +93,6 @@ var (
 	tierNames   = []string{"city", "district", "township"}
 	organRoles  = []string{"lead", "co", "verify"}
 	limitUnits  = []string{"urgent_hour", "hour", "day"}
-	modes       = []string{"normal", "emergency"}
 	assetStates = []string{"in_use", "damaged", "repaired", "removed"}
 )
 
@@ -153,7 +152,7 @@ func Catalogs() []*Catalog {
 		schema(Organs, "机构及职责", KindOrgan, nil, text("name", true), ref("parent", Organs, false),
 			list("tiers", tierNames...), list("types"), list("roles", organRoles...), long("duty")),
 		schema(Types, "事件类型", KindEventType, nil, text("category", true), text("name", true),
-			ref("board", Boards, false), whole("priority", 1, 4, ""), long("description")),
+			ref("board", Boards, false), text("track", false), whole("priority", 1, 4, ""), long("description")),
 		schema(Matters, "事项", KindMatter, nil, text("name", true), ref("type", Types, false), ref("organ", Organs, false),
 			optional, enum("limit_unit", false, limitUnits...), long("description")),
 		schema(Components, "部件", KindComponent, checkPoint, append([]Field{
@@ -163,8 +162,9 @@ func Catalogs() []*Catalog {
 			Field{Name: "holidays", Type: List, Max: 16 << 10}, Field{Name: "workdays", Type: List, Max: 16 << 10}),
 		schema(Plans, "预案", "plan", nil, text("name", false), steps),
 		schema(Rules, "分拨规则", "rule", nil, whole("order", -math.MaxInt32, math.MaxInt32, "0"), text("type_prefix", false),
-			text("category", false), whole("priority_max", 0, 4, "0"), enum("mode", false, modes...), long("when"), ref("organ", Organs, true), limit,
-			enum("limit_unit", true, limitUnits...), text("site", false), ref("plan", Plans, false), text("skill", false)),
+			text("category", false), whole("priority_max", 0, 4, "0"), long("when"), ref("organ", Organs, true), limit,
+			enum("limit_unit", true, limitUnits...), text("site", false), ref("plan", Plans, false), text("skill", false),
+			enum("mode", false, "normal", "emergency")),
 		schema(Resources, "数字资源", KindResource, nil, text("name", true), enum("kind", true, "data", "compute", "algorithm"),
 			ref("organ", Organs, false), enum("access", true, "open", "grant"), text("format", false), text("unit", false),
 			number("quantity", 0, 1e15), long("description")),
