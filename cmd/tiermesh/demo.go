@@ -26,14 +26,16 @@ func newDemo() *cobra.Command {
 its own directory and QUIC port on loopback, and plays: publish, report and
 dispatch, cut a district off and isolate a township, edit one track in conflict,
 kill and restart the isolated township, which signs for a task that its district
-takes over, and measures a water level whose alert becomes an event and a task.
-Still cut: a bundle carries what that
-wrote to its district as a file, the city stands in for another township's silent
+takes over, and measures a water level whose alert becomes an event and a task. The
+city gives all townships an order, and shows since when it is undelivered at those
+that it cannot reach. Still cut: a bundle carries what the isolated township wrote
+to its district as a file, the city stands in for another township's silent
 district, a third township gets another parent, a fourth comes back from an old
-copy of its disk. Then the links heal, who lost the task stands down, both ends of
-each link sign that they hold the same, and every site is compared. Exits with 0 only if nothing was lost,
-duplicated, diverged or outside its audience, the conflict is visible wherever it
-should be, and each step ended as it should. The certificates are in the
+copy of its disk. Then the links heal, who lost the task stands down, every township
+acknowledges and executes the order, both ends of each link sign that they hold the
+same, and every site is compared. Exits with 0 only if nothing was lost, duplicated,
+diverged or outside its audience, the conflict is visible wherever it should be, and
+each step ended as it should. The certificates are in the
 directory's certificates/, with the topology that "tiermesh sync verify" takes. A
 step that the sizes leave no township for is not played, and counts 0 of 0.`,
 		Example: "  tiermesh demo\n  tiermesh demo --json --events 1200\n  tiermesh demo --dir ./demo --serve",
@@ -117,6 +119,7 @@ func printTable(w io.Writer, t demo.Table, took time.Duration) {
 		{"conflict shown at", fmt.Sprintf("%d of %d sites", t.Conflicts, t.ConflictSites)},
 		{"task assigned twice", fmt.Sprintf("settled at %d of %d sites: one custodian, the other stood down; %d violations of custody", t.ContestSettled, t.ContestSites, t.CustodyViolations)},
 		{"threshold alert", fmt.Sprintf("its event and task are at %d of %d sites", t.Alerted, t.AlertSites)},
+		{"order to townships", fmt.Sprintf("delivered to, acknowledged and executed by %d of %d; before the heal %d of %d out of reach were shown undelivered", t.OrderExecuted, t.OrderTargets, t.OrderWaited, t.OrderAway)},
 		{"audience violations", fmt.Sprint(t.Violations)},
 		{"carried as a file", fmt.Sprintf("%d records; %d of %d urgent events known before a link returned", t.BundleRecords, t.BundleKnown, t.BundleUrgent)},
 		{"carried twice", fmt.Sprintf("%d records by the file again, %d by the link", t.BundleAgain, t.BundleResent)},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tiermesh/tiermesh/testbed/data"
@@ -136,6 +137,11 @@ func (d *player) open(ctx context.Context) error {
 		return err
 	}
 	d.table.Sites = len(rows)
+	if i := slices.IndexFunc(rows, func(r tiers.Site) bool { return r.ID == d.cast.moved }); i >= 0 && d.run > 1 {
+		// It begins where it was before an earlier run moved it; what its parent of then
+		// wrote to its streams stays good. Every site has to know that at its start.
+		rows[i].Former = []tiers.SiteID{d.cast.cutDistrict}
+	}
 	if err := diskOf(d.cfg.Dir, d.cast.restored).undo(); err != nil {
 		return err
 	}

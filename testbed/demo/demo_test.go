@@ -79,8 +79,8 @@ func TestMainJob(t *testing.T) {
 			t.Errorf("run %d: conflict at %d of %d sites", run, table.Conflicts, table.ConflictSites)
 		}
 		// City, district and township hold the task that two of them assigned, and the
-		// alert.
-		if table.ContestSites != 3 || table.AlertSites != 3 {
+		// alert; the order is for all townships, of which one is linked to the city.
+		if table.ContestSites != 3 || table.AlertSites != 3 || table.OrderTargets != 4 || table.OrderAway != 3 {
 			t.Errorf("run %d: %+v", run, table.Duties)
 		}
 		// Each step is played, in each run.

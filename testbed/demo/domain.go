@@ -21,7 +21,7 @@ import (
 )
 
 // Duties are the closing table's lines on what the sites do for the city: tasks,
-// indicators. Its JSON keys follow those of [Steps].
+// indicators, orders. Its JSON keys follow those of [Steps].
 type Duties struct {
 	// Of ContestSites sites that hold the task that both sides of the cut assigned,
 	// ContestSettled name the same one custodian, record the conflict, and know that
@@ -32,19 +32,30 @@ type Duties struct {
 	// crossing's event and its task.
 	AlertSites int `json:"alert_sites"`
 	Alerted    int `json:"alerted"`
+	// Of OrderAway townships that the city could not reach, OrderWaited were shown there
+	// as undelivered, with since when. Of OrderTargets townships that the order was for,
+	// OrderExecuted are shown everywhere as having got it, acknowledged it and carried it
+	// out.
+	OrderAway     int `json:"order_away"`
+	OrderWaited   int `json:"order_waited"`
+	OrderTargets  int `json:"order_targets"`
+	OrderExecuted int `json:"order_executed"`
 	// CustodyViolations are tasks with two custodians, or one that did not sign.
 	CustodyViolations int `json:"custody_violations"`
 }
 
 // hold reports whether every duty was done as it should be.
 func (t Duties) hold() bool {
-	return t.ContestSites > 0 && t.ContestSettled == t.ContestSites && t.AlertSites > 0 && t.Alerted == t.AlertSites && t.CustodyViolations == 0
+	return t.ContestSites > 0 && t.ContestSettled == t.ContestSites && t.AlertSites > 0 && t.Alerted == t.AlertSites && t.CustodyViolations == 0 &&
+		t.OrderAway > 0 && t.OrderWaited == t.OrderAway && t.OrderTargets > 0 && t.OrderExecuted == t.OrderTargets
 }
 
 // duties is what the steps during the cut leave for the checks after it.
 type duties struct {
 	contested tiers.DocID // a task of the isolated township
 	alert     store.DocKey
+	order     tiers.DocID // of the city, to targets
+	targets   []tiers.SiteID
 }
 
 // floodLevel is a vital sign that every township measures.
@@ -88,7 +99,7 @@ func (d *player) holders(id tiers.SiteID) []tiers.SiteID {
 // doDuties goes on with the sites' duties while the links are cut.
 func (d *player) doDuties(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
-		d.contend, d.measure, // an order to the isolated township is given here
+		d.contend, d.measure, d.command,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -154,7 +165,19 @@ func (d *player) measure(ctx context.Context) error {
 	})
 	d.p.Line(fmt.Sprintf("%s measures %d water levels; the last two cross the city's red line: an alert becomes %s and its task, with every link cut",
 		id, len(in), d.story.alert.Doc))
-	return nil
+	return d.showAlert(n)
+}
+
+// showAlert prints what the alert says, and whose task it is.
+func (d *player) showAlert(n *node.Node) error {
+	_, e, err := n.Event(d.story.alert.Doc)
+	if err != nil {
+		return err
+	}
+	_, t, err := n.Task(dispatch.TaskID(d.story.alert.Doc))
+	d.p.Line(fmt.Sprintf("    priority %d: %s (%s); task for %s, within %d %s", e.Report.Priority, e.Report.Title, e.Report.Place,
+		t.Brief.Organ, t.Brief.Limit.Amount, t.Brief.Limit.Unit))
+	return err
 }
 
 // standDown has the township that lost the task call its responders back, once the
@@ -165,12 +188,15 @@ func (d *player) standDown(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(v.StandDown, func(s dispatch.StandDown) bool { return s.Site == below }) {
+	if len(v.Conflicts) == 0 || !slices.ContainsFunc(v.StandDown, func(s dispatch.StandDown) bool { return s.Site == below }) {
 		d.p.Line(fmt.Sprintf("NOT TOLD: %s has lost %s and is not told to stand down", below, v.ID))
 		return nil // the checks find it
 	}
 	d.p.Line(fmt.Sprintf("%s had two custodians: %s keeps it, %d conflict recorded, %s is told to stand down: %s",
 		v.ID, v.Custodian, len(v.Conflicts), below, v.StandDown[0].Why))
+	for _, x := range v.Conflicts[0].Values {
+		d.p.Line(fmt.Sprintf("    %s %v by %s at %s", v.Conflicts[0].Field, x.Value, x.Site, time.UnixMilli(x.AtMS).Format("15:04:05.000")))
+	}
 	if err := d.act(ctx, below, dispatch.Action{Kind: dispatch.ActionStandDown}); err != nil {
 		return err
 	}
@@ -179,7 +205,7 @@ func (d *player) standDown(ctx context.Context) error {
 
 // checkDuties counts the sites at which the contested task is settled, and those
 // that hold the alert's event and task.
-func (d *player) checkDuties(context.Context) error {
+func (d *player) checkDuties(ctx context.Context) error {
 	for _, id := range d.holders(d.cast.isolated) {
 		d.table.ContestSites++
 		if why := d.unsettled(id); why == "" {
@@ -193,6 +219,9 @@ func (d *player) checkDuties(context.Context) error {
 		} else {
 			d.p.Line(fmt.Sprintf("NO ALERT: %s or its task at %s", d.story.alert, id))
 		}
+	}
+	if err := d.checkOrder(ctx); err != nil {
+		return err
 	}
 	d.table.CustodyViolations += d.judged("CUSTODY", oracle.Custody(d.state()))
 	return nil

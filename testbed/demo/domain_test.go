@@ -8,6 +8,7 @@ import (
 	"github.com/tiermesh/tiermesh/testbed/demo"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 )
 
@@ -21,6 +22,12 @@ func falseDuties(t *testing.T, cluster *local.Cluster, again *demo.Rerun, verify
 		t.Errorf("an alert that no site holds: %+v", table.Duties)
 	}
 	undo()
+	undo = again.InventOrder()
+	if table := verify(); table.OrderExecuted != 0 || table.OrderTargets != 4 || table.Holds() {
+		t.Errorf("an order that was never given: %+v", table.Duties)
+	}
+	undo()
+	falseReceipts(t, cluster, again, verify)
 
 	k := again.Contested()
 	city := cluster.Node(cluster.Topology().City())
@@ -59,5 +66,44 @@ func falseDuties(t *testing.T, cluster *local.Cluster, again *demo.Rerun, verify
 	}
 	if table := verify(); !table.Holds() {
 		t.Errorf("with every defect undone: %+v", table)
+	}
+}
+
+// falseReceipts plants views of a receipt at one site that say less than was done.
+func falseReceipts(t *testing.T, cluster *local.Cluster, again *demo.Rerun, verify func() demo.Table) {
+	t.Helper()
+	k := again.Receipt()
+	s := cluster.Node(cluster.Topology().City()).Group().Store()
+	good, err := cluster.Node(cluster.Topology().City()).Views().View(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, err := s.Changes(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*command.ReceiptView){
+		"not executed":     func(v *command.ReceiptView) { v.State = command.StateAcknowledged },
+		"not delivered":    func(v *command.ReceiptView) { v.DeliveredMS = 0 },
+		"not acknowledged": func(v *command.ReceiptView) { v.AcknowledgedMS = 0 },
+	} {
+		var v command.ReceiptView
+		if err := json.Unmarshal(good.JSON, &v); err != nil {
+			t.Fatal(err)
+		}
+		change(&v)
+		bad := good
+		if bad.JSON, err = json.Marshal(v); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PutViews(store.Made{Key: k, View: bad, Version: changes.Version}); err != nil {
+			t.Fatal(err)
+		}
+		if table := verify(); table.OrderExecuted != 3 || table.OrderTargets != 4 || table.Holds() {
+			t.Errorf("%s at one site: %+v", name, table.Duties)
+		}
+	}
+	if err := s.PutViews(store.Made{Key: k, View: good, Version: changes.Version}); err != nil {
+		t.Fatal(err)
 	}
 }

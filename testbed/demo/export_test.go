@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/command"
 )
 
 // Rerun reads every site of a run's cluster back again, after a test has
@@ -29,7 +31,7 @@ func (r *Rerun) Verify(ctx context.Context) (Table, error) {
 	was := r.d.table
 	r.d.table = Table{Sites: was.Sites, Steps: Steps{
 		BundleRecords: was.BundleRecords, BundleUrgent: was.BundleUrgent, BundleKnown: was.BundleKnown,
-		BundleResent: was.BundleResent, StoodIn: was.StoodIn,
+		BundleResent: was.BundleResent, StoodIn: was.StoodIn, Duties: Duties{OrderAway: was.OrderAway, OrderWaited: was.OrderWaited},
 	}}
 	err := r.d.verify(ctx)
 	return r.d.table, err
@@ -80,6 +82,30 @@ func (r *Rerun) HideReceived(n uint64) func() {
 // Contested is the task that both sides of the cut assigned, and where it stands.
 func (r *Rerun) Contested() store.DocKey {
 	return store.DocKey{Stream: tiers.StreamID{Site: r.d.cast.isolated, Class: tiers.ClassCommand}, Doc: r.d.story.contested}
+}
+
+// Undelivered returns the townships that the city cannot reach, and how many of these
+// it shows not to have the order; also is one that counts as out of reach and has it.
+func (r *Rerun) Undelivered(ctx context.Context, also ...tiers.SiteID) (away, waiting int, err error) {
+	if err := r.d.delivered(ctx, func(id tiers.SiteID) bool { return slices.Contains(also, id) }); err != nil {
+		return 0, 0, err
+	}
+	ids := append(r.d.away(), also...)
+	_, text, err := r.d.undelivered(ctx, ids)
+	return len(ids), len(text), err
+}
+
+// Receipt is the order at the isolated township.
+func (r *Rerun) Receipt() store.DocKey {
+	id := r.d.cast.isolated
+	return store.DocKey{Stream: tiers.StreamID{Site: id, Class: tiers.ClassCommand}, Doc: command.ReceiptID(r.d.story.order, id)}
+}
+
+// InventOrder pretends that the order was another one.
+func (r *Rerun) InventOrder() func() {
+	was := r.d.story.order
+	r.d.story.order = "order:never-given"
+	return func() { r.d.story.order = was }
 }
 
 // InventAlert pretends that another event was the alert.

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -31,9 +32,20 @@ func (d *player) until(ctx context.Context, what string, f func() (done, of int,
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return errors.Join(context.Cause(ctx), d.unproven())
 		}
 	}
+}
+
+// unproven says which links are not proven equal, for who waited in vain.
+func (d *player) unproven() (all error) {
+	for _, l := range d.linkEnds() {
+		if !l.proven() {
+			all = errors.Join(all, fmt.Errorf("link %s to %s is %s and %s, owes %d up and %d down; last errors %q and %q",
+				l.child, l.parent, l.down.State, l.up.State, l.down.OwedOut, l.up.OwedOut, l.down.LastError, l.up.LastError))
+		}
+	}
+	return all
 }
 
 // linkEnds is one link of the tree: the child's and the parent's view of it.
@@ -135,7 +147,10 @@ func (d *player) heal(ctx context.Context) error {
 	for _, l := range d.linkEnds() {
 		d.linkLine(before[l.child], l, took[l.child])
 	}
-	return d.standDown(ctx)
+	if err := d.standDown(ctx); err != nil {
+		return err
+	}
+	return d.carryOut(ctx)
 }
 
 // linkLine prints one link's share of the heal. Wire bytes are UDP payload in

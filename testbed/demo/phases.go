@@ -214,7 +214,7 @@ func (d *player) partition(ctx context.Context) error {
 // a disk that is too old does.
 func (d *player) goOn(ctx context.Context) error {
 	d.p.Step("4. still cut: a file carries records, the city stands in, an old disk comes back")
-	for _, step := range []func(context.Context) error{d.carry, d.rejoin, d.awaitStandIn, d.restore} {
+	for _, step := range []func(context.Context) error{d.carry, d.rejoin, d.awaitStandIn, d.restore, d.waits} {
 		if err := step(ctx); err != nil {
 			return err
 		}

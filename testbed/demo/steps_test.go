@@ -39,6 +39,12 @@ func TestCutStepsCanFail(t *testing.T) {
 	}
 	undo()
 	_, standIn, moved, _, _ := again.Parts()
+	if away, waiting, err := again.Undelivered(ctx); err != nil || away != 3 || waiting != 3 {
+		t.Errorf("of %d townships out of reach %d are shown without the order, %v", away, waiting, err)
+	}
+	if away, waiting, err := again.Undelivered(ctx, standIn); err != nil || away != 4 || waiting != 3 {
+		t.Errorf("with one that has it: of %d townships out of reach %d are shown without the order, %v", away, waiting, err)
+	}
 	if again.StandsIn(moved) {
 		t.Error("the city stands in for the parent of a township that it cannot reach")
 	}

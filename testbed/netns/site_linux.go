@@ -155,6 +155,11 @@ func (d domain) ActOnTask(ctx context.Context, r api.TaskActionRequest) (api.Tas
 	return d.Client.ActOnTask(ctx, r.Task.Name(), r.Key, r.Action)
 }
 
+// StepOrder implements [run.Domain].
+func (d domain) StepOrder(ctx context.Context, r api.OrderStepRequest) (api.OrderStepResult, error) {
+	return d.Client.StepOrder(ctx, r.Order, r.Key, r.Step)
+}
+
 // Publish implements [run.Site]: the API has no command for it, so the site's
 // process ends in order, the entries are written here, and the site is started
 // again.

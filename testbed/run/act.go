@@ -83,7 +83,8 @@ func (p *player) forget(ctx context.Context, id tiers.SiteID) error {
 	before := len(p.ledger.acked)
 	p.ledger.acked = slices.DeleteFunc(p.ledger.acked, func(a oracle.Acked) bool { return slices.Contains(gone, a.Key) })
 	p.ledger.reported -= uint64(before - len(p.ledger.acked))
-	p.ledger.moves = slices.DeleteFunc(p.ledger.moves, func(a oracle.Acked) bool { return a.Site == id && !a.At.Before(at) })
+	since := func(a oracle.Acked) bool { return a.Site == id && !a.At.Before(at) }
+	p.ledger.moves, p.ledger.others = slices.DeleteFunc(p.ledger.moves, since), slices.DeleteFunc(p.ledger.others, since)
 	p.urgent.forget(gone)
 	p.claims.giveUp(id)
 	p.orders.forget(id)

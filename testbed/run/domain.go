@@ -15,7 +15,9 @@ import (
 	"github.com/tiermesh/tiermesh/testbed/oracle"
 	"github.com/tiermesh/tiermesh/testbed/scenario"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
+	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/responder"
 )
 
@@ -25,6 +27,12 @@ type Domain interface {
 	List(ctx context.Context, q api.ListQuery) (api.Page, error)
 	ListTasks(ctx context.Context, q api.TaskQuery) (api.Page, error)
 	ActOnTask(ctx context.Context, r api.TaskActionRequest) (api.TaskResult, error)
+	IssueOrder(ctx context.Context, r api.OrderRequest) (api.OrderResult, error)
+	StepOrder(ctx context.Context, r api.OrderStepRequest) (api.OrderStepResult, error)
+	Order(ctx context.Context, name string) (api.OrderDetail, error)
+	SwitchMode(ctx context.Context, r api.ModeRequest) (api.ModeResult, error)
+	Mode(ctx context.Context, site tiers.SiteID) (command.Standing, error)
+	MergeEvents(ctx context.Context, r api.MergeRequest) (api.EventResult, error)
 	api.Responders
 }
 
@@ -41,12 +49,15 @@ type names struct {
 // thing is something named.
 type thing struct {
 	kind   string
-	doc    tiers.DocID // of an event, a request or a pool
+	doc    tiers.DocID // of an event, a request, a pool or an order
 	stream tiers.StreamID
 	at     tiers.SiteID // who made it: the home of a unit, who asked or lent
 	to     tiers.SiteID // who borrows a pool
 	units  []responder.Lent
 	asked  time.Duration
+	report event.Report // of an event
+	// targets are those of an order.
+	targets []tiers.SiteID
 }
 
 func newNames() *names { return &names{of: map[string]thing{}} }
@@ -92,6 +103,8 @@ func (p *player) domain(ctx context.Context, line int, c scenario.Command) (bool
 	switch c := c.(type) {
 	case scenario.Event:
 		return true, p.event(ctx, line, c)
+	case scenario.Duplicate:
+		return true, p.duplicate(ctx, line, c)
 	case scenario.Work:
 		p.beside.Go(func() { p.fatal(p.work(p.beside.loads, line, c)) })
 		return true, nil
@@ -135,6 +148,14 @@ func (p *player) deed(line int, c scenario.Command) (deed, bool) {
 		return p.takeBackDeed(key, c), true
 	case scenario.Rule:
 		return p.ruleDeed(key, c), true
+	case scenario.Merge:
+		return p.mergeDeed(key, c), true
+	case scenario.Order:
+		return p.orderDeed(key, c), true
+	case scenario.Receipt:
+		return p.receiptDeed(key, c), true
+	case scenario.Mode:
+		return p.modeDeed(key, c), true
 	default:
 		return deed{}, false
 	}
@@ -200,13 +221,18 @@ func (p *player) event(ctx context.Context, line int, c scenario.Event) error {
 		return err
 	}
 	r.Type, r.Title = cmp.Or(c.Type, r.Type), c.Name
+	return p.eventNamed(ctx, c.Name, c.At, r)
+}
+
+// eventNamed reports something and gives the event a name.
+func (p *player) eventNamed(ctx context.Context, name string, at tiers.SiteID, r event.Report) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	a, err := p.handed(ctx, c.At, r)
+	a, err := p.handed(ctx, at, r)
 	if err != nil {
 		return err
 	}
-	p.names.put(c.Name, thing{kind: kindEvent, doc: a.Doc, stream: a.Stream, at: c.At})
+	p.names.put(name, thing{kind: kindEvent, doc: a.Doc, stream: a.Stream, at: at, report: r})
 	return ctx.Err()
 }
 
@@ -220,7 +246,7 @@ func (p *player) taskDeed(key string, c scenario.Task) deed {
 			done, err = d.ActOnTask(ctx, api.TaskActionRequest{Key: key, Task: id, Action: moveOf(c.Move, c.At, c.To)})
 			return err
 		},
-		done: func() { p.ledger.moved(c.At, key, done) },
+		done: func() { p.ledger.moved(c.At, key, done.WriteResult) },
 	}
 }
 
@@ -248,8 +274,8 @@ func moveOf(kind string, at, to tiers.SiteID) dispatch.Action {
 // ruleDeed publishes a rule.
 func (p *player) ruleDeed(key string, c scenario.Rule) deed {
 	r := dispatch.Rule{
-		Code: c.Code, Order: c.Order, TypePrefix: c.Type, Organ: c.Organ, Limit: dispatch.Limit{Amount: 2, Unit: dispatch.UnitUrgentHour},
-		Site: string(c.To), Skill: c.Skill,
+		Code: c.Code, Order: c.Order, TypePrefix: c.Type, Organ: c.Organ, Limit: dispatch.Limit{Amount: 2, Unit: dispatch.UnitHour},
+		Site: string(c.To), Skill: c.Skill, Mode: c.Mode,
 	}
 	return deed{at: c.At, do: func(ctx context.Context, d Domain) error {
 		_, err := d.PublishRules(ctx, api.RulesRequest{Key: key, Rules: []dispatch.Rule{r}})
@@ -264,12 +290,24 @@ func (p *player) elapsed() time.Duration { return time.Since(p.began) }
 // Elsewhere says that the site is not among those that are to hold it.
 func (p *player) shows(ctx context.Context, id tiers.SiteID, c scenario.Expect) (text string, elsewhere bool, err error) {
 	t := p.names.get(c.Of)
-	if c.Measure == scenario.MeasureHolder {
+	switch {
+	case c.Measure == scenario.MeasureHolder:
 		text, err = p.holder(ctx, id, unitID{t.at, c.Of})
 		return text, false, err
+	case c.Measure == scenario.MeasureMode && t.kind == "":
+		return p.modeShown(ctx, id, tiers.SiteID(c.Of))
+	case t.kind == command.KindOrder:
+		return p.orderShown(ctx, id, t, c)
+	default:
+		return p.viewShown(ctx, id, t, c.Measure)
 	}
+}
+
+// viewShown is a measure of the view of an event, or its task, a request or a pool.
+func (p *player) viewShown(ctx context.Context, id tiers.SiteID, t thing, m scenario.Measure) (text string, elsewhere bool, err error) {
 	doc, stream := t.doc, t.stream
-	if t.kind == kindEvent {
+	ofEvent := slices.Contains([]scenario.Measure{scenario.MeasureOriginal, scenario.MeasureReporters, scenario.MeasureTasks}, m)
+	if t.kind == kindEvent && !ofEvent {
 		doc = dispatch.TaskID(t.doc)
 		stream = tiers.StreamID{Site: t.at, Class: tiers.ClassCommand}
 	}
@@ -290,8 +328,12 @@ func (p *player) shows(ctx context.Context, id tiers.SiteID, c scenario.Expect) 
 			view = v
 		}
 	}
-	if t.kind == kindEvent {
-		text, err = taskShows(c.Measure, view)
+	switch {
+	case ofEvent:
+		text, err = p.eventShows(m, view)
+		return text, false, err
+	case t.kind == kindEvent:
+		text, err = taskShows(m, view)
 		return text, false, err
 	}
 	var v struct {
@@ -324,6 +366,10 @@ func taskShows(m scenario.Measure, view json.RawMessage) (string, error) {
 		return fmt.Sprint(len(v.Conflicts)), nil
 	case scenario.MeasureStandDowns:
 		return fmt.Sprint(len(v.StandDown)), nil
+	case scenario.MeasureLimit:
+		return fmt.Sprintf("%d-%s", v.Brief.Limit.Amount, v.Brief.Limit.Unit), nil
+	case scenario.MeasureMode:
+		return cmp.Or(v.Brief.Mode, scenario.ModeNormal), nil
 	default:
 		return v.State, nil
 	}
@@ -369,8 +415,8 @@ func usesUnits(c scenario.Command) bool {
 	}
 }
 
-// movedWrite is a move on a task as a write that must not be lost.
-func movedWrite(site tiers.SiteID, key string, done api.TaskResult) (oracle.Acked, bool) {
+// madeWrite is what a client asked of a document as a write that must not be lost.
+func madeWrite(site tiers.SiteID, key string, done api.WriteResult) (oracle.Acked, bool) {
 	stream, err := parseStream(done.Stream)
 	return oracle.Acked{Site: site, Key: key, Stream: stream, Doc: done.ID, Seq: done.Seq, At: time.Now()}, err == nil
 }

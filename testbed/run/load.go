@@ -36,6 +36,7 @@ type ledger struct {
 	reported uint64
 	acked    []oracle.Acked
 	moves    []oracle.Acked // on tasks
+	others   []oracle.Acked // of other documents: merges, orders, receipts, the mode
 }
 
 func newLedger(seed uint64) *ledger {
@@ -58,7 +59,7 @@ func (l *ledger) counts() (reported, acked uint64) {
 func (l *ledger) all() []oracle.Acked {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Concat(l.acked, l.moves)
+	return slices.Concat(l.acked, l.moves, l.others)
 }
 
 // reports returns the reports of all.
@@ -69,12 +70,21 @@ func (l *ledger) reports() []oracle.Acked {
 }
 
 // moved notes a move on a task that a site acknowledged.
-func (l *ledger) moved(site tiers.SiteID, key string, done api.TaskResult) {
-	a, ok := movedWrite(site, key, done)
+func (l *ledger) moved(site tiers.SiteID, key string, done api.WriteResult) {
+	l.note(&l.moves, site, key, done)
+}
+
+// wrote notes any other write that a site acknowledged.
+func (l *ledger) wrote(site tiers.SiteID, key string, done api.WriteResult) {
+	l.note(&l.others, site, key, done)
+}
+
+func (l *ledger) note(to *[]oracle.Acked, site tiers.SiteID, key string, done api.WriteResult) {
+	a, ok := madeWrite(site, key, done)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ok {
-		l.moves = append(l.moves, a)
+		*to = append(*to, a)
 	}
 }
 

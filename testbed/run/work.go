@@ -110,7 +110,7 @@ func (c *client) move(ctx context.Context, id tiers.SiteID) error {
 		c.p.orders.over(a.Kind, string(v.ID), c.p.elapsed())
 		done, err := d.ActOnTask(ctx, api.TaskActionRequest{Key: key, Task: v.ID, Action: a})
 		if err == nil {
-			c.p.ledger.moved(id, key, done)
+			c.p.ledger.moved(id, key, done.WriteResult)
 		}
 		return err
 	})

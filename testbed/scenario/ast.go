@@ -151,8 +151,9 @@ type (
 		Op      string       // < <= = >= >
 		Value   float64      // durations in seconds
 		// Of is the name of what is looked at, At where: all that hold it when At is
-		// all. Word is the value of measures that are no number.
+		// all. To are the targets of an order, all of them when it is. Word is the value of measures that are no number.
 		Of   string
+		To   Sites
 		At   Sites
 		Word string
 	}

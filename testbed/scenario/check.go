@@ -225,7 +225,10 @@ func (c *checker) expect(line int, e Expect) {
 	if e.Of != "" {
 		c.known(line, e.At)
 		i := slices.IndexFunc(measures, func(m measure) bool { return m.name == e.Measure })
-		c.called(line, e.Of, measures[i].of...)
+		if c.called(line, e.Of, measures[i].of...) && e.To != (Sites{}) {
+			c.known(line, e.To)
+			c.called(line, e.Of, namedOrder) // nothing else is to somebody
+		}
 		return
 	}
 	links := float64(len(c.script.Federation.Sites) - 1)

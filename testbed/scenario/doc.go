@@ -41,7 +41,12 @@
 //	give-back NAME                                what was asked for or lent, at who has it
 //	take-back NAME [force]                        a pool, at whose it is
 //	aid RATE/s at SITES [for DURATION]            clients send, ask, lend and take back at random
-//	rule CODE organ ORGAN [order NUMBER] [type CODE] [skill SKILL] [to SITE] at SITE
+//	rule CODE organ ORGAN [order NUMBER] [type CODE] [skill SKILL] [mode MODE] [to SITE] at SITE
+//	duplicate NAME of EVENT at SITE               what an event reports is reported again, now
+//	merge EVENT with EVENT at SITE                says that two are one
+//	order NAME to SITES at SITE                   gives an order to sites below
+//	order NAME STEP at SITE                       ack, execute, refuse, report at a target; cancel, remind at its issuer
+//	mode emergency|normal for AREA at SITE        switches a site with all below it
 //	refused COMMAND                               one of these that the site must refuse
 //
 // Faults:
@@ -64,13 +69,14 @@
 //
 //	after DURATION
 //	until converged|acknowledged|A B linked within DURATION
-//	until MEASURE of NAME [at SITES] [<|<=|=|>=|>] VALUE within DURATION
-//	expect MEASURE [of NAME [at SITES]] [<|<=|=|>=|>] VALUE
+//	until MEASURE of NAME [to SITES] [at SITES] [<|<=|=|>=|>] VALUE within DURATION
+//	expect MEASURE [of NAME [to SITES] [at SITES]] [<|<=|=|>=|>] VALUE
 //	expect linked|unlinked A B
 //
 // SITES is a code, all, city, districts, townships, or "townships of CODE". A
 // DURATION is 500ms, 30s, 5m, 2h or 72d; a RATE 500kbit, 100mbit. The measures are
 // documented at their constants; those of something named are what each of the sites
-// shows, of all that are to hold it when none are said. A run holds when every expectation does and no
-// oracle finds a violation.
+// shows, of all that are to hold it when none are said; of an order, at each of the
+// targets that come after to, or at all. The mode is also that of a site. A run holds
+// when every expectation does and no oracle finds a violation.
 package scenario

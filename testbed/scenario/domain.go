@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tiermesh/tiermesh/tiers"
@@ -79,7 +80,34 @@ type (
 		Code, Organ string
 		Order       int // the lowest that matches decides
 		Type, Skill string
+		Mode        string // in which it holds; empty for both
 		To, At      tiers.SiteID
+	}
+	// Duplicate reports the same type and place as an event's once more, now.
+	Duplicate struct {
+		Name, Of string
+		At       tiers.SiteID
+	}
+	// Merge says at a site that two events are one.
+	Merge struct {
+		Event, With string
+		At          tiers.SiteID
+	}
+	// Order gives an order to sites below a site.
+	Order struct {
+		Name string
+		To   Sites
+		At   tiers.SiteID
+	}
+	// Receipt makes a step of an order at a site: a target's, or its issuer's.
+	Receipt struct {
+		Order, Step string
+		At          tiers.SiteID
+	}
+	// Mode switches an area, which is a site with all below it.
+	Mode struct {
+		Mode    string // ModeEmergency, in which every limit counts round the clock, or ModeNormal
+		For, At tiers.SiteID
 	}
 	// Refused is a command about the domain that the site must refuse, as things
 	// stand there.
@@ -108,6 +136,17 @@ var moves = []struct {
 	{"suspend", false}, {"verify", false}, {"void", false},
 }
 
+// Receipts lists what can be done about an order, by a target or by its issuer.
+func Receipts() []string { return slices.Clone(receipts) }
+
+var receipts = []string{"ack", "execute", "refuse", "report", "cancel", "remind"}
+
+// The modes.
+const (
+	ModeEmergency = "emergency"
+	ModeNormal    = "normal"
+)
+
 // named is what a name stands for.
 type named string
 
@@ -117,4 +156,6 @@ const (
 	namedRequest named = "request"
 	namedPool    named = "pool"
 	namedUnit    named = "unit"
+	namedOrder   named = "order"
+	namedSite    named = "site" // which has its code for a name
 )

@@ -49,6 +49,31 @@ func (c *checker) domain(line int, do Command, gives bool) {
 		if do.To != "" {
 			c.is(line, do.To)
 		}
+	default:
+		c.command(line, do, gives)
+	}
+}
+
+// command checks what is said about duplicates, orders and the mode.
+func (c *checker) command(line int, do Command, gives bool) {
+	switch do := do.(type) {
+	case Duplicate:
+		c.is(line, do.At)
+		c.called(line, do.Of, namedEvent)
+		c.call(line, do.Name, namedEvent, gives)
+	case Merge:
+		c.is(line, do.At)
+		c.called(line, do.Event, namedEvent)
+		c.called(line, do.With, namedEvent)
+	case Order:
+		c.is(line, do.At)
+		c.known(line, do.To)
+		c.call(line, do.Name, namedOrder, gives)
+	case Receipt:
+		c.is(line, do.At)
+		c.called(line, do.Order, namedOrder)
+	case Mode:
+		c.is(line, do.For, do.At)
 	}
 }
 
@@ -90,7 +115,7 @@ func (c *checker) call(line int, name string, to named, gives bool) {
 
 // called complains about a name that nothing of a kind was given before.
 func (c *checker) called(line int, name string, kinds ...named) bool {
-	if slices.Contains(kinds, c.names[name]) {
+	if _, site := c.sites[tiers.SiteID(name)]; slices.Contains(kinds, c.names[name]) || site && slices.Contains(kinds, namedSite) {
 		return true
 	}
 	var words, there []string

@@ -23,7 +23,11 @@ var domainVerbs = map[string]verb{
 	"lend":      {"lend NAME UNIT… to SITE for DURATION at SITE", parseLend},
 	"give-back": {"give-back NAME", parseGiveBack},
 	"take-back": {"take-back NAME [force]", parseTakeBack},
-	"rule":      {"rule CODE organ ORGAN [order NUMBER] [type CODE] [skill SKILL] [to SITE] at SITE", parseRule},
+	"rule":      {"rule CODE organ ORGAN [order NUMBER] [type CODE] [skill SKILL] [mode MODE] [to SITE] at SITE", parseRule},
+	"duplicate": {"duplicate NAME of EVENT at SITE", parseDuplicate},
+	"merge":     {"merge EVENT with EVENT at SITE", parseMerge},
+	"order":     {"order NAME to SITES at SITE, or order NAME STEP at SITE", parseOrder},
+	"mode":      {"mode emergency|normal for AREA at SITE", parseMode},
 }
 
 // parts reads words as keywords with their values, in the order of a usage line. A
@@ -156,12 +160,15 @@ func parseTakeBack(words []string) (Command, error) {
 const orderDefault = 1
 
 func parseRule(words []string) (Command, error) {
-	code, p, err := headed(words, "organ", "order?", "type?", "skill?", "to?", "at")
+	code, p, err := headed(words, "organ", "order?", "type?", "skill?", "mode?", "to?", "at")
+	if err == nil && p["mode"] != "" {
+		err = checkMode(p["mode"])
+	}
 	if err != nil {
 		return nil, err
 	}
 	r := Rule{
-		Code: code, Organ: p["organ"], Order: orderDefault, Type: p["type"], Skill: p["skill"], To: tiers.SiteID(p["to"]), At: tiers.SiteID(p["at"]),
+		Code: code, Organ: p["organ"], Order: orderDefault, Type: p["type"], Skill: p["skill"], Mode: p["mode"], To: tiers.SiteID(p["to"]), At: tiers.SiteID(p["at"]),
 	}
 	if text, ok := p["order"]; ok {
 		if r.Order, err = strconv.Atoi(text); err != nil || r.Order < 0 {
@@ -171,19 +178,75 @@ func parseRule(words []string) (Command, error) {
 	return r, nil
 }
 
+// refusable are the commands that a site can refuse.
+const refusable = "task, unit, send, recall, ask, lend, give-back, take-back, rule, merge, order or mode"
+
 func parseRefused(words []string) (Command, error) {
 	if len(words) == 0 {
 		return nil, errTooFew
 	}
 	v, ok := domainVerbs[words[0]]
-	if !ok || words[0] == "event" {
-		return nil, fmt.Errorf("%q cannot be refused: want task, unit, send, recall, ask, lend, give-back, take-back or rule", words[0])
+	if !ok || words[0] == "event" || words[0] == "duplicate" {
+		return nil, fmt.Errorf("%q cannot be refused: want %s", words[0], refusable)
 	}
 	c, err := v.parse(words[1:])
 	if err != nil {
 		return nil, fmt.Errorf("%w; usage: refused %s", err, v.usage)
 	}
 	return Refused{Do: c}, nil
+}
+
+func parseDuplicate(words []string) (Command, error) {
+	name, p, err := headed(words, "of", "at")
+	return Duplicate{Name: name, Of: p["of"], At: tiers.SiteID(p["at"])}, err
+}
+
+func parseMerge(words []string) (Command, error) {
+	name, p, err := headed(words, "with", "at")
+	if err == nil && p["with"] == name {
+		err = fmt.Errorf("%s is one with itself: want another event", name)
+	}
+	return Merge{Event: name, With: p["with"], At: tiers.SiteID(p["at"])}, err
+}
+
+func parseOrder(words []string) (Command, error) {
+	if len(words) < 2 {
+		return nil, errTooFew
+	}
+	if err := checkName(words[0]); err != nil {
+		return nil, err
+	}
+	if words[1] != "to" {
+		if !slices.Contains(receipts, words[1]) {
+			return nil, fmt.Errorf("no step %q: want to, or %s", words[1], strings.Join(receipts, ", "))
+		}
+		p, err := parts(words[2:], "at")
+		return Receipt{Order: words[0], Step: words[1], At: tiers.SiteID(p["at"])}, err
+	}
+	to, rest, err := parseSites(words[2:])
+	if err != nil {
+		return nil, err
+	}
+	p, err := parts(rest, "at")
+	return Order{Name: words[0], To: to, At: tiers.SiteID(p["at"])}, err
+}
+
+func parseMode(words []string) (Command, error) {
+	if len(words) == 0 {
+		return nil, errTooFew
+	}
+	if err := checkMode(words[0]); err != nil {
+		return nil, err
+	}
+	p, err := parts(words[1:], "for", "at")
+	return Mode{Mode: words[0], For: tiers.SiteID(p["for"]), At: tiers.SiteID(p["at"])}, err
+}
+
+func checkMode(s string) error {
+	if s != ModeEmergency && s != ModeNormal {
+		return fmt.Errorf("no mode %q: want %s or %s", s, ModeEmergency, ModeNormal)
+	}
+	return nil
 }
 
 // parseSteady reads "RATE/s at SITES [for DURATION]".

@@ -81,8 +81,27 @@ func (r Refused) String() string { return "refused " + r.Do.String() }
 
 // String writes the rule line.
 func (r Rule) String() string {
-	return line("rule", r.Code, with("organ", r.Organ), "order "+strconv.Itoa(r.Order), with("type", r.Type), with("skill", r.Skill), with("to", r.To), with("at", r.At))
+	return line("rule", r.Code, with("organ", r.Organ), "order "+strconv.Itoa(r.Order), with("type", r.Type), with("skill", r.Skill), with("mode", r.Mode), with("to", r.To), with("at", r.At))
 }
+
+// String writes the duplicate line.
+func (d Duplicate) String() string {
+	return line("duplicate", d.Name, with("of", d.Of), with("at", d.At))
+}
+
+// String writes the merge line.
+func (m Merge) String() string { return line("merge", m.Event, with("with", m.With), with("at", m.At)) }
+
+// String writes the order line.
+func (o Order) String() string {
+	return line("order", o.Name, with("to", o.To.String()), with("at", o.At))
+}
+
+// String writes the line of a step of an order.
+func (r Receipt) String() string { return line("order", r.Order, r.Step, with("at", r.At)) }
+
+// String writes the mode line.
+func (m Mode) String() string { return line("mode", m.Mode, with("for", m.For), with("at", m.At)) }
 
 // steady writes a load that goes on.
 func steady(verb string, perSecond float64, at Sites, lasts time.Duration) string {

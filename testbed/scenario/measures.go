@@ -40,12 +40,18 @@ const (
 
 // The measures of something named: what each of the sites shows that is asked.
 const (
-	MeasureState      Measure = "state"       // of an event's task, of a request, of a pool
+	MeasureState      Measure = "state"       // of an event's task, of a request, of a pool, of an order at its targets
 	MeasureCustodian  Measure = "custodian"   // of an event's task: a site, or nobody
 	MeasureRule       Measure = "rule"        // that dispatched an event
 	MeasureOrgan      Measure = "organ"       // that the rule named
 	MeasureConflicts  Measure = "conflicts"   // of an event's task: how many are recorded
 	MeasureStandDowns Measure = "stand-downs" // of an event's task: sites that lost it and have not said that they called back
+	MeasureLimit      Measure = "limit"       // of an event's task: such as 2-hour, or 2-urgent_hour round the clock
+	MeasureMode       Measure = "mode"        // of a site, or that an event's task was dispatched under
+	MeasureOriginal   Measure = "original"    // of an event: what it hangs at, or itself
+	MeasureReporters  Measure = "reporters"   // of an event: how many reported it or a duplicate
+	MeasureTasks      Measure = "tasks"       // of an event: how many are open
+	MeasureOpen       Measure = "undelivered" // of an order: at how many targets
 	MeasureHolder     Measure = "holder"      // of a unit: what it was sent to, a request, a pool, or nobody
 )
 
@@ -80,9 +86,12 @@ var measures = []measure{
 	{MeasureUrgentP50, unitTime, nil}, {MeasureUrgentP99, unitTime, nil}, {MeasureUrgentMax, unitTime, nil}, {MeasureConverge, unitTime, nil},
 	{MeasureWireRatio, unitRatio, nil}, {MeasureLinked, unitNone, nil}, {MeasureUnlinked, unitNone, nil}, {MeasureMoves, unitCount, nil},
 	{MeasureContested, unitCount, nil},
-	{MeasureState, unitWord, []named{namedEvent, namedRequest, namedPool}}, {MeasureCustodian, unitWord, []named{namedEvent}},
+	{MeasureState, unitWord, []named{namedEvent, namedRequest, namedPool, namedOrder}}, {MeasureCustodian, unitWord, []named{namedEvent}},
 	{MeasureRule, unitWord, []named{namedEvent}}, {MeasureOrgan, unitWord, []named{namedEvent}},
 	{MeasureConflicts, unitCount, []named{namedEvent}}, {MeasureStandDowns, unitCount, []named{namedEvent}},
+	{MeasureLimit, unitWord, []named{namedEvent}}, {MeasureMode, unitWord, []named{namedSite, namedEvent}},
+	{MeasureOriginal, unitWord, []named{namedEvent}}, {MeasureReporters, unitCount, []named{namedEvent}},
+	{MeasureTasks, unitCount, []named{namedEvent}}, {MeasureOpen, unitCount, []named{namedOrder}},
 	{MeasureHolder, unitWord, []named{namedUnit}},
 }
 
@@ -148,8 +157,14 @@ func (e *Expect) parseOf(words []string) (rest []string, err error) {
 	if len(words) < 2 || words[0] != "of" {
 		return nil, errors.New("want of and a name")
 	}
-	if e.Of, words = words[1], words[2:]; len(words) > 0 && words[0] == "at" {
-		e.At, words, err = parseSites(words[1:])
+	e.Of, words = words[1], words[2:]
+	for _, f := range []struct {
+		keyword string
+		sites   *Sites
+	}{{"to", &e.To}, {"at", &e.At}} {
+		if err == nil && len(words) > 0 && words[0] == f.keyword {
+			*f.sites, words, err = parseSites(words[1:])
+		}
 	}
 	return words, err
 }
@@ -181,7 +196,11 @@ func (e Expect) String() string {
 	}
 	where := ""
 	if e.Of != "" {
-		where = fmt.Sprintf(" of %s at %s", e.Of, e.At)
+		where = " of " + e.Of
+		if e.To != (Sites{}) {
+			where += " to " + e.To.String()
+		}
+		where += " at " + e.At.String()
 	}
 	if e.Word != "" {
 		return fmt.Sprintf("expect %s%s = %s", e.Measure, where, e.Word)

@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 // TestRoundTrip: what a script prints parses to the same commands.
 func TestRoundTrip(t *testing.T) {
 	const head = "limit 366d\nsite c city\nsite d district under c\nsite e district under c\nsite t township under d\nsite u township under e\nnodes 3 at t\n" +
-		"event leak at t\nunit p1 skill pump at d\nask help skill pump of d at t\nlend spare p1 to t for 5h at d\n"
+		"event leak at t\nunit p1 skill pump at d\nask help skill pump of d at t\nlend spare p1 to t for 5h at d\norder go to all at c\nduplicate again of leak at t\n"
 	ids := []string{"c", "d", "e", "t", "u"}
 	duration := rapid.SampledFrom([]string{"1ms", "500ms", "1.5s", "30s", "90s", "5m", "2h", "36h", "3d"})
 	rapid.Check(t, func(rt *rapid.T) {
@@ -62,6 +62,9 @@ func TestRoundTrip(t *testing.T) {
 				"task leak sign at " + site(), "task leak delegate to t at " + site(), "work 2/s at " + at(), "aid 90/m at " + at() + " for " + d(),
 				"send p1 force to leak at " + a, "recall p1 at " + a, "give-back help", "rule r organ 水利站 at " + a, "rule r organ x order 7 type 01 skill s to t at c",
 				"refused task leak void at " + a, "refused take-back spare force", "expect state of leak at " + at() + " = closed", "expect conflicts of leak <= 3",
+				"order go ack at " + a, "merge leak with again at " + a, "mode emergency for " + a + " at " + other, "rule r organ x mode normal at c",
+				"refused order late to townships of d at " + a, "expect state of go to " + at() + " at " + at() + " = issued", "expect undelivered of go 2",
+				"until mode of " + a + " at " + at() + " = normal within " + d(), "expect reporters of leak at " + at() + " = 2",
 				"until holder of p1 at d nobody within " + d(),
 				"until converged within " + d(), "until " + a + " " + other + " linked within " + d(), "expect lost 0",
 				"expect urgent p99 < " + d(), "expect connected <= 4", "expect wire ratio < 1.25", "expect unlinked " + a + " " + other,
@@ -117,7 +120,7 @@ func TestChongqing(t *testing.T) {
 // takes it also prints.
 func FuzzParse(f *testing.F) {
 	f.Add("chongqing districts 2 townships 3\nreport 20/s at townships of 500101 for 5s\ncut 500101->500000\nafter 30s\nheal\nuntil converged within 60s\nexpect lost 0\n")
-	f.Add("site c city\nsite t township under c\nevent leak at t\ntask leak override at c\nunit p skill s at c\nlend q p to t for 5h at c\nrefused take-back q\nexpect holder of p = q")
+	f.Add("site c city\nsite t township under c\nevent leak at t\ntask leak override at c\nunit p skill s at c\nlend q p to t for 5h at c\norder o to townships at c\norder o ack at t\nduplicate two of leak at c\nmerge two with leak at c\nmode normal for t at c\nexpect state of o to t at c = issued\nexpect mode of t normal\nrefused take-back q\nexpect holder of p = q")
 	f.Add("site c city\nsite d district under c\nslow c d 1kbit 1s loss=99%\nclock d +1h\nexpect urgent p99 < 1s")
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := scenario.Parse("x", strings.NewReader(text))

@@ -74,13 +74,20 @@ func TestDomainSteps(t *testing.T) {
 		"a move that is not to be made": {
 			"event leak at 500101001\ntask leak close at 500101001", `x.txt:7: task leak close at 500101001: site 500101001: rejected`, "",
 		},
-		"a move that is not refused":      {"event leak at 500101001\nuntil state of leak at 500101001 = dispatched within 20s\nrefused task leak sign at 500101001", "x.txt:8: refused task leak sign at 500101001: site 500101001: it was done", ""},
-		"a state that does not come":      {"event leak at 500101001\nuntil state of leak at 500101001 = closed within 5s", "not in time: it is dispatched at 500101001", ""},
-		"another custodian":               {doubly + "expect custodian of leak = 500101001", "", "500101 at 500000"},
-		"conflicts that are not there":    {doubly + "expect conflicts of leak at districts 0", "", "1 at 500101"},
-		"a unit that somebody has":        {"unit p1 skill pump at 500101\nsend p1 to dam at 500101\nexpect holder of p1 at 500101 = nobody", "", "dam at 500101"},
-		"a task that a site does not see": {"event leak at 500101\nuntil state of leak at 500101 = dispatched within 20s\nexpect state of leak at 500101001 = dispatched", "", "absent at 500101001"},
-		"a site that is down":             {"kill 500101001\nevent leak at 500101001", "x.txt:7: event leak at 500101001: report line-7-1 at 500101001: ", ""},
+		"a move that is not refused":       {"event leak at 500101001\nuntil state of leak at 500101001 = dispatched within 20s\nrefused task leak sign at 500101001", "x.txt:8: refused task leak sign at 500101001: site 500101001: it was done", ""},
+		"a state that does not come":       {"event leak at 500101001\nuntil state of leak at 500101001 = closed within 5s", "not in time: it is dispatched at 500101001", ""},
+		"another custodian":                {doubly + "expect custodian of leak = 500101001", "", "500101 at 500000"},
+		"conflicts that are not there":     {doubly + "expect conflicts of leak at districts 0", "", "1 at 500101"},
+		"a unit that somebody has":         {"unit p1 skill pump at 500101\nsend p1 to dam at 500101\nexpect holder of p1 at 500101 = nobody", "", "dam at 500101"},
+		"a task that a site does not see":  {"event leak at 500101\nuntil state of leak at 500101 = dispatched within 20s\nexpect state of leak at 500101001 = dispatched", "", "absent at 500101001"},
+		"an order that is not delivered":   {"isolate 500101001\norder go to all at 500000\nuntil undelivered of go at 500000 = 1 within 20s\nexpect undelivered of go at 500101 = 0\nexpect state of go at 500000 = delivered", "", "1 at 500101issued for 500101001 at 500000"},
+		"a receipt that is not the site's": {"order go to districts at 500000\norder go ack at 500101001", "x.txt:7: order go ack at 500101001: site 500101001: not found", ""},
+		"an order that is done":            {"order go to 500101 at 500000\norder go execute at 500101\nrefused order go report at 500101", "x.txt:8: refused order go report at 500101: site 500101: it was done", ""},
+		"a duplicate":                      {"event leak at 500101001\nduplicate again of leak at 500101001\nmerge again with leak at 500101001\nexpect original of again at 500101001 = again\nexpect reporters of leak at 500101001 = 1", "", "leak at 5001010012 at 500101001"},
+		"a merge that cannot be":           {"event leak at 500101001\nduplicate again of leak at 500101\nmerge again with leak at 500101001", "x.txt:8: merge again with leak at 500101001: site 500101001: not found", ""},
+		"a mode that is not heard":         {"isolate 500101001\nmode emergency for 500101 at 500000\nuntil mode of 500101 at 500101 = emergency within 20s\nexpect mode of 500101001 = emergency\nexpect mode of 500000 = emergency", "", "normal at 500101001normal at 500000"},
+		"a mode that is not its to lift":   {"mode emergency for 500101 at 500000\nmode normal for 500101 at 500101", "x.txt:7: mode normal for 500101 at 500101: site 500101: rejected", ""},
+		"a site that is down":              {"kill 500101001\nevent leak at 500101001", "x.txt:7: event leak at 500101001: report line-7-1 at 500101001: ", ""},
 	} {
 		d := play(t, row.steps+"\n", honest)
 		if row.failure == "" && d.Failure != "" || !strings.Contains(d.Failure, row.failure) {
