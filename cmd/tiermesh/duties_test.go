@@ -44,7 +44,7 @@ func TestDuties(t *testing.T) {
 		"| x | `event.View.Check` | `tiermesh task sing ID` | `TestDuties` |":                   "no command tiermesh task sing",
 		"| x | `event.View.Check` | `tiermesh task sign\\|sing ID` | `TestDuties` |":            "no command tiermesh task sing",
 		"| x | `event.View.Check` | `tiermesh task list --late` | `TestDuties` |":               "no flag --late of tiermesh task list",
-		"| x | `event.View.Check` | `tiermesh task sign ID` | `TestNeverWritten` |":                  "no test TestNeverWritten",
+		"| x | `event.View.Check` | `tiermesh task sign ID` | `TestNeverWritten` |":             "no test TestNeverWritten",
 		"| x | `event.View.Check` | `tiermesh task sign ID` | `TestScripts/nothing` |":          "no script nothing",
 		"| x | `event.View.Check` | `tiermesh task sign ID` | it works |":                       "3 of 4 cells name something",
 		"| x | `event.View.Check` | `tiermesh task list --overdue` | `node` `TestScripts/task`": "3 cells",
