@@ -34,6 +34,7 @@ func (n *Node) eachTerm(ctx context.Context, f func(lead context.Context) error)
 		if err != nil {
 			return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
 		}
+		n.catchUp(ctx, lead)
 		if err := f(lead); err != nil {
 			return err
 		}
@@ -44,6 +45,31 @@ func (n *Node) eachTerm(ctx context.Context, f func(lead context.Context) error)
 		}
 	}
 }
+
+// catchUp waits, at the beginning of a leadership, until the views show what is applied
+// by then: after a crash the indexes lack what had not been flushed, and who decides by
+// them would take some of the rules for all. It gives up after catchUpMax.
+func (n *Node) catchUp(ctx, lead context.Context) {
+	st := n.group.Store()
+	last := time.After(catchUpMax)
+	for until := st.AppliedIndex(); st.ViewsAt() < until; {
+		select {
+		case <-time.After(catchUpEvery):
+		case <-last:
+			return
+		case <-lead.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// How long a leadership waits for views, and how often it looks.
+const (
+	catchUpMax   = time.Minute
+	catchUpEvery = 10 * time.Millisecond
+)
 
 // onChange makes a pass in each of this node's leaderships, and again with each
 // change and tick, until ctx ends or a pass fails. What there is to do is in the

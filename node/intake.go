@@ -14,6 +14,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
@@ -195,7 +196,10 @@ func (n *Node) knowsType(code string) bool {
 			return true
 		}
 	}
-	return false
+	// After a crash the index may lack what had not been flushed; the document says.
+	c, _ := catalog.Find(catalog.Types)
+	_, there, err := n.holding(c, code)
+	return there || err != nil
 }
 
 // hold keeps what is no event, and why, in quarantine.

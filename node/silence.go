@@ -19,10 +19,6 @@ import (
 // listenEvery is the time between two looks at which sites are heard.
 const listenEvery = 5 * time.Second
 
-// catchUpMax is how long a new leader waits at most for its views to be made, so that
-// it sees the alerts of the one before.
-const catchUpMax = time.Minute
-
 // silenceType is the event type of the event that a silence opens.
 const silenceType = "silence"
 
@@ -51,14 +47,8 @@ func (n *Node) runSilence(ctx context.Context) error {
 		defer n.listenSince(time.Time{})
 		ticks := time.NewTicker(listenEvery)
 		defer ticks.Stop()
-		// Alerts of an earlier term show in the index when all views are made.
-		caughtUp, began := false, time.Now()
 		for {
-			caughtUp = caughtUp || n.group.Store().Counts().Dirty == 0 || time.Since(began) > catchUpMax
-			err := error(nil)
-			if caughtUp {
-				err = n.silencePass(ctx)
-			}
+			err := n.silencePass(ctx)
 			lost := ctx.Err() != nil || lead.Err() != nil || goesAway(err)
 			switch {
 			case lost:

@@ -60,6 +60,20 @@ type marking struct {
 // marks name counts for each. The caller holds the lock.
 func (m *marks) dirty() uint64 { return uint64(len(m.docs) + m.laterDocs) }
 
+// ViewsAt returns a Raft index up to which all views are made. It looks at all marks.
+func (s *Store) ViewsAt() uint64 {
+	at := s.AppliedIndex()
+	s.marks.Lock()
+	defer s.marks.Unlock()
+	for index := range s.marks.left {
+		at = min(at, index-1)
+	}
+	if len(s.marks.later) > 0 {
+		at = min(at, s.marks.later[0].index-1)
+	}
+	return at
+}
+
 // note takes in a commit's mark and reports whether its documents are kept track
 // of, so that they may be queued. The caller holds the lock.
 func (m *marks) note(index uint64, docs []marking) bool {
