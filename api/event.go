@@ -368,21 +368,6 @@ func (s *Server) listEvents(r *http.Request) (any, error) {
 	return s.cfg.Backend.ListEvents(r.Context(), q)
 }
 
-// page reads a parameter that all lists have; place has looked at read.
-func page(q *ListQuery, name, v string) (err error) {
-	switch name {
-	case "limit":
-		if q.Limit, err = strconv.Atoi(v); err != nil || q.Limit < 1 || q.Limit > limitMax {
-			return fmt.Errorf("%w: limit %.40q: want 1 to %d", ErrInvalid, v, limitMax)
-		}
-	case "site":
-		q.Site = tiers.SiteID(v)
-	case "after":
-		q.After = v
-	}
-	return nil
-}
-
 // instantMax is the year 2200: what is later is a mistake.
 const instantMax = 7258118400000
 

@@ -184,21 +184,14 @@ func receiptQuery(r *http.Request, allowed ...string) (q ReceiptQuery, err error
 	q.Limit = limitDefault
 	for name, values := range r.URL.Query() {
 		v := values[0]
-		if name == "read" { // place has looked at it
-			continue
-		}
-		if !strings.Contains(" "+strings.Join(allowed, " ")+" ", " "+name+" ") {
+		if name != "read" && !strings.Contains(" "+strings.Join(allowed, " ")+" ", " "+name+" ") {
 			return q, fmt.Errorf("%w: unknown parameter %q: want one of %s", ErrInvalid, name, strings.Join(allowed, ", "))
 		}
 		switch name {
-		case "limit":
-			if q.Limit, err = strconv.Atoi(v); err != nil || q.Limit < 1 || q.Limit > limitMax {
-				return q, fmt.Errorf("%w: limit %q: want 1 to %d", ErrInvalid, v, limitMax)
+		case "limit", "site", "after", "read":
+			if err := page(&q.ListQuery, name, v); err != nil {
+				return q, err
 			}
-		case "site":
-			q.Site = tiers.SiteID(v)
-		case "after":
-			q.After = v
 		case "state":
 			q.State = v
 		case "undelivered":

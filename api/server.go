@@ -368,22 +368,30 @@ func listQuery(r *http.Request, kind string) (ListQuery, error) {
 	q := ListQuery{Kind: kind, Limit: limitDefault}
 	for name, values := range r.URL.Query() {
 		switch name {
-		case "limit":
-			n, err := strconv.Atoi(values[0])
-			if err != nil || n < 1 || n > limitMax {
-				return q, fmt.Errorf("%w: limit %q: want 1 to %d", ErrInvalid, values[0], limitMax)
+		case "limit", "site", "after", "read":
+			if err := page(&q, name, values[0]); err != nil {
+				return q, err
 			}
-			q.Limit = n
-		case "site":
-			q.Site = tiers.SiteID(values[0])
-		case "after":
-			q.After = values[0]
-		case "read": // place has looked at it
 		default:
 			return q, fmt.Errorf("%w: unknown parameter %q: want limit, site or after", ErrInvalid, name)
 		}
 	}
 	return q, nil
+}
+
+// page reads a parameter that all lists have; place has looked at read.
+func page(q *ListQuery, name, v string) (err error) {
+	switch name {
+	case "limit":
+		if q.Limit, err = strconv.Atoi(v); err != nil || q.Limit < 1 || q.Limit > limitMax {
+			return fmt.Errorf("%w: limit %.40q: want 1 to %d", ErrInvalid, v, limitMax)
+		}
+	case "site":
+		q.Site = tiers.SiteID(v)
+	case "after":
+		q.After = v
+	}
+	return nil
 }
 
 func (s *Server) view(r *http.Request) (any, error) {

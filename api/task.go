@@ -151,14 +151,10 @@ func (s *Server) listTasks(r *http.Request) (any, error) {
 	for name, values := range r.URL.Query() {
 		var err error
 		switch v := values[0]; name {
-		case "limit":
-			if q.Limit, err = strconv.Atoi(v); err != nil || q.Limit < 1 || q.Limit > limitMax {
-				return nil, fmt.Errorf("%w: limit %q: want 1 to %d", ErrInvalid, v, limitMax)
+		case "limit", "site", "after", "read":
+			if err = page(&q.ListQuery, name, v); err != nil {
+				return nil, err
 			}
-		case "site":
-			q.Site = tiers.SiteID(v)
-		case "after":
-			q.After = v
 		case "state":
 			q.State = v
 		case "organ":
@@ -173,7 +169,6 @@ func (s *Server) listTasks(r *http.Request) (any, error) {
 			if q.DueWithin, err = time.ParseDuration(v); err != nil || q.DueWithin <= 0 || q.DueWithin > dueWithinMax {
 				return nil, fmt.Errorf("%w: due_within %q: want a duration such as 2h, at most %s", ErrInvalid, v, dueWithinMax)
 			}
-		case "read": // place has looked at it
 		default:
 			return nil, fmt.Errorf("%w: unknown parameter %q: want limit, site, after, state, organ, custodian, overdue or due_within", ErrInvalid, name)
 		}

@@ -254,21 +254,16 @@ func (s *Server) listProposals(r *http.Request) (any, error) {
 	for name, values := range r.URL.Query() {
 		var err error
 		switch v := values[0]; name {
-		case "limit":
-			if q.Limit, err = strconv.Atoi(v); err != nil || q.Limit < 1 || q.Limit > limitMax {
-				return nil, fmt.Errorf("%w: limit %q: want 1 to %d", ErrInvalid, v, limitMax)
+		case "limit", "site", "after", "read":
+			if err = page(&q.ListQuery, name, v); err != nil {
+				return nil, err
 			}
-		case "site":
-			q.Site = tiers.SiteID(v)
-		case "after":
-			q.After = v
 		case "state":
 			q.State = v
 		case "waiting":
 			if q.Waiting, err = strconv.ParseBool(v); err != nil {
 				return nil, fmt.Errorf("%w: waiting %q: want true or false", ErrInvalid, v)
 			}
-		case "read": // place has looked at it
 		default:
 			return nil, fmt.Errorf("%w: unknown parameter %q: want limit, site, after, state or waiting", ErrInvalid, name)
 		}

@@ -63,17 +63,13 @@ States: ` + strings.Join(event.States(), ", ") + `.`,
 				}
 			}
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				var items []json.RawMessage
-				for len(items) < limit {
-					q.Limit = min(limit-len(items), 500)
+				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+					q.Limit, q.After = limit, after
 					page, err := c.ListEvents(ctx, q)
-					if err != nil {
-						return err
-					}
-					items = append(items, page.Items...)
-					if q.After = page.Next; q.After == "" {
-						break
-					}
+					return page.Items, page.Next, err
+				})
+				if err != nil {
+					return err
 				}
 				return g.print(cmd.OutOrStdout(), eventColumns, items)
 			})
@@ -346,17 +342,13 @@ func newQuarantineList(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site = tiers.SiteID(site)
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				var items []json.RawMessage
-				for len(items) < limit {
-					q.Limit = min(limit-len(items), 500)
+				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+					q.Limit, q.After = limit, after
 					page, err := c.ListQuarantine(ctx, q)
-					if err != nil {
-						return err
-					}
-					items = append(items, page.Items...)
-					if q.After = page.Next; q.After == "" {
-						break
-					}
+					return page.Items, page.Next, err
+				})
+				if err != nil {
+					return err
 				}
 				return g.print(cmd.OutOrStdout(), quarantineColumns, items)
 			})

@@ -110,18 +110,14 @@ func newList(g *global, kind, collection string, cols []column) *cobra.Command {
 		Example: "  tiermesh " + kind + " list --limit 20\n  tiermesh " + kind + " list -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				var items []json.RawMessage
 				q := api.ListQuery{Site: tiers.SiteID(site)}
-				for len(items) < limit {
-					q.Limit = min(limit-len(items), 500)
+				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+					q.Limit, q.After = limit, after
 					page, err := c.List(ctx, collection, q)
-					if err != nil {
-						return err
-					}
-					items = append(items, page.Items...)
-					if q.After = page.Next; q.After == "" {
-						break
-					}
+					return page.Items, page.Next, err
+				})
+				if err != nil {
+					return err
 				}
 				return g.print(cmd.OutOrStdout(), cols, items)
 			})

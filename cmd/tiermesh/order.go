@@ -135,36 +135,20 @@ heard of. States: ` + strings.Join(command.States(), ", ") + ".",
 }
 
 // receipts reads pages of orders at single targets.
-func receipts(ctx context.Context, c *api.Client, q api.ReceiptQuery, limit int) (rows []api.TargetRow, err error) {
-	for len(rows) < limit {
-		q.Limit = min(limit-len(rows), 500)
+func receipts(ctx context.Context, c *api.Client, q api.ReceiptQuery, limit int) ([]api.TargetRow, error) {
+	return pages(limit, pageMax, func(limit int, after string) ([]api.TargetRow, string, error) {
+		q.Limit, q.After = limit, after
 		page, err := c.ListReceipts(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, page.Items...)
-		if q.After = page.Next; q.After == "" {
-			break
-		}
-	}
-	return rows, nil
+		return page.Items, page.Next, err
+	})
 }
 
-// orders reads pages of orders.
-func orders(ctx context.Context, c *api.Client, limit int) (rows []api.OrderRow, err error) {
-	var q api.ListQuery
-	for len(rows) < limit {
-		q.Limit = min(limit-len(rows), 100)
-		page, err := c.ListOrders(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, page.Items...)
-		if q.After = page.Next; q.After == "" {
-			break
-		}
-	}
-	return rows, nil
+// orders reads pages of orders; each is counted over all its targets.
+func orders(ctx context.Context, c *api.Client, limit int) ([]api.OrderRow, error) {
+	return pages(limit, 100, func(limit int, after string) ([]api.OrderRow, string, error) {
+		page, err := c.ListOrders(ctx, api.ListQuery{Limit: limit, After: after})
+		return page.Items, page.Next, err
+	})
 }
 
 func (g *global) printOrders(to io.Writer, rows []api.OrderRow) error {

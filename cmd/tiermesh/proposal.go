@@ -79,17 +79,13 @@ func newProposalList(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site = tiers.SiteID(site)
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				var items []json.RawMessage
-				for len(items) < limit {
-					q.Limit = min(limit-len(items), 500)
+				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+					q.Limit, q.After = limit, after
 					page, err := c.ListProposals(ctx, q)
-					if err != nil {
-						return err
-					}
-					items = append(items, page.Items...)
-					if q.After = page.Next; q.After == "" {
-						break
-					}
+					return page.Items, page.Next, err
+				})
+				if err != nil {
+					return err
 				}
 				return g.print(cmd.OutOrStdout(), proposalColumns, items)
 			})
