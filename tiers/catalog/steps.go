@@ -70,19 +70,17 @@ func readHead(s *crdt.Source, into any) (author tiers.SiteID, err error) {
 // that does not depend on how they came.
 func readSteps(s *crdt.Source) (out []Step) {
 	seen := map[string]bool{}
-	for _, l := range s.Document.Root.Field(keySteps) {
-		for _, it := range l.Node.Items {
-			var x Step
-			text, _ := it.Node.Scalar.(string)
-			if json.Unmarshal([]byte(text), &x) != nil || s.Authors[it.Actor].Site != x.By {
-				continue
-			}
-			x.Overruled = ""
-			b, _ := json.Marshal(x) // it came from JSON
-			if !seen[string(b)] {
-				seen[string(b)] = true
-				out = append(out, x)
-			}
+	facts, _ := s.Facts(keySteps)
+	for _, f := range facts {
+		var x Step
+		if json.Unmarshal([]byte(f.Text), &x) != nil || f.Author != x.By {
+			continue
+		}
+		x.Overruled = ""
+		b, _ := json.Marshal(x) // it came from JSON
+		if !seen[string(b)] {
+			seen[string(b)] = true
+			out = append(out, x)
 		}
 	}
 	slices.SortFunc(out, func(a, b Step) int {

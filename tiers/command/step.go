@@ -111,9 +111,8 @@ func createOps(head any) ([]crdt.Op, error) {
 
 // readHead decodes the immutable part of a document.
 func readHead(s *crdt.Source, into any) error {
-	text := s.Document.Root.String(keyHead)
-	if err := json.Unmarshal([]byte(text), into); err != nil && (text != "" || s.Pending == 0) {
-		return fmt.Errorf("%w: head of %s: %w", ErrInvalid, s.Doc, err)
+	if err := s.Head(keyHead, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil
 }
@@ -122,30 +121,20 @@ func readHead(s *crdt.Source, into any) error {
 // first: an order that does not depend on how they came. Those that do not decode,
 // or that good refuses, are counted.
 func readSteps[T any](s *crdt.Source, at func(T) crdt.HybridTime, good func(v T, author tiers.SiteID) bool) (out []T, malformed int) {
-	type item struct {
-		text string
-		v    T
-	}
+	facts, malformed := s.Facts(keySteps)
 	out = []T{}
-	var all []item
-	for _, l := range s.Document.Root.Field(keySteps) { // concurrent lists under one key are one
-		for _, w := range l.Node.Items {
-			it := item{}
-			text, ok := w.Node.Scalar.(string)
-			author, known := s.Authors[w.Actor]
-			if !ok || !known || json.Unmarshal([]byte(text), &it.v) != nil || !good(it.v, author.Site) {
-				malformed++
-				continue
-			}
-			it.text = text
-			all = append(all, it)
+	last := ""
+	for _, f := range facts {
+		var v T
+		if f.Author == "" || json.Unmarshal([]byte(f.Text), &v) != nil || !good(v, f.Author) {
+			malformed++
+			continue
+		}
+		if len(out) == 0 || f.Text != last { // several may have written it
+			out, last = append(out, v), f.Text
 		}
 	}
-	slices.SortFunc(all, func(a, b item) int { return cmp.Or(cmp.Compare(at(a.v), at(b.v)), cmp.Compare(a.text, b.text)) })
-	all = slices.CompactFunc(all, func(a, b item) bool { return a.text == b.text })
-	for _, it := range all {
-		out = append(out, it.v)
-	}
+	slices.SortStableFunc(out, func(a, b T) int { return cmp.Compare(at(a), at(b)) })
 	return out, malformed
 }
 

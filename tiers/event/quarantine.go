@@ -136,26 +136,17 @@ type QuarantineView struct {
 // FoldQuarantine derives the view of what was quarantined. The first action, in
 // hybrid-time order, decides.
 func FoldQuarantine(s *crdt.Source) (crdt.View, error) {
-	root := s.Document.Root
 	v := QuarantineView{
 		ID: s.Doc, Stream: s.Stream.String(), Site: s.Stream.Site, State: QuarantineHeld,
 		Actions: []QuarantineAction{}, Pending: s.Pending, Refused: s.Refused,
 	}
-	if err := json.Unmarshal([]byte(root.String(keyHeld)), &v.Held); err != nil && s.Pending == 0 {
-		return crdt.View{}, fmt.Errorf("%w: what %s holds: %w", ErrInvalid, s.Doc, err)
+	if err := s.Head(keyHeld, &v.Held); err != nil {
+		return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	var texts []string
-	for _, l := range root.Field(keyActions) {
-		for _, it := range l.Node.Items {
-			if text, ok := it.Node.Scalar.(string); ok {
-				texts = append(texts, text)
-			}
-		}
-	}
-	slices.Sort(texts) // so that what has one time has one order
-	for _, text := range texts {
+	facts, _ := s.Facts(keyActions)
+	for _, f := range facts {
 		var a QuarantineAction
-		if json.Unmarshal([]byte(text), &a) == nil {
+		if json.Unmarshal([]byte(f.Text), &a) == nil {
 			v.Actions = append(v.Actions, a)
 		}
 	}

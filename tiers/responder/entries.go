@@ -1,6 +1,7 @@
 package responder
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -32,56 +33,18 @@ func EntryOp(e Entry) (crdt.Op, error) {
 	return crdt.Op{Kind: crdt.OpAppend, In: keyEntries, Value: string(b)}, nil
 }
 
-// item is a text of a list and who wrote it.
-type item struct {
-	text   string
-	author tiers.SiteID
-}
-
-// list returns the texts of a list, each once for each author, in an order that
-// does not depend on how they came.
-func list(s *crdt.Source, key string) []item {
-	lists := s.Document.Root.Field(key)
-	var out []item
-	for _, l := range lists { // concurrent lists under one key are one
-		for _, it := range l.Node.Items {
-			if text, ok := it.Node.Scalar.(string); ok {
-				out = append(out, item{text, s.Authors[it.Actor].Site})
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b item) int {
-		return firstNonZero(slices.Compare([]byte(a.text), []byte(b.text)), slices.Compare([]byte(a.author), []byte(b.author)))
-	})
-	return slices.Compact(out)
-}
-
-func firstNonZero(a, b int) int {
-	if a != 0 {
-		return a
-	}
-	return b
-}
-
 // entries returns the entries that allowed accepts, each once, the earliest
 // first.
 func entries(s *crdt.Source, allowed func(e Entry, author tiers.SiteID) bool) []Entry {
 	out := []Entry{}
-	for _, it := range list(s, keyEntries) {
+	facts, _ := s.Facts(keyEntries)
+	for _, it := range facts {
 		var e Entry
-		if json.Unmarshal([]byte(it.text), &e) == nil && allowed(e, it.author) && !slices.Contains(out, e) {
+		if json.Unmarshal([]byte(it.Text), &e) == nil && allowed(e, it.Author) && !slices.Contains(out, e) {
 			out = append(out, e)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b Entry) int {
-		switch {
-		case a.At < b.At:
-			return -1
-		case a.At > b.At:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(out, func(a, b Entry) int { return cmp.Compare(a.At, b.At) })
 	return out
 }
 
@@ -99,9 +62,8 @@ func find(all []Entry, kind string) *Entry {
 
 // head decodes the immutable part of a document.
 func head(s *crdt.Source, key string, into any) error {
-	text := s.Document.Root.String(key)
-	if err := json.Unmarshal([]byte(text), into); err != nil && (text != "" || s.Pending == 0) {
-		return fmt.Errorf("%w: %s of %s: %w", ErrInvalid, key, s.Doc, err)
+	if err := s.Head(key, into); err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return nil
 }

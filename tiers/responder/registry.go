@@ -207,9 +207,10 @@ func Fold(s *crdt.Source) (crdt.View, error) {
 	if text := root.String("skills"); text != "" {
 		v.Skills = strings.Split(text, ",")
 	}
-	for _, e := range list(s, keyLog) {
+	facts, _ := s.Facts(keyLog)
+	for _, e := range facts {
 		var f Forced
-		if json.Unmarshal([]byte(e.text), &f) == nil {
+		if json.Unmarshal([]byte(e.Text), &f) == nil {
 			v.Log = append(v.Log, f)
 		}
 	}

@@ -98,9 +98,11 @@ func FoldAdoption(s *crdt.Source) (crdt.View, error) {
 		return crdt.View{}, err
 	}
 	last := first
-	for _, f := range facts(s) { // in the order of their texts, which breaks ties
+	facts, none := s.Facts(keyActions)
+	v.Malformed += none
+	for _, f := range facts { // in the order of their texts, which breaks ties
 		var t Taken
-		if json.Unmarshal([]byte(f.text), &t) != nil || t.Validate() != nil || t.By != v.Site || f.author != "" && f.author != t.By {
+		if json.Unmarshal([]byte(f.Text), &t) != nil || t.Validate() != nil || t.By != v.Site || f.Author != "" && f.Author != t.By {
 			v.Malformed++
 			continue
 		}

@@ -83,9 +83,11 @@ func FoldProposal(s *crdt.Source) (crdt.View, error) {
 		return crdt.View{}, err
 	}
 	v.Content, v.DraftedAtMS = d.Content, d.At.Millis()
-	for _, f := range facts(s) {
+	facts, none := s.Facts(keyActions)
+	v.Malformed += none
+	for _, f := range facts {
 		var a Action
-		if json.Unmarshal([]byte(f.text), &a) != nil || a.Validate() != nil || f.author != "" && f.author != a.By ||
+		if json.Unmarshal([]byte(f.Text), &a) != nil || a.Validate() != nil || f.Author != "" && f.Author != a.By ||
 			ofAuthor(a.Kind) != (a.By == v.Site) {
 			v.Malformed++
 			continue
