@@ -118,11 +118,7 @@ func (n *Node) stepRequest(ctx context.Context, key string, k store.DocKey, e re
 // sites below it, frees the units of pools that were handed back and of tasks
 // that have ended. Its work lists are indexes, so it goes on after a crash.
 func (n *Node) runUnits(ctx context.Context, changed <-chan struct{}) error {
-	for {
-		lead, err := n.group.Lead(ctx)
-		if err != nil {
-			return nil //nolint:nilerr // only the end of ctx or of the group ends the wait
-		}
+	return n.eachTerm(ctx, func(lead context.Context) error {
 		n.board.forget()
 		for ctx.Err() == nil && lead.Err() == nil {
 			err := n.unitsPass(ctx)
@@ -141,10 +137,10 @@ func (n *Node) runUnits(ctx context.Context, changed <-chan struct{}) error {
 			case <-changed:
 			case <-lead.Done():
 			case <-ctx.Done():
-				return nil
 			}
 		}
-	}
+		return nil
+	})
 }
 
 // passes tells whether an error goes away by itself, or is one operation's.
