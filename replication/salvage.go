@@ -69,7 +69,8 @@ func Inspect(ctx context.Context, cfg RepairConfig) ([]store.Finding, error) {
 }
 
 // noSnapshot returns why a node cannot start when its log goes on from a snapshot
-// that it does not have. A log that cannot be read says nothing.
+// that it does not have, or not from the one that it has. A log that cannot be
+// read says nothing.
 func noSnapshot(cfg RepairConfig) error {
 	if _, err := os.Stat(cfg.path("raft.db")); err != nil {
 		return nil //nolint:nilerr // see above
@@ -81,15 +82,20 @@ func noSnapshot(cfg RepairConfig) error {
 	first, err := log.FirstIndex()
 	s := &snapshots{dir: cfg.path("snapshots")}
 	entries, _ := os.ReadDir(s.dir)
+	end, found := uint64(0), false
 	for _, e := range entries {
-		if _, bad := s.meta(e.Name()); bad == nil {
-			first = 0
+		if m, bad := s.meta(e.Name()); bad == nil {
+			end, found = max(end, m.Index), true
 		}
 	}
-	if err := errors.Join(err, log.Close()); err == nil && first > 1 {
+	switch err := errors.Join(err, log.Close()); {
+	case err != nil || first <= end+1:
+		return nil //nolint:nilerr // see above
+	case !found:
 		return fmt.Errorf("there is no whole snapshot, and the log starts at entry %d", first)
+	default:
+		return fmt.Errorf("the snapshot ends at entry %d, and the log starts at entry %d", end, first)
 	}
-	return nil
 }
 
 // ServerID returns the identity of a node's disk while the node is down.

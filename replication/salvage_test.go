@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -281,6 +283,50 @@ func TestSalvageWithoutSnapshot(t *testing.T) {
 	}
 	info, err := replication.Salvage(limited(t), replication.SalvageConfig{RepairConfig: repairConfig(dir)})
 	if err != nil || info.Records != 25 || len(info.Gaps)+len(info.Unread) != 0 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	g = open(t, dir)
+	puts(t, g, "c", 1)
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestHoleBehindSnapshot: a log whose oldest entries cannot be found, so that it does
+// not go on where the snapshot ends, is refused when the node starts: Raft would
+// panic. Salvaged, the node has what its store had.
+func TestHoleBehindSnapshot(t *testing.T) {
+	dir := t.TempDir()
+	cfg := config(t, dir)
+	cfg.TrailingEntries = 1
+	g, err := replication.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Lead(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	puts(t, g, "a", 20)
+	if err := g.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	puts(t, g, "b", 5)
+	if err := g.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	log, err := raftboltdb.NewBoltStore(filepath.Join(dir, "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := log.LastIndex()
+	if err := errors.Join(err, log.DeleteRange(1, last-3), log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := replication.Open(config(t, dir)); !errors.Is(err, replication.ErrLogDamaged) {
+		t.Fatalf("opened: %v", err)
+	}
+	info, err := replication.Salvage(limited(t), replication.SalvageConfig{RepairConfig: repairConfig(dir)})
+	if err != nil || info.Records < 20 || len(info.Gaps) != 0 {
 		t.Fatalf("%+v, %v", info, err)
 	}
 	g = open(t, dir)

@@ -132,7 +132,8 @@ func (s *sealedLog) GetLog(index uint64, l *raft.Log) error {
 }
 
 // check reads every entry from an index on, as Raft does when it starts, which
-// panics where this returns an error. Before a snapshot there may be gaps.
+// panics where this returns an error; from 0 on it reads those there are. Before a
+// snapshot there may be gaps. The error wraps [ErrLogDamaged].
 func (s *sealedLog) check(from uint64) error {
 	first, err := s.FirstIndex()
 	if err != nil {
@@ -142,9 +143,15 @@ func (s *sealedLog) check(from uint64) error {
 	if err != nil || last == 0 {
 		return err
 	}
+	if from == 0 {
+		from = first
+	}
 	var l raft.Log
-	for i := max(first, from); i <= last; i++ {
-		if err := s.GetLog(i, &l); err != nil {
+	for i := from; i <= last; i++ {
+		switch err := s.GetLog(i, &l); {
+		case errors.Is(err, raft.ErrLogNotFound):
+			return fmt.Errorf("%w: entry %d is not there, entries %d to %d should be", ErrLogDamaged, i, from, last)
+		case err != nil:
 			return err
 		}
 	}
