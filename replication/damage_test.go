@@ -1,15 +1,19 @@
 package replication_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -89,6 +93,131 @@ func TestTornLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d of %d lengths refused", refused, (len(whole)+511)/512)
+}
+
+// TestFlippedLogFile flips bits all over a log's file, three in four where bbolt keeps
+// a page's structure. The node does not start, or it has every record: bbolt and
+// Raft never get to see what would have them panic, nor a state of one write ago.
+func TestFlippedLogFile(t *testing.T) {
+	original, random := filepath.Join(t.TempDir(), "original"), rand.New(rand.NewPCG(1, 2))
+	cfg := config(t, original)
+	cfg.TrailingEntries = 16
+	g, err := replication.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Lead(limited(t)); err != nil {
+		t.Fatal(err)
+	}
+	puts(t, g, "a", 100)
+	if err := g.Snapshot(); err != nil {
+		t.Fatal(err)
+	}
+	puts(t, g, "b", 20)
+	if err := g.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(original, "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts := map[string]int{}
+	for range 300 {
+		at := random.IntN(len(whole))
+		if page := os.Getpagesize(); random.IntN(4) > 0 {
+			at = at/page*page + random.IntN(400)
+		}
+		flipped, dir := bytes.Clone(whole), filepath.Join(t.TempDir(), "node")
+		flipped[at] ^= 1 << random.IntN(8)
+		err := errors.Join(os.CopyFS(dir, os.DirFS(original)), os.WriteFile(filepath.Join(dir, "raft.db"), flipped, 0o600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := replication.Open(config(t, dir))
+		if err != nil {
+			counts["refused"]++
+			continue
+		}
+		if _, err := g.Lead(limited(t)); err != nil || g.Store().Counts().Records != 120 {
+			t.Errorf("byte %d from %x to %x: %d records, %v", at, whole[at], flipped[at], g.Store().Counts().Records, err)
+		}
+		counts["harmless"]++
+		if err := g.Abandon(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%v", counts)
+	if counts["refused"] < 10 || counts["harmless"] < 10 {
+		t.Errorf("the flips did not reach what they should: %v", counts)
+	}
+}
+
+// sealBytes is the size of the seal behind a value of Raft's state.
+const sealBytes = 16
+
+// editState changes the bucket of Raft's own state while the node is down.
+func editState(t *testing.T, dir string, edit func(*bbolt.Bucket) error) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, "raft.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error { return edit(tx.Bucket([]byte("conf"))) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStateOfEarlierVersion: Raft's own state has no seals in a log of an earlier
+// version; it is taken over, and from then on a change of it is found.
+func TestStateOfEarlierVersion(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	if _, err := replication.ServerID(dir); !errors.Is(err, store.ErrLocked) {
+		t.Errorf("read beside a running node: %v", err)
+	}
+	puts(t, g, "a", 3)
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := replication.ServerID(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	editState(t, dir, func(conf *bbolt.Bucket) error {
+		err := conf.Delete([]byte("tiermesh sealed"))
+		for _, key := range []string{"CurrentTerm", "LastVoteTerm", "LastVoteCand", "tiermesh server id"} {
+			b := bytes.Clone(conf.Get([]byte(key)))
+			err = errors.Join(err, conf.Put([]byte(key), b[:len(b)-sealBytes]))
+		}
+		return err
+	})
+	for range 2 {
+		g = open(t, dir)
+		if n := g.Store().Counts().Records; n != 3 {
+			t.Errorf("%d records", n)
+		}
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now, err := replication.ServerID(dir); err != nil || now != id {
+		t.Errorf("it was %q, it is %q, %v", id, now, err)
+	}
+	for name, change := range map[string]func([]byte) []byte{
+		"another term": func(b []byte) []byte { b[7] ^= 1; return b },
+		"no seal":      func(b []byte) []byte { return b[:len(b)-sealBytes] },
+	} {
+		var sealed []byte
+		editState(t, dir, func(conf *bbolt.Bucket) error {
+			sealed = bytes.Clone(conf.Get([]byte("CurrentTerm")))
+			return conf.Put([]byte("CurrentTerm"), change(bytes.Clone(sealed)))
+		})
+		if _, err := replication.Open(config(t, dir)); !errors.Is(err, replication.ErrLogDamaged) {
+			t.Errorf("opened with %s: %v", name, err)
+		}
+		editState(t, dir, func(conf *bbolt.Bucket) error { return conf.Put([]byte("CurrentTerm"), sealed) })
+	}
 }
 
 // TestFlippedBits flips bits in every file of one node of three. The node does

@@ -1,15 +1,16 @@
 package replication
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
 
 // sealBytes is the size of an entry's seal: a truncated SHA-256.
@@ -27,8 +28,8 @@ type boltStore interface {
 }
 
 // sealedLog puts a hash over index, term, type and data behind each entry's
-// data, and checks it whenever the entry is read. bbolt itself checks only its
-// meta pages. See node/adr/0004.
+// data, and one behind each value of Raft's own state, and checks them whenever
+// they are read. bbolt itself checks only its meta pages. See node/adr/0004.
 type sealedLog struct {
 	boltStore
 	// fatal ends the process when damage is found while Raft runs, which would
@@ -95,14 +96,91 @@ func (s *sealedLog) DeleteRange(first, last uint64) error {
 	return s.wrote("cut the raft log", s.boltStore.DeleteRange(first, last))
 }
 
+// keySealed marks a stable store whose values have seals; those of earlier versions
+// have none.
+var keySealed = []byte("tiermesh sealed")
+
+// sealValues puts seals behind the values of an earlier version, or checks those
+// that are there.
+func (s *sealedLog) sealValues() error {
+	_, err := s.Get(keySealed)
+	sealed := err == nil
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return err
+	}
+	for _, key := range boltBuckets[boltConf] {
+		b, err := s.boltStore.Get([]byte(key))
+		if errors.Is(err, raftboltdb.ErrKeyNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, err = unsealValue([]byte(key), b)
+		if err != nil && !sealed {
+			err = s.Set([]byte(key), b)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if sealed {
+		return nil
+	}
+	return s.Set(keySealed, nil)
+}
+
+// sealValue returns a value with its seal behind it: a truncated SHA-256 over key and value.
+func sealValue(key, value []byte) []byte {
+	h := sha256.New()
+	h.Write(binary.AppendUvarint(nil, uint64(len(key))))
+	h.Write(key)
+	h.Write(value)
+	return append(slices.Clone(value), h.Sum(nil)[:sealBytes]...)
+}
+
+// unsealValue takes the seal off. The error wraps [ErrLogDamaged].
+func unsealValue(key, b []byte) ([]byte, error) {
+	n := len(b) - sealBytes
+	if n < 0 || !bytes.Equal(sealValue(key, b[:n]), b) {
+		return nil, fmt.Errorf("%w: %s: its bytes are not those that were written", ErrLogDamaged, key)
+	}
+	return b[:n:n], nil
+}
+
+// Get implements [raft.StableStore]. The error wraps [ErrLogDamaged].
+func (s *sealedLog) Get(key []byte) ([]byte, error) {
+	b, err := s.boltStore.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	b, err = unsealValue(key, b)
+	if err != nil && s.running.Load() {
+		s.fatal(err)
+	}
+	return b, err
+}
+
+// GetUint64 implements [raft.StableStore]. The error wraps [ErrLogDamaged].
+func (s *sealedLog) GetUint64(key []byte) (uint64, error) {
+	b, err := s.Get(key)
+	if err == nil && len(b) != 8 {
+		err = fmt.Errorf("%w: %s: %d bytes", ErrLogDamaged, key, len(b))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
 // Set implements [raft.StableStore].
 func (s *sealedLog) Set(key, value []byte) error {
-	return s.wrote("write raft's state", s.boltStore.Set(key, value))
+	return s.wrote("write raft's state", s.boltStore.Set(key, sealValue(key, value)))
 }
 
 // SetUint64 implements [raft.StableStore].
 func (s *sealedLog) SetUint64(key []byte, value uint64) error {
-	return s.wrote("write raft's state", s.boltStore.SetUint64(key, value))
+	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))
 }
 
 // wrote ends the process when a write failed while Raft runs: what is on the
@@ -160,6 +238,7 @@ func (s *sealedLog) check(from uint64) error {
 
 // open reads an entry and takes its seal off.
 func (s *sealedLog) open(index uint64, l *raft.Log) error {
+	*l = raft.Log{} // a field whose name is damaged would keep what is there
 	if err := s.boltStore.GetLog(index, l); err != nil {
 		return err
 	}
@@ -171,52 +250,6 @@ func (s *sealedLog) open(index uint64, l *raft.Log) error {
 	l.Data = l.Data[:n:n]
 	if string(seal(l)) != string(got) {
 		return fmt.Errorf("%w: entry %d: its bytes are not those that were written", ErrLogDamaged, index)
-	}
-	return nil
-}
-
-// Where a bbolt file says how long it is: two meta pages of which the valid one
-// with the higher transaction counts (bbolt, internal/common/meta.go).
-const (
-	boltMagic      = 0xED0CDAED
-	boltMetaAt     = 16 // behind the page's header
-	boltMetaLength = 64
-	boltHashed     = 56 // what the checksum covers
-)
-
-// checkLength returns [ErrLogDamaged] for a log file that is shorter than it
-// says. bbolt maps it to memory, and reading beyond its end kills the process.
-func checkLength(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open raft log: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return fmt.Errorf("open raft log: %w", err)
-	}
-	var pages, last uint64
-	page := uint64(os.Getpagesize())
-	for i := range uint64(2) {
-		b := make([]byte, boltMetaLength)
-		if _, err := f.ReadAt(b, int64(i*page+boltMetaAt)); err != nil {
-			continue
-		}
-		sum := fnv.New64a()
-		_, _ = sum.Write(b[:boltHashed])
-		if binary.NativeEndian.Uint32(b) != boltMagic || binary.NativeEndian.Uint64(b[boltHashed:]) != sum.Sum64() {
-			continue
-		}
-		if tx := binary.NativeEndian.Uint64(b[48:]); pages == 0 || tx > last {
-			pages, last = binary.NativeEndian.Uint64(b[40:]), tx
-		}
-	}
-	if pages == 0 || uint64(info.Size()) < pages*page {
-		return fmt.Errorf("%w: %s has %d bytes, its contents %d pages of %d", ErrLogDamaged, path, info.Size(), pages, page)
 	}
 	return nil
 }

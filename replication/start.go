@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/tiermesh/tiermesh/replication/store"
 )
@@ -102,20 +103,24 @@ func (g *Group) beginWithStore(snaps *snapshots, conf raft.Configuration) error 
 // openLog opens the Raft log and stable store. The error wraps
 // [store.ErrLocked] when another process has it, or [ErrLogDamaged].
 func openLog(path string, fatal func(error)) (*sealedLog, error) {
-	if err := checkLength(path); err != nil {
+	if err := checkFile(path); err != nil {
 		return nil, err
 	}
 	bolt, err := raftboltdb.New(raftboltdb.Options{
 		Path:        path,
 		BoltOptions: &bbolt.Options{Timeout: time.Second, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType},
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%w: %s: stop the other process first", store.ErrLocked, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open raft log %s: %w", path, err)
 	}
-	return &sealedLog{boltStore: bolt, fatal: fatal, full: make(chan struct{}, 1)}, nil
+	log := &sealedLog{boltStore: bolt, fatal: fatal, full: make(chan struct{}, 1)}
+	if err := log.sealValues(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open raft log %s: %w", path, err), log.Close())
+	}
+	return log, nil
 }
 
 // transport returns what carries Raft's messages.
