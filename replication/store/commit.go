@@ -141,7 +141,7 @@ func (t *Tx) history(k DocKey) *Changes {
 func (s *Store) commit(b *pebble.Batch, index uint64, docs []marking) (queued bool, err error) {
 	s.marks.Lock()
 	defer s.marks.Unlock()
-	if err := errors.Join(b.Commit(pebble.NoSync), b.Close()); err != nil { // closed, its memory serves the next one
+	if err := errors.Join(s.presence.note(b), b.Commit(pebble.NoSync), b.Close()); err != nil { // closed, its memory serves the next one
 		return false, fmt.Errorf("commit store: %w", err)
 	}
 	if len(docs) == 0 {

@@ -11,15 +11,27 @@ import (
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
-// Dump renders every key and value, for comparing whole stores.
+// Dump renders every key and value, for comparing whole stores. It is an error that a
+// key is there which the store takes for absent.
 func (s *Store) Dump() (string, error) {
 	var b strings.Builder
 	err := s.scan(nil, func(key, value []byte) error {
+		if covers(key) && s.presence.absent(key) {
+			return fmt.Errorf("%q is taken for absent", key)
+		}
 		fmt.Fprintf(&b, "%c %s = %s\n", key[0], hex.EncodeToString(key[1:]), hex.EncodeToString(value))
 		return nil
 	})
 	return b.String(), err
 }
+
+// PresenceRead waits until what was stored at the opening is known to be there.
+func (s *Store) PresenceRead() {
+	s.presence.readers.Wait()
+}
+
+// Absent reports whether an outcome is known not to be there.
+func (s *Store) Absent(key string) bool { return s.presence.absent(keyIdempotency(key)) }
 
 // ForceFormat overwrites the format version, as a later build would.
 func (s *Store) ForceFormat(v byte) error {

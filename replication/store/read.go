@@ -144,7 +144,11 @@ func (s *Store) CheckpointFrom(c crdt.ChainID, first, want uint64) (crdt.Checkpo
 }
 
 func (s *Store) docState(k DocKey) (*docState, error) {
-	v, err := s.get(keyDoc(tableDoc, k))
+	at := keyDoc(tableDoc, k)
+	if s.presence.absent(at) {
+		return nil, ErrNotFound
+	}
+	v, err := s.get(at)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +250,11 @@ func (s *Store) Outcome(key string) ([]byte, error) {
 		return nil, err
 	}
 	defer s.usage.leave()
-	v, err := s.get(keyIdempotency(key))
+	at := keyIdempotency(key)
+	if s.presence.absent(at) {
+		return nil, nil
+	}
+	v, err := s.get(at)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}

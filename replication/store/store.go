@@ -50,8 +50,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// l0Compact is how many flushes wait for a compaction.
-const l0Compact = 8
+// l0Compact is twice how many flushes wait for a compaction: Pebble weighs each
+// double.
+const l0Compact = 16
 
 func (c Config) withDefaults() Config {
 	if c.Fatal == nil {
@@ -91,7 +92,8 @@ type Store struct {
 	ending  ending
 
 	viewState
-	rot rot
+	rot      rot
+	presence presence
 
 	mu          sync.RWMutex // guards the fields below
 	chains      map[tiers.StreamID]map[crdt.Author]chainState
@@ -181,6 +183,7 @@ func (s *Store) openDB() error {
 		return errors.Join(err, db.Close())
 	}
 	s.queue.reset()
+	s.readPresence()
 	return nil
 }
 
@@ -297,6 +300,7 @@ func (s *Store) Abandon() error { return s.end(false) }
 func (s *Store) end(flush bool) error {
 	s.ending.once.Do(func() {
 		s.usage.close()
+		s.presence.readers.Wait()
 		if s.db == nil {
 			return // a replacement went wrong half-way
 		}
