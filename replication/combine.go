@@ -3,6 +3,8 @@ package replication
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -20,6 +22,10 @@ const (
 	combinedMax      = 256
 	// waitingMax bounds the commands that wait; past it, whoever proposes waits.
 	waitingMax = 1024
+	// linger is how long an entry waits at most for half of those who write, where
+	// there are crowd or more: about what it takes to write the log.
+	linger = 500 * time.Microsecond
+	crowd  = 16
 )
 
 // proposal is one command on its way into the log.
@@ -43,6 +49,8 @@ type combiner struct {
 	// writing holds a token while an entry is on its way into this node's log. The
 	// next one gathers commands meanwhile: the log takes one write for all of them.
 	writing chan struct{}
+	// unsettled counts the commands that were not answered yet.
+	unsettled atomic.Int64
 }
 
 func newCombiner(g *Group) combiner {
@@ -62,18 +70,25 @@ func (c *combiner) stored() {
 // is answered.
 func (c *combiner) run() {
 	slots := make(chan struct{}, entriesInFlight)
+	writers := 0 // the most commands that were under way at once lately
 	for next := range c.waiting {
 		for next != nil {
 			slots <- struct{}{} // more gathers while these wait
 			c.writing <- struct{}{}
 			var batch []*proposal
-			batch, next = c.gather(next)
+			writers = max(int(c.unsettled.Load()), writers-writers/32)
+			enough := 0
+			if writers >= crowd {
+				enough = writers / 2
+			}
+			batch, next = c.gather(next, enough)
 			future := c.g.raft.Apply(joinCommands(batch), 0)
 			go func() { // ends when Raft answers, as it does while it runs
 				if future.Error() != nil {
 					c.stored() // or never will be
 				}
 				settle(batch, future)
+				c.unsettled.Add(-int64(len(batch)))
 				<-slots
 			}()
 		}
@@ -83,25 +98,45 @@ func (c *combiner) run() {
 	}
 }
 
-// gather takes what waits, as far as it fits one entry. It returns the proposal
-// that did not fit, or nil.
-func (c *combiner) gather(first *proposal) (batch []*proposal, over *proposal) {
+// gather takes what waits, as far as it fits one entry, and waits a little until
+// there are enough. It returns the proposal that did not fit, or nil.
+func (c *combiner) gather(first *proposal, enough int) (batch []*proposal, over *proposal) {
 	batch, size := []*proposal{first}, len(first.data)
+	var late <-chan time.Time
 	for len(batch) < combinedMax && !first.alone {
-		select {
-		case p, ok := <-c.waiting:
-			if !ok {
-				return batch, nil
-			}
-			if size += len(p.data); size > combinedBytesMax || p.alone {
-				return batch, p
-			}
-			batch = append(batch, p)
-		default:
-			return batch, nil
+		p, more := c.next(len(batch) < enough, &late)
+		if !more {
+			break
 		}
+		if size += len(p.data); size > combinedBytesMax || p.alone {
+			return batch, p
+		}
+		batch = append(batch, p)
 	}
 	return batch, nil
+}
+
+// next returns the next proposal that waits. Those who write would fall into step
+// without patience: the first to be answered would have the log written for itself
+// alone, and all others would wait for that.
+func (c *combiner) next(patient bool, late *<-chan time.Time) (*proposal, bool) {
+	select {
+	case p, ok := <-c.waiting:
+		return p, ok
+	default:
+	}
+	if !patient {
+		return nil, false
+	}
+	if *late == nil {
+		*late = time.After(linger)
+	}
+	select {
+	case p, ok := <-c.waiting:
+		return p, ok
+	case <-*late:
+		return nil, false
+	}
 }
 
 // settle answers the proposals of one entry. It is the only place that looks at
@@ -169,6 +204,7 @@ func (g *Group) enter(ctx context.Context, p *proposal) error {
 	}
 	select {
 	case g.combine.waiting <- p:
+		g.combine.unsettled.Add(1)
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx) // it was never proposed

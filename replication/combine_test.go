@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication"
@@ -65,6 +67,32 @@ func TestCombinedCommands(t *testing.T) {
 	defer func() { _ = g.Close() }()
 	if got := g.Store().Vector(stream).Digest(stream); got != vector {
 		t.Errorf("after a replay: %s, want %s", got, vector)
+	}
+}
+
+// TestEntryWaitsForOthers: an entry takes all that waits; where there are too few it
+// waits for others, and not for long.
+func TestEntryWaitsForOthers(t *testing.T) {
+	const soon = replication.Linger / 2
+	for name, c := range map[string]struct {
+		waiting, later, enough, want int
+		after, waits                 time.Duration
+	}{
+		"alone":          {want: 1},
+		"all that waits": {waiting: 10, enough: 4, want: 11},
+		"others come":    {waiting: 1, later: 2, after: soon, enough: 4, want: 4, waits: soon},
+		"too few come":   {waiting: 1, later: 1, after: soon, enough: 4, want: 3, waits: replication.Linger},
+		"none comes":     {later: 3, after: 2 * replication.Linger, enough: 4, want: 1, waits: replication.Linger},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			if got := replication.Gather(c.waiting, c.later, c.after, c.enough); got != c.want {
+				t.Errorf("%s: %d commands, want %d", name, got, c.want)
+			}
+			if waited := time.Since(began); waited != c.waits {
+				t.Errorf("%s: after %v, want %v", name, waited, c.waits)
+			}
+		})
 	}
 }
 

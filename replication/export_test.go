@@ -99,3 +99,24 @@ func (g *Group) LogLength() (uint64, error) {
 	last, err := g.log.LastIndex()
 	return last - first + 1, err
 }
+
+// Linger is how long an entry waits at most.
+const Linger = linger
+
+// Gather makes an entry of one command and those that wait behind it, while others
+// come later, and returns how many it holds.
+func Gather(waiting, later int, after time.Duration, enough int) int {
+	c := combiner{waiting: make(chan *proposal, waitingMax)}
+	for range waiting {
+		c.waiting <- &proposal{}
+	}
+	if later > 0 {
+		time.AfterFunc(after, func() {
+			for range later {
+				c.waiting <- &proposal{}
+			}
+		})
+	}
+	batch, _ := c.gather(&proposal{}, enough)
+	return len(batch)
+}
