@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -36,6 +37,7 @@ type Record struct {
 
 // AppendTo appends the version-1 encoding to b.
 func (r Record) AppendTo(b []byte) []byte {
+	b = slices.Grow(b, 1+8+binary.MaxVarintLen16+len(r.Doc)+len(r.Body))
 	b = append(b, byte(r.Kind))
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Time))
 	b = binary.AppendUvarint(b, uint64(len(r.Doc)))

@@ -55,8 +55,20 @@ func appendAuthor(b []byte, a crdt.Author) []byte {
 	return binary.BigEndian.AppendUint32(b, a.Incarnation)
 }
 
+// keyOf begins a key that will be n bytes longer: most are made for every record.
+func keyOf(table byte, n int) []byte {
+	return append(make([]byte, 0, 1+n), table)
+}
+
+// What these take in a key: see appendStream, appendAuthor and the sequence numbers.
+func streamBytes(s tiers.StreamID) int { return len(s.Site) + 2 }
+func authorBytes(a crdt.Author) int    { return len(a.Site) + 5 }
+
+const seqBytes = 8
+
 func keyChain(table byte, c crdt.ChainID) []byte {
-	return appendAuthor(appendStream([]byte{table}, c.Stream), c.Author)
+	b := keyOf(table, streamBytes(c.Stream)+authorBytes(c.Author)+seqBytes)
+	return appendAuthor(appendStream(b, c.Stream), c.Author)
 }
 
 func keySeq(table byte, c crdt.ChainID, seq uint64) []byte {
@@ -64,7 +76,8 @@ func keySeq(table byte, c crdt.ChainID, seq uint64) []byte {
 }
 
 func keyDoc(table byte, k DocKey) []byte {
-	return append(appendStream([]byte{table}, k.Stream), k.Doc...)
+	b := keyOf(table, streamBytes(k.Stream)+len(k.Doc)+1+seqBytes)
+	return append(appendStream(b, k.Stream), k.Doc...)
 }
 
 func keyChange(k DocKey, order uint64) []byte {
@@ -79,7 +92,8 @@ func keyRefused(k DocKey, r ref) []byte {
 func keyClaim(resource string) []byte { return append([]byte{tableClaim}, resource...) }
 
 func keyIndex(e crdt.IndexEntry, k DocKey) []byte {
-	b := append([]byte{tableIndex}, e.Name...)
+	b := keyOf(tableIndex, len(e.Name)+len(e.Value)+2+streamBytes(k.Stream)+len(k.Doc))
+	b = append(b, e.Name...)
 	b = append(b, 0)
 	b = append(b, e.Value...)
 	b = append(b, 0)
@@ -88,7 +102,7 @@ func keyIndex(e crdt.IndexEntry, k DocKey) []byte {
 
 func keyMeta(name string) []byte { return append([]byte{tableMeta}, name...) }
 
-func keyIdempotency(key string) []byte { return append([]byte{tableKey}, key...) }
+func keyIdempotency(key string) []byte { return append(keyOf(tableKey, len(key)), key...) }
 
 // prefixEnd returns the first key after every key with the prefix.
 func prefixEnd(prefix []byte) []byte {
