@@ -23,8 +23,8 @@ const (
 	// waitingMax bounds the commands that wait; past it, whoever proposes waits.
 	waitingMax = 1024
 	// linger is how long an entry waits at most for half of those who write, where
-	// there are crowd or more: about what it takes to write the log.
-	linger = 500 * time.Microsecond
+	// there are crowd or more: longer than it takes to write the log.
+	linger = 2 * time.Millisecond
 	crowd  = 16
 )
 
