@@ -19,6 +19,9 @@
 // exactly the state at [Store.AppliedIndex] and Raft replays the rest. What
 // [Store.Flush] returned for is durable.
 //
+// What is under d and i is also known from a filter in memory, which is made of
+// their keys when the store is opened and answers "not there" without Pebble.
+//
 // # Keyspace, version 3
 //
 // A stream is its site code, a zero byte and the class byte; an author its site
