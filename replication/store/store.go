@@ -84,13 +84,12 @@ type chainState struct {
 
 // Store is an open site store. See the package comment for its concurrency.
 type Store struct {
-	db      *pebble.DB
-	changed chan struct{}
-	dirty   chan struct{}
-	usage   *usage
-	cfg     Config
-	ending  ending
+	db     *pebble.DB
+	usage  *usage
+	cfg    Config
+	ending ending
 
+	signals
 	viewState
 	rot      rot
 	presence presence
@@ -102,6 +101,12 @@ type Store struct {
 	counts      Counts
 	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
 	arrivals    map[crdt.ChainID]Arrival   // the last of each chain, of those that came in since the store was opened
+}
+
+// signals wake those who wait for news: each has room for one.
+type signals struct {
+	changed chan struct{} // chains grew
+	dirty   chan struct{} // views fell behind
 }
 
 // viewState is what the store keeps in memory of the views.
@@ -132,7 +137,7 @@ type Counts struct {
 func Open(cfg Config) (*Store, error) {
 	cfg = cfg.withDefaults()
 	s := &Store{
-		cfg: cfg, usage: newUsage(), changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
+		cfg: cfg, usage: newUsage(), signals: signals{changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1)},
 	}
 	if err := s.openDB(); err != nil {
 		return nil, err
