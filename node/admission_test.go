@@ -63,8 +63,10 @@ func TestAdmission(t *testing.T) {
 		if attempts.Load() > 5*children {
 			t.Errorf("%d attempts of %d children", attempts.Load(), children)
 		}
+		// About 450 of the 950 that are sent away first come in the busiest second, give or
+		// take 16, by the order in which they came; a herd would be all of them.
 		for second, n := range returns {
-			if n > children/2 {
+			if n > children*2/3 {
 				t.Errorf("%d came back in second %v", n, second)
 			}
 		}
