@@ -99,24 +99,7 @@ func TestTornLog(t *testing.T) {
 // a page's structure. The node does not start, or it has every record: bbolt and
 // Raft never get to see what would have them panic, nor a state of one write ago.
 func TestFlippedLogFile(t *testing.T) {
-	original, random := filepath.Join(t.TempDir(), "original"), rand.New(rand.NewPCG(1, 2))
-	cfg := config(t, original)
-	cfg.TrailingEntries = 16
-	g, err := replication.Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := g.Lead(limited(t)); err != nil {
-		t.Fatal(err)
-	}
-	puts(t, g, "a", 100)
-	if err := g.Snapshot(); err != nil {
-		t.Fatal(err)
-	}
-	puts(t, g, "b", 20)
-	if err := g.Abandon(); err != nil {
-		t.Fatal(err)
-	}
+	original, random := snapshotted(t, 16, 100, 20), rand.New(rand.NewPCG(1, 2))
 	whole, err := os.ReadFile(filepath.Join(original, "raft.db"))
 	if err != nil {
 		t.Fatal(err)

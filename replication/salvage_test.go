@@ -254,12 +254,13 @@ func TestSalvageNothing(t *testing.T) {
 	}
 }
 
-// TestSalvageWithoutSnapshot: a node whose snapshot is gone does not start, though
-// its store is sound; salvaged, it has everything, also what was not flushed.
-func TestSalvageWithoutSnapshot(t *testing.T) {
-	dir := t.TempDir()
+// snapshotted returns the directory of a node that crashed with some documents in
+// its snapshot and some behind it, and so many entries in its log before that.
+func snapshotted(t *testing.T, trailing uint64, before, after int) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "node")
 	cfg := config(t, dir)
-	cfg.TrailingEntries = 1
+	cfg.TrailingEntries = trailing
 	g, err := replication.Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -267,12 +268,22 @@ func TestSalvageWithoutSnapshot(t *testing.T) {
 	if _, err := g.Lead(limited(t)); err != nil {
 		t.Fatal(err)
 	}
-	puts(t, g, "a", 20)
+	puts(t, g, "a", before)
 	if err := g.Snapshot(); err != nil {
 		t.Fatal(err)
 	}
-	puts(t, g, "b", 5)
-	if err := errors.Join(g.Abandon(), os.RemoveAll(filepath.Join(dir, "snapshots"))); err != nil {
+	puts(t, g, "b", after)
+	if err := g.Abandon(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestSalvageWithoutSnapshot: a node whose snapshot is gone does not start, though
+// its store is sound; salvaged, it has everything, also what was not flushed.
+func TestSalvageWithoutSnapshot(t *testing.T) {
+	dir := snapshotted(t, 1, 20, 5)
+	if err := os.RemoveAll(filepath.Join(dir, "snapshots")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := replication.Open(config(t, dir)); !errors.Is(err, replication.ErrBehind) {
@@ -285,7 +296,7 @@ func TestSalvageWithoutSnapshot(t *testing.T) {
 	if err != nil || info.Records != 25 || len(info.Gaps)+len(info.Unread) != 0 {
 		t.Fatalf("%+v, %v", info, err)
 	}
-	g = open(t, dir)
+	g := open(t, dir)
 	puts(t, g, "c", 1)
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
@@ -296,24 +307,7 @@ func TestSalvageWithoutSnapshot(t *testing.T) {
 // not go on where the snapshot ends, is refused when the node starts: Raft would
 // panic. Salvaged, the node has what its store had.
 func TestHoleBehindSnapshot(t *testing.T) {
-	dir := t.TempDir()
-	cfg := config(t, dir)
-	cfg.TrailingEntries = 1
-	g, err := replication.Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := g.Lead(limited(t)); err != nil {
-		t.Fatal(err)
-	}
-	puts(t, g, "a", 20)
-	if err := g.Snapshot(); err != nil {
-		t.Fatal(err)
-	}
-	puts(t, g, "b", 5)
-	if err := g.Abandon(); err != nil {
-		t.Fatal(err)
-	}
+	dir := snapshotted(t, 1, 20, 5)
 	log, err := raftboltdb.NewBoltStore(filepath.Join(dir, "raft.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -329,7 +323,7 @@ func TestHoleBehindSnapshot(t *testing.T) {
 	if err != nil || info.Records < 20 || len(info.Gaps) != 0 {
 		t.Fatalf("%+v, %v", info, err)
 	}
-	g = open(t, dir)
+	g := open(t, dir)
 	puts(t, g, "c", 1)
 	if err := g.Close(); err != nil {
 		t.Fatal(err)
