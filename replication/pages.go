@@ -125,25 +125,34 @@ func (b *boltFile) readMeta() error {
 	b.size = os.Getpagesize()
 	var latest uint64
 	for i := range 2 {
-		m := make([]byte, boltMeta)
-		if _, err := b.r.ReadAt(m, int64(i*b.size+boltHeader)); err != nil {
+		m, err := b.readMetaPage(i)
+		if err != nil {
 			return fmt.Errorf("meta page %d: %w", i, err)
 		}
-		sum := fnv.New64a()
-		_, _ = sum.Write(m[:boltHashed])
-		if binary.NativeEndian.Uint32(m) != boltMagic || binary.NativeEndian.Uint64(m[boltHashed:]) != sum.Sum64() {
-			return fmt.Errorf("meta page %d: its bytes are not those that were written", i)
-		}
-		size := binary.NativeEndian.Uint32(m[8:])
-		if size < boltHeader+boltMeta || size > boltMaxPage {
-			return fmt.Errorf("meta page %d: pages of %d bytes", i, size)
-		}
-		b.size = int(size)
 		if tx := binary.NativeEndian.Uint64(m[48:]); i == 0 || tx > latest {
 			latest, b.root, b.end = tx, binary.NativeEndian.Uint64(m[16:]), binary.NativeEndian.Uint64(m[40:])
 		}
 	}
 	return nil
+}
+
+// readMetaPage returns a meta page that is whole, and takes the size of pages from it.
+func (b *boltFile) readMetaPage(i int) ([]byte, error) {
+	m := make([]byte, boltMeta)
+	if _, err := b.r.ReadAt(m, int64(i*b.size+boltHeader)); err != nil {
+		return nil, err
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write(m[:boltHashed])
+	if binary.NativeEndian.Uint32(m) != boltMagic || binary.NativeEndian.Uint64(m[boltHashed:]) != sum.Sum64() {
+		return nil, errors.New("its bytes are not those that were written")
+	}
+	size := binary.NativeEndian.Uint32(m[8:])
+	if size < boltHeader+boltMeta || size > boltMaxPage {
+		return nil, fmt.Errorf("pages of %d bytes", size)
+	}
+	b.size = int(size)
+	return m, nil
 }
 
 // check reads a page with those it overflows into, and puts its children on the list.

@@ -153,7 +153,7 @@ func prepareRecovery(cfg RecoverConfig) (replayed uint64, err error) {
 }
 
 // replay applies what the log has up to an entry and the store lacks.
-func replay(st *store.Store, log *sealedLog, site tiers.SiteID, last uint64) (n uint64, err error) {
+func replay(st *store.Store, log entryLog, site tiers.SiteID, last uint64) (n uint64, err error) {
 	c, err := newCodec()
 	if err != nil {
 		return 0, err

@@ -82,6 +82,15 @@ func backup(t *testing.T, g *replication.Group) []byte {
 	return b.Bytes()
 }
 
+// claims has the leader write a claim.
+func (c *cluster) claims() {
+	c.t.Helper()
+	c.led(func(lead *replication.Group) error {
+		_, err := lead.Claim(limited(c.t), "", "spare", "task:spare", true)
+		return err
+	})
+}
+
 // follower returns a node that does not lead.
 func (c *cluster) follower() (uint32, *replication.Group) {
 	c.t.Helper()
@@ -109,7 +118,7 @@ func TestRepair(t *testing.T) {
 	if err := errors.Join(g.Snapshot(), g.Store().Flush()); err != nil {
 		t.Fatal(err)
 	}
-	compacted(t, c.leader(), g, c.path(node))
+	compacted(t, c.claims, g, c.path(node))
 	flipTables(t, filepath.Join(c.path(node), "store"))
 	flipTables(t, one(t, filepath.Join(c.path(node), "snapshots", "*", "store")))
 	before := findings(t, g)
@@ -229,7 +238,7 @@ func TestRepairDown(t *testing.T) {
 	if err := errors.Join(g.Snapshot(), g.Store().Flush()); err != nil {
 		t.Fatal(err)
 	}
-	compacted(t, c.leader(), g, c.path(node))
+	compacted(t, c.claims, g, c.path(node))
 	c.crash(node)
 	c.puts("without", 5)
 	flipTables(t, filepath.Join(c.path(node), "store"))
@@ -324,7 +333,7 @@ func TestRepairSnapshots(t *testing.T) {
 	if err := g.Snapshot(); err != nil {
 		t.Fatal(err)
 	}
-	compacted(t, g, g, dir)
+	compacted(t, claims(t, g), g, dir)
 	flipTables(t, one(t, filepath.Join(dir, "snapshots", "*", "store")))
 	found := findings(t, g)
 	if len(found) == 0 {

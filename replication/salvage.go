@@ -308,11 +308,11 @@ func prepareSalvage(ctx context.Context, cfg SalvageConfig, info *SalvageInfo) e
 // replayInto makes a copy of the damaged store, as far as it can be opened, and
 // applies to it what the log holds and the store lacks: acknowledged writes that
 // were not flushed before a crash. It returns an incarnation not below any that
-// the log speaks of, and why not all of it was applied.
+// the log speaks of, and why not all of it was applied, or may not have been.
 func (cfg SalvageConfig) replayInto(copied string) (incarnation uint32, err error) {
-	log, err := openLog(cfg.path("raft.db"), nil)
-	if err != nil {
-		return 0, err
+	log, damage := cfg.openEntries()
+	if log == nil {
+		return 0, damage
 	}
 	incarnation, _, err = readLog(log, cfg.Site)
 	if err := errors.Join(err, log.Close()); err != nil {
@@ -332,41 +332,62 @@ func (cfg SalvageConfig) replayInto(copied string) (incarnation uint32, err erro
 	return incarnation, errors.Join(cfg.replay(st), st.Close(), broken.all())
 }
 
-// replay applies what can be read of the log to a store.
+// replay applies what can be read of the log to a store. It is an error that the
+// log is damaged, also when every entry is there: nothing says so.
 func (cfg SalvageConfig) replay(into *store.Store) (err error) {
-	log, err := openLog(cfg.path("raft.db"), nil)
-	if err != nil {
-		return err
+	log, damage := cfg.openEntries()
+	if log == nil {
+		return damage
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	_, last, unread := readLog(log, cfg.Site)
-	_, err = replay(into, log, cfg.Site, last)
-	return errors.Join(err, unread)
+	_, last, err := readLog(log, cfg.Site)
+	if err == nil {
+		_, err = replay(into, log, cfg.Site, last)
+	}
+	return errors.Join(damage, err)
 }
 
-// readLog returns the highest incarnation of a site that its log speaks of, the last entry up
-// to which it can be read, and why not further.
-func readLog(log *sealedLog, site tiers.SiteID) (incarnation uint32, last uint64, unread error) {
+// entryLog is what a salvage reads of a Raft log.
+type entryLog interface {
+	FirstIndex() (uint64, error)
+	LastIndex() (uint64, error)
+	GetLog(index uint64, l *raft.Log) error
+	Close() error
+	// each calls f for every entry, in order.
+	each(f func(*raft.Log)) error
+}
+
+// openEntries opens the log, or what can be found of it, and says why it is damaged.
+func (cfg SalvageConfig) openEntries() (entryLog, error) {
+	path := cfg.path("raft.db")
+	damage := checkLog(path)
+	if damage == nil {
+		log, err := openLog(path, nil)
+		if err != nil {
+			return nil, err
+		}
+		return log, nil
+	}
+	found, err := findEntries(path)
+	if err != nil {
+		return nil, errors.Join(damage, err)
+	}
+	return found, damage
+}
+
+// readLog returns the highest incarnation of a site that its log speaks of, and the
+// last entry.
+func readLog(log entryLog, site tiers.SiteID) (incarnation uint32, last uint64, err error) {
 	c, err := newCodec()
 	if err != nil {
 		return 0, 0, err
 	}
-	first, err := log.FirstIndex()
-	if err != nil {
-		return 0, 0, err
-	}
-	end, err := log.LastIndex()
-	for i := max(first, 1); err == nil && i <= end; i++ {
-		var l raft.Log
-		if err = log.GetLog(i, &l); err != nil {
-			break
+	err = log.each(func(l *raft.Log) {
+		last = l.Index
+		if l.Type == raft.LogCommand {
+			incarnation = max(incarnation, c.incarnation(l.Data, site))
 		}
-		last = i
-		if l.Type != raft.LogCommand {
-			continue
-		}
-		incarnation = max(incarnation, c.incarnation(l.Data, site))
-	}
+	})
 	return incarnation, last, err
 }
 

@@ -133,7 +133,7 @@ func damagedSite(t *testing.T, dir string, part float64) (epoch uint64) {
 	if err := errors.Join(err, g.Snapshot()); err != nil {
 		t.Fatal(err)
 	}
-	compacted(t, g, g, dir)
+	compacted(t, claims(t, g), g, dir)
 	puts(t, g, "unflushed", 5)
 	if err := g.Abandon(); err != nil {
 		t.Fatal(err)
@@ -170,18 +170,25 @@ func viewed(t *testing.T, g *replication.Group) {
 	}
 }
 
+// claims returns what makes a group write a claim.
+func claims(t *testing.T, g *replication.Group) func() {
+	return func() {
+		t.Helper()
+		if _, err := g.Claim(limited(t), "", "spare", "task:spare", true); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // compacted brings it about that a store has one table, which its snapshot has no
-// link to: lead writes claims, and g, whose store it is, flushes them.
-func compacted(t *testing.T, lead, g *replication.Group, dir string) {
+// link to: it writes claims, and g, whose store it is, flushes them.
+func compacted(t *testing.T, claim func(), g *replication.Group, dir string) {
 	t.Helper()
 	for ctx := limited(t); ; {
 		if tables, err := filepath.Glob(filepath.Join(dir, "store", "*.sst")); err != nil || len(tables) == 1 {
 			return
 		}
-		// One more flush, of no records.
-		if _, err := lead.Claim(ctx, "", "spare", "task:spare", true); err != nil {
-			t.Fatal(err)
-		}
+		claim() // one more flush, of no records
 		if err := g.Store().Flush(); err != nil {
 			t.Fatal(err)
 		}

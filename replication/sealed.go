@@ -213,6 +213,13 @@ func (s *sealedLog) GetLog(index uint64, l *raft.Log) error {
 // panics where this returns an error; from 0 on it reads those there are. Before a
 // snapshot there may be gaps. The error wraps [ErrLogDamaged].
 func (s *sealedLog) check(from uint64) error {
+	return s.read(from, func(*raft.Log) {})
+}
+
+// each implements [entryLog].
+func (s *sealedLog) each(f func(*raft.Log)) error { return s.read(0, f) }
+
+func (s *sealedLog) read(from uint64, f func(*raft.Log)) error {
 	first, err := s.FirstIndex()
 	if err != nil {
 		return err
@@ -232,6 +239,7 @@ func (s *sealedLog) check(from uint64) error {
 		case err != nil:
 			return err
 		}
+		f(&l)
 	}
 	return nil
 }
@@ -242,14 +250,19 @@ func (s *sealedLog) open(index uint64, l *raft.Log) error {
 	if err := s.boltStore.GetLog(index, l); err != nil {
 		return err
 	}
-	n := len(l.Data) - sealBytes
-	if n < 0 || l.Index != index {
-		return fmt.Errorf("%w: entry %d", ErrLogDamaged, index)
-	}
-	got := l.Data[n:]
-	l.Data = l.Data[:n:n]
-	if string(seal(l)) != string(got) {
+	if l.Index != index || !unseal(l) {
 		return fmt.Errorf("%w: entry %d: its bytes are not those that were written", ErrLogDamaged, index)
 	}
 	return nil
+}
+
+// unseal takes an entry's seal off and reports whether it is the entry's.
+func unseal(l *raft.Log) bool {
+	n := len(l.Data) - sealBytes
+	if n < 0 {
+		return false
+	}
+	got := l.Data[n:]
+	l.Data = l.Data[:n:n]
+	return string(seal(l)) == string(got)
 }
