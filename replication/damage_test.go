@@ -162,7 +162,8 @@ func TestLogWithoutMeta(t *testing.T) {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := replication.Open(config(t, dir)); !errors.Is(err, replication.ErrLogDamaged) {
+		_, err = replication.Open(config(t, dir))
+		if !errors.Is(err, replication.ErrLogDamaged) || !strings.Contains(err.Error(), "tiermesh salvage") {
 			t.Fatalf("%v: opened: %v", pages, err)
 		}
 		info, err := replication.Salvage(limited(t), replication.SalvageConfig{RepairConfig: repairConfig(dir)})

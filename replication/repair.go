@@ -38,12 +38,16 @@ type RepairInfo struct {
 	Kept string
 }
 
-// WithRemedy says what to do about an error that a damaged store is the cause of;
-// others it returns as they are.
+// WithRemedy says what to do about an error that a damaged store or log is the cause
+// of; others it returns as they are.
 func (g *Group) WithRemedy(err error) error { return withRemedy(g.cfg, err) }
 
 func withRemedy(cfg Config, err error) error {
 	switch {
+	case errors.Is(err, ErrLogDamaged) && cfg.Siblings.Nodes > 1:
+		return fmt.Errorf("%w: move the node's directory away, and let it join the others again", err)
+	case errors.Is(err, ErrLogDamaged):
+		return fmt.Errorf("%w: run: tiermesh salvage --config FILE --confirm %s", err, cfg.Site)
 	case err == nil || errors.Is(err, ErrDamaged) || !store.IsDamage(err):
 		return err
 	case cfg.Siblings.Nodes > 1:

@@ -162,7 +162,7 @@ func (s *salvage) run() error {
 		if more || unclear || len(s.r.Gaps) > 0 {
 			s.r.Unread = append(s.r.Unread, fmt.Sprintf("the log's entries behind %d: what they are built on is missing", applied))
 		} else if err := s.cfg.Replay(s.into); err != nil {
-			s.r.Unread = append(s.r.Unread, fmt.Sprintf("the log's entries behind %d, not all of them: %v", applied, err))
+			s.r.Unread = append(s.r.Unread, fmt.Sprintf("the log's entries behind %d, perhaps not all of them: %v", applied, err))
 		}
 	}
 	incarnation = max(s.into.Incarnation(), claimed, s.cfg.Incarnation)
