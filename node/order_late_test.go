@@ -1,0 +1,83 @@
+package node_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/command"
+	"github.com/tiermesh/tiermesh/tiers/event"
+)
+
+// receipt is where an order stands at a township.
+func receipt(id tiers.DocID, site tiers.SiteID) store.DocKey {
+	return store.DocKey{Stream: tiers.StreamID{Site: site, Class: tiers.ClassCommand}, Doc: command.ReceiptID(id, site)}
+}
+
+// TestStepBeforeOrder: chains keep no step with each other, so that the district's word
+// that it holds an order may come to the township before the order. The township goes
+// on, says that the order has not come, and delivers it when it does.
+func TestStepBeforeOrder(t *testing.T) {
+	m := newCommanded(t)
+	m.wait("links", func() bool { return m.link(district, township).Equal && m.link(city, district).Equal })
+	m.Isolate(township)
+	m.wait("the link to end", func() bool { return m.link(district, township).State != "connected" })
+	id := m.issue(city, api.OrderRequest{To: string(township), Title: "转移群众"})
+	m.wait("the district to say that it holds it", func() bool { return m.target(city, id, township).StoredMS != 0 })
+
+	k, end := receipt(id, township), m.Node(township)
+	word, err := m.Node(district).Held(crdt.ChainID{Stream: k.Stream, Author: crdt.Author{Site: district, Incarnation: 1}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := end.Group().Ingest(limited(t), word); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("views", func() bool { return end.Group().Store().Counts().Dirty == 0 })
+	if err := end.OrdersNow(limited(t)); err != nil {
+		t.Errorf("the loop of orders ends, and the node with it: %v", err)
+	}
+	m.disallowed(township, id, api.OrderStep{Kind: command.StepAck}, api.ErrUnavailable, "waits for records")
+	if got := m.listed(township, api.ReceiptQuery{Undelivered: true}); len(got) != 0 {
+		t.Errorf("an order that has not come is on its way since 1970: %v", got)
+	}
+	if _, err := end.Report(limited(t), "goes on", event.Report{Type: "01001", Title: "x", Priority: 3}); err != nil {
+		t.Errorf("the township: %v", err)
+	}
+	m.Heal()
+	m.wait("the township to have it", func() bool { return m.target(city, id, township).DeliveredMS != 0 })
+	m.wait("sites agree", m.agreed)
+	m.holds([]store.DocKey{k})
+}
+
+// TestSpoiltReceipt: an order that its issuer wrote without the list that steps go to
+// keeps no other order from being delivered, and ends no loop.
+func TestSpoiltReceipt(t *testing.T) {
+	m := newCommanded(t)
+	b := command.Brief{Order: command.OrderID(district, "spoilt"), Title: "巡查", Issuer: district, IssuerTier: tiers.TierDistrict, To: string(township), IssuedAtMS: 1}
+	ops, err := command.ReceiptOps(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops = slices.DeleteFunc(ops, func(o crdt.Op) bool { return o.Kind == crdt.OpMakeList })
+	k := receipt(b.Order, township)
+	if err := m.Node(district).PutOps(limited(t), k, ops); err != nil {
+		t.Fatal(err)
+	}
+	m.wait("the township to hold it", func() bool {
+		_, err := m.Node(township).Views().View(k)
+		return err == nil
+	})
+	id := m.issue(city, api.OrderRequest{To: string(township), Title: "转移群众"})
+	m.wait("the other one to be delivered", func() bool { return m.target(city, id, township).DeliveredMS != 0 })
+	if err := m.Node(township).OrdersNow(limited(t)); err != nil {
+		t.Errorf("the loop of orders ends, and the node with it: %v", err)
+	}
+	m.wait("an alarm", func() bool {
+		return slices.ContainsFunc(m.Node(township).Alarms(), func(a string) bool { return strings.Contains(a, k.String()) })
+	})
+}
