@@ -10,6 +10,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/command"
+	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
@@ -77,7 +78,50 @@ func TestSpoiltReceipt(t *testing.T) {
 	if err := m.Node(township).OrdersNow(limited(t)); err != nil {
 		t.Errorf("the loop of orders ends, and the node with it: %v", err)
 	}
-	m.wait("an alarm", func() bool {
-		return slices.ContainsFunc(m.Node(township).Alarms(), func(a string) bool { return strings.Contains(a, k.String()) })
+	m.alarmed(township, k.String()+" cannot be written")
+}
+
+// alarmed waits for an alarm at a site that holds a text.
+func (m *mesh) alarmed(site tiers.SiteID, text string) {
+	m.t.Helper()
+	m.wait("an alarm: "+text, func() bool {
+		return slices.ContainsFunc(m.Node(site).Alarms(), func(a string) bool { return strings.Contains(a, text) })
 	})
+}
+
+// TestSpoiltEvent: an event that a district put into a township's stream without the
+// list that actions go to gets no task, and a task of it cannot tell it the outcome;
+// others get theirs, and the township goes on.
+func TestSpoiltEvent(t *testing.T) {
+	m := newMesh(t)
+	m.publishRules()
+	m.wait("sites agree", m.agreed)
+	flat := func(ops []crdt.Op, err error) []crdt.Op {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(ops, func(o crdt.Op) bool { return o.Kind != crdt.OpPut })
+	}
+	k := store.DocKey{Stream: tiers.StreamID{Site: township, Class: tiers.ClassRoutine}, Doc: tiers.NewDocID(event.Kind, "spoilt")}
+	if err := m.Node(district).PutOps(limited(t), k, flat(event.CreateOps(event.Report{Type: "01001", Title: "x", Priority: 3}))); err != nil {
+		t.Fatal(err)
+	}
+	m.alarmed(township, k.String()+" cannot be dispatched")
+	good := m.report(1)[0]
+	m.wait("another one to have its task", func() bool {
+		_, _, err := m.Node(township).Task(dispatch.TaskID(good.Doc))
+		return err == nil
+	})
+
+	task := store.DocKey{Stream: tiers.StreamID{Site: township, Class: tiers.ClassCommand}, Doc: tiers.NewDocID(dispatch.KindTask, "ofspoilt")}
+	ops, err := dispatch.TaskOps(dispatch.Brief{Event: k.Doc, Stream: k.Stream.String(), Title: "x", Organ: "o", Limit: twoHours, DispatchedAtMS: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Node(township).PutOps(limited(t), task, ops); err != nil {
+		t.Fatal(err)
+	}
+	m.act(township, task.Doc, dispatch.Action{Kind: dispatch.ActionVoid, Reason: dispatch.Reasons(dispatch.ActionVoid)[0]})
+	m.alarmed(township, "the outcome of "+task.String()+" cannot be passed on")
+	m.report(1)
 }
