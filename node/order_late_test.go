@@ -9,9 +9,11 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/catalog"
 	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/responder"
 )
 
 // receipt is where an order stands at a township.
@@ -55,20 +57,27 @@ func TestStepBeforeOrder(t *testing.T) {
 	m.holds([]store.DocKey{k})
 }
 
+// spoil writes a document at a site without its lists.
+func (m *mesh) spoil(at tiers.SiteID, k store.DocKey) func([]crdt.Op, error) {
+	return func(ops []crdt.Op, err error) {
+		m.t.Helper()
+		if err == nil {
+			ops = slices.DeleteFunc(ops, func(o crdt.Op) bool { return o.Kind != crdt.OpPut })
+			err = m.Node(at).PutOps(limited(m.t), k, ops)
+		}
+		if err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
 // TestSpoiltReceipt: an order that its issuer wrote without the list that steps go to
 // keeps no other order from being delivered, and ends no loop.
 func TestSpoiltReceipt(t *testing.T) {
 	m := newCommanded(t)
 	b := command.Brief{Order: command.OrderID(district, "spoilt"), Title: "巡查", Issuer: district, IssuerTier: tiers.TierDistrict, To: string(township), IssuedAtMS: 1}
-	ops, err := command.ReceiptOps(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ops = slices.DeleteFunc(ops, func(o crdt.Op) bool { return o.Kind == crdt.OpMakeList })
 	k := receipt(b.Order, township)
-	if err := m.Node(district).PutOps(limited(t), k, ops); err != nil {
-		t.Fatal(err)
-	}
+	m.spoil(district, k)(command.ReceiptOps(b))
 	m.wait("the township to hold it", func() bool {
 		_, err := m.Node(township).Views().View(k)
 		return err == nil
@@ -96,16 +105,8 @@ func TestSpoiltEvent(t *testing.T) {
 	m := newMesh(t)
 	m.publishRules()
 	m.wait("sites agree", m.agreed)
-	flat := func(ops []crdt.Op, err error) []crdt.Op {
-		if err != nil {
-			t.Fatal(err)
-		}
-		return slices.DeleteFunc(ops, func(o crdt.Op) bool { return o.Kind != crdt.OpPut })
-	}
 	k := store.DocKey{Stream: tiers.StreamID{Site: township, Class: tiers.ClassRoutine}, Doc: tiers.NewDocID(event.Kind, "spoilt")}
-	if err := m.Node(district).PutOps(limited(t), k, flat(event.CreateOps(event.Report{Type: "01001", Title: "x", Priority: 3}))); err != nil {
-		t.Fatal(err)
-	}
+	m.spoil(district, k)(event.CreateOps(event.Report{Type: "01001", Title: "x", Priority: 3}))
 	m.alarmed(township, k.String()+" cannot be dispatched")
 	good := m.report(1)[0]
 	m.wait("another one to have its task", func() bool {
@@ -123,5 +124,21 @@ func TestSpoiltEvent(t *testing.T) {
 	}
 	m.act(township, task.Doc, dispatch.Action{Kind: dispatch.ActionVoid, Reason: dispatch.Reasons(dispatch.ActionVoid)[0]})
 	m.alarmed(township, "the outcome of "+task.String()+" cannot be passed on")
+	m.report(1)
+}
+
+// TestSpoiltRequests: a request for a unit, and a replication, that a district spoilt
+// are not answered, and the township goes on.
+func TestSpoiltRequests(t *testing.T) {
+	m := newMesh(t)
+	m.wait("links", func() bool { return m.link(district, township).Equal })
+	inbox := tiers.StreamID{Site: township, Class: tiers.ClassCommand}
+	m.spoil(district, store.DocKey{Stream: inbox, Doc: tiers.NewDocID(responder.KindRequest, "spoilt")})(responder.RequestOps(responder.Request{
+		From: district, Home: township, Skill: "none", For: "task:1", Reason: "x", AskedAtMS: 1,
+	}))
+	m.alarmed(township, "a request for a unit cannot be answered")
+	k := store.DocKey{Stream: inbox, Doc: tiers.NewDocID(catalog.KindReplication, "spoilt")}
+	m.spoil(district, k)(catalog.ReplicationOps(catalog.Replication{Code: "a@1", To: township, By: district, At: 1}))
+	m.alarmed(township, k.String()+" cannot be decided on")
 	m.report(1)
 }
