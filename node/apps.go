@@ -8,7 +8,6 @@ import (
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
-	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
@@ -63,8 +62,9 @@ func (n *Node) appsPass(ctx context.Context) error {
 	for _, h := range hits {
 		err := n.decideReplication(ctx, h.Key)
 		switch {
-		case errors.Is(err, engine.ErrPoisoned) || errors.Is(err, engine.ErrTooLarge) || errors.Is(err, crdt.ErrUnavailable):
+		case errors.Is(err, crdt.ErrUnavailable):
 			n.alarms.raise(fmt.Sprintf("%s cannot be decided on: %v", h.Key, err))
+		case n.passOver(fmt.Sprintf("%s cannot be decided on", h.Key), err):
 		case err != nil && !isNotFound(err):
 			return fmt.Errorf("decide on %s: %w", h.Key, err)
 		}

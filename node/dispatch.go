@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -109,6 +110,23 @@ func goesAway(err error) bool {
 		errors.Is(err, crdt.ErrUnavailable) || errors.Is(err, errOlderTopology)
 }
 
+// passOver reports whether an error is of one document alone, which keeps no other one
+// from being served, and no loop from going on. What others have spoilt is raised, with
+// what cannot be done; what waits for records is done when they come.
+func (n *Node) passOver(what string, err error) bool {
+	if spoilt(err) {
+		n.alarms.raise(fmt.Sprintf("%s: %v", what, err))
+		return true
+	}
+	return errors.Is(err, ErrHeldBack)
+}
+
+// spoilt reports whether a document is such that no change can be made on it.
+func spoilt(err error) bool {
+	return errors.Is(err, engine.ErrPoisoned) || errors.Is(err, engine.ErrTooLarge) ||
+		errors.Is(err, engine.ErrEngine) || errors.Is(err, engine.ErrHeads)
+}
+
 // runDispatch gives each event of this site its task, by the rules as this
 // site last saw them, with or without links. Its work list is an index, so it
 // goes on after a crash where it stopped; a task's identifier follows from the
@@ -138,6 +156,9 @@ func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
 	for i, h := range hits {
 		g.Go(func() (err error) {
 			done[i], err = n.dispatchOne(ctx, h.Key, rules, types)
+			if n.passOver(fmt.Sprintf("%s cannot be dispatched", h.Key), err) {
+				return nil
+			}
 			return err
 		})
 	}

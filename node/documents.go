@@ -76,7 +76,7 @@ func (d *documents) lock(edits []Edit) func() {
 
 // write applies edits, all or none, under an idempotency key. A key that was
 // used before returns the first result. The error wraps [ErrExists],
-// [ErrBusy], or what [replication.Group.Append] returns.
+// [ErrBusy], [ErrHeldBack], or what [replication.Group.Append] returns.
 func (d *documents) write(ctx context.Context, key string, edits ...Edit) ([]replication.Written, error) {
 	defer d.lock(edits)()
 	// The state machine knows a used key, too; asking first saves rebuilding a
@@ -168,6 +168,9 @@ func (d *documents) build(edits []Edit) ([]store.Item, error) {
 		built, err := e.Build(history.Raw, actor, at.Millis(), ops)
 		if errors.Is(err, engine.ErrUnchanged) {
 			continue
+		}
+		if errors.Is(err, engine.ErrEngine) && history.Pending > 0 {
+			return nil, fmt.Errorf("%w: edit %s: %d came before them", ErrHeldBack, edit.Key, history.Pending)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("edit %s: %w", edit.Key, err)

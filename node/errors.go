@@ -14,6 +14,9 @@ var (
 	ErrNoStream = errors.New("node: not a site for this")
 	// ErrBusy reports a document that other writers kept changing.
 	ErrBusy = errors.New("node: document is being written by others")
+	// ErrHeldBack reports a write to a document of which records came before those that
+	// they follow: it can be made when these have come.
+	ErrHeldBack = errors.New("node: document waits for records that it begins with")
 	// ErrDefined rejects a definition of what an ancestor defines.
 	ErrDefined = errors.New("node: defined above")
 	// ErrNotCity rejects a topology at a site that is not the city.

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/tiermesh/tiermesh/crdt"
-	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -221,11 +220,8 @@ func (n *Node) mergePass(ctx context.Context) error {
 
 // passable reports whether an error is of one document alone, and notes it.
 func (n *Node) passable(k store.DocKey, err error) bool {
-	if errors.Is(err, engine.ErrPoisoned) || errors.Is(err, engine.ErrTooLarge) {
-		n.alarms.raise(fmt.Sprintf("the merges of %s cannot be brought to an end: %v", k, err))
-		return true
-	}
-	return errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrNotWriter) || errors.Is(err, event.ErrNotNow)
+	return n.passOver(fmt.Sprintf("the merges of %s cannot be brought to an end", k), err) ||
+		errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrNotWriter) || errors.Is(err, event.ErrNotNow)
 }
 
 // untie merges what [event.View.Knots] wants.

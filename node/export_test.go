@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
@@ -83,6 +85,18 @@ func (n *Node) PutOrder(ctx context.Context, o command.Order) error {
 
 // OrdersNow does at once what the loop of orders does.
 func (n *Node) OrdersNow(ctx context.Context) error { _, err := n.ordersPass(ctx); return err }
+
+// PutOps writes a document past all checks, as a peer of bad conduct may.
+func (n *Node) PutOps(ctx context.Context, k store.DocKey, ops []crdt.Op) error {
+	_, err := n.docs.write(ctx, "", Edit{Key: k, Ops: ops})
+	return err
+}
+
+// Held is what this node holds of a chain from a record on, as it goes to a peer.
+func (n *Node) Held(c crdt.ChainID, first uint64) (store.Range, error) {
+	r, _, err := n.readRange(c, first, 1<<62, 1<<30)
+	return store.Range{Chain: r.Chain, First: r.First, Records: r.Records, Checkpoint: r.Checkpoint}, err
+}
 
 // Reviewed is reviewed, Subset subset.
 var (

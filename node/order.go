@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/tiermesh/tiermesh/crdt"
-	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -220,17 +219,17 @@ func (n *Node) markReceipts(ctx context.Context, kind string, q store.IndexQuery
 }
 
 // writeGood writes edits and a last one together. Documents that others have spoilt
-// are left out, with an alarm: they keep nobody else from being served.
+// are left out, with an alarm, and those that wait for records: they keep nobody else
+// from being served.
 func (n *Node) writeGood(ctx context.Context, key string, last, edits []Edit) (wrote bool, err error) {
 	done, err := n.docs.write(ctx, key, append(slices.Clone(edits), last...)...)
-	if !errors.Is(err, engine.ErrPoisoned) && !errors.Is(err, engine.ErrTooLarge) {
+	if !spoilt(err) && !errors.Is(err, ErrHeldBack) {
 		return slices.ContainsFunc(done, func(w replication.Written) bool { return w.Seq != 0 }), err
 	}
 	for _, e := range edits {
 		done, err := n.docs.write(ctx, "", e)
 		switch {
-		case errors.Is(err, engine.ErrPoisoned) || errors.Is(err, engine.ErrTooLarge):
-			n.alarms.raise(fmt.Sprintf("document %s cannot be written: %v", e.Key, err))
+		case n.passOver(fmt.Sprintf("document %s cannot be written", e.Key), err):
 		case err != nil:
 			return wrote, err
 		default:

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/tiermesh/tiermesh/crdt"
-	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
@@ -38,8 +37,9 @@ func (n *Node) relayPass(ctx context.Context) error {
 		}
 		err := n.relayOne(ctx, h.Key)
 		switch {
-		case errors.Is(err, engine.ErrPoisoned) || errors.Is(err, engine.ErrTooLarge) || errors.Is(err, crdt.ErrUnavailable):
+		case errors.Is(err, crdt.ErrUnavailable):
 			n.alarms.raise(fmt.Sprintf("the outcome of %s cannot be passed on: %v", h.Key, err))
+		case n.passOver(fmt.Sprintf("the outcome of %s cannot be passed on", h.Key), err):
 		case err != nil && !errors.Is(err, store.ErrNotFound):
 			return fmt.Errorf("relay %s: %w", h.Key, err)
 		}

@@ -122,7 +122,7 @@ func (n *Node) runUnits(ctx context.Context, changed <-chan struct{}) error {
 		n.board.forget()
 		for ctx.Err() == nil && lead.Err() == nil {
 			err := n.unitsPass(ctx)
-			if err != nil && !passes(err) && ctx.Err() == nil {
+			if err != nil && !passes(err) && !n.passOver("a request for a unit cannot be answered", err) && ctx.Err() == nil {
 				return err
 			}
 			select {

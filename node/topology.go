@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,15 +48,28 @@ func (n *Node) publishedTopology() (*tiers.Topology, error) {
 }
 
 // adoptTopology puts the published topology in force when it is newer than the
-// one that is. A topology that does not check is left alone and reported.
+// one that is, or another one of the same version: the city carries over into what it
+// publishes what a file for the start left out. A topology that does not check is left
+// alone and reported.
 func (n *Node) adoptTopology() error {
 	t, err := n.publishedTopology()
 	if errors.Is(err, tiers.ErrInvalidTopology) {
 		n.alarms.raise("published topology refused: " + err.Error())
 		return nil
 	}
-	if err != nil || t == nil || t.Version() <= n.Topology().Version() || t.Federation() != n.creds.ID.Federation {
+	now := n.Topology()
+	if err != nil || t == nil || t.Version() < now.Version() || t.Federation() != n.creds.ID.Federation {
 		return err
+	}
+	if t.Version() == now.Version() {
+		theirs, err := t.Marshal()
+		if err != nil {
+			return err
+		}
+		ours, err := now.Marshal()
+		if err != nil || bytes.Equal(theirs, ours) {
+			return err
+		}
 	}
 	n.enforce(t)
 	return nil

@@ -299,3 +299,17 @@ func FuzzSteps(f *testing.F) {
 		}
 	})
 }
+
+// TestStepsBeforeReceipt: steps that came before the receipt they follow put it on no
+// list of what is to be done, or overdue.
+func TestStepsBeforeReceipt(t *testing.T) {
+	s := source(tiers.StreamID{Site: "d1a", Class: tiers.ClassCommand}, "receipt:o.d1a", write{}, nil)
+	s.Pending = 1
+	v, err := command.FoldReceipt(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.Index) != 1 || v.Index[0].Name != command.KindReceipt {
+		t.Errorf("it is listed: %+v", v.Index)
+	}
+}

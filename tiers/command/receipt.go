@@ -155,6 +155,11 @@ func (v *ReceiptView) derive() {
 
 func (v *ReceiptView) index() []crdt.IndexEntry {
 	issued := TimeValue(v.Brief.IssuedAtMS)
+	if v.Brief.Order == "" {
+		// Steps have come and what they follow has not: there is no work to do yet, and
+		// nobody knows since when.
+		return []crdt.IndexEntry{{Name: KindReceipt, Value: issued}}
+	}
 	out := []crdt.IndexEntry{
 		{Name: KindReceipt, Value: issued},
 		{Name: IndexReceiptOrder, Value: IndexPrefix(v.Brief.Order.Name()) + IndexPrefix(v.State) + string(v.Site)},
