@@ -74,6 +74,7 @@ var Owners = []Owner{
 	{"github.com/fxamacker/cbor/v2", []string{"crdt/engine", "replication", "transport/wire"}},
 	{"github.com/google/uuid", []string{"node", "cmd/..."}},
 	{"github.com/hashicorp/go-hclog", []string{"replication", "testbed/bench"}},
+	{"github.com/hashicorp/go-msgpack/v2", []string{"replication"}},
 	{"github.com/hashicorp/raft", []string{"replication", "testbed/bench"}},
 	{"github.com/hashicorp/raft-boltdb/v2", []string{"replication", "testbed/bench"}},
 	{"github.com/klauspost/compress", []string{"transport/wire", "testbed/byzantine"}},
