@@ -22,6 +22,9 @@ func (d *player) until(ctx context.Context, what string, f func() (done, of int,
 	defer cancel()
 	for {
 		done, of, err := f()
+		if err == nil {
+			err = d.cluster.Ended() // what is waited for would not come
+		}
 		if err != nil {
 			return err
 		}

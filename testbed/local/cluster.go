@@ -89,6 +89,8 @@ type member struct {
 	node *node.Node
 	stop context.CancelFunc
 	done chan error
+	// ended is why the node ended that nobody had end.
+	ended error
 }
 
 // Open creates or takes up a federation and starts every site. The caller must
@@ -221,11 +223,29 @@ func (c *Cluster) open(at place) error {
 	}
 	run, stop := context.WithCancel(context.Background())
 	m.stop, m.done = stop, make(chan error, 1)
-	go func() { m.done <- n.Run(run) }() // ends with stop, Crash or Close
 	c.mu.Lock()
-	m.node = n
+	m.node, m.ended = n, nil
 	c.mu.Unlock()
+	go func() { // ends with stop, Crash or Close
+		err := n.Run(run)
+		c.mu.Lock()
+		if m.node == n {
+			m.ended = fmt.Errorf("node %d of site %s ended: %v", at.node, at.site, err)
+		}
+		c.mu.Unlock()
+		m.done <- err
+	}()
 	return nil
+}
+
+// Ended returns an error for each node that ended by itself, or nil.
+func (c *Cluster) Ended() (all error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.members {
+		all = errors.Join(all, m.ended)
+	}
+	return all
 }
 
 // API returns the address of a site's API, at its first node.
