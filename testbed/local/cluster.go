@@ -229,8 +229,8 @@ func (c *Cluster) open(at place) error {
 	go func() { // ends with stop, Crash or Close
 		err := n.Run(run)
 		c.mu.Lock()
-		if m.node == n {
-			m.ended = fmt.Errorf("node %d of site %s ended: %v", at.node, at.site, err)
+		if m.node == n && err != nil {
+			m.ended = fmt.Errorf("node %d of site %s ended: %w", at.node, at.site, err)
 		}
 		c.mu.Unlock()
 		m.done <- err
