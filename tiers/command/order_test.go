@@ -132,14 +132,23 @@ func TestReceiptFold(t *testing.T) {
 		case is("delivered"):
 			want = command.StateDelivered
 		}
+		acknowledged, delivered := int64(0), int64(0)
+		for kind, ms := range first {
+			if (kind == "ack" || kind == "execute") && (acknowledged == 0 || ms < acknowledged) {
+				acknowledged = ms
+			}
+			if slices.Contains([]string{"delivered", "ack", "execute", "refuse"}, kind) && (delivered == 0 || ms < delivered) {
+				delivered = ms
+			}
+		}
 		late := deadline != 0 && first["execute"] > deadline
-		if v.State != want || v.DeliveredMS != first["delivered"] || v.StoredMS != first["stored"] || v.Late != late || v.Reports != reports ||
+		if v.State != want || v.DeliveredMS != delivered || v.AcknowledgedMS != acknowledged || v.StoredMS != first["stored"] || v.Late != late || v.Reports != reports ||
 			v.CancelledLate != (is("execute") && is("cancel")) {
 			t.Fatalf("%s, want %s, late %v, %d reports, %v", one, want, late, reports, first)
 		}
 		for name, want := range map[string]bool{
-			command.IndexReceiptInbox: !is("delivered"), command.IndexReceiptUnstored: !is("delivered") && !is("stored"),
-			command.IndexReceiptUndelivered: !is("delivered") && v.Open(), command.IndexReceiptDue: v.Open() && deadline != 0,
+			command.IndexReceiptInbox: delivered == 0, command.IndexReceiptUnstored: delivered == 0 && !is("stored"),
+			command.IndexReceiptUndelivered: delivered == 0 && v.Open(), command.IndexReceiptDue: v.Open() && deadline != 0,
 		} {
 			if got := slices.ContainsFunc(index, func(e crdt.IndexEntry) bool { return e.Name == name }); got != want {
 				t.Fatalf("%s is listed in %s: %v", one, name, got)
