@@ -76,7 +76,8 @@ func (d *documents) lock(edits []Edit) func() {
 
 // write applies edits, all or none, under an idempotency key. A key that was
 // used before returns the first result. The error wraps [ErrExists],
-// [ErrBusy], or what [replication.Group.Append] returns.
+// [ErrBusy], [store.ErrNotFound] where all that is here of a document waits for its
+// beginning, or what [replication.Group.Append] returns.
 func (d *documents) write(ctx context.Context, key string, edits ...Edit) ([]replication.Written, error) {
 	defer d.lock(edits)()
 	// The state machine knows a used key, too; asking first saves rebuilding a
@@ -168,6 +169,9 @@ func (d *documents) build(edits []Edit) ([]store.Item, error) {
 		built, err := e.Build(history.Raw, actor, at.Millis(), ops)
 		if errors.Is(err, engine.ErrUnchanged) {
 			continue
+		}
+		if err != nil && len(history.Raw) == 0 && history.Pending > 0 {
+			err = fmt.Errorf("%w: its beginning has not come here yet: %w", store.ErrNotFound, err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("edit %s: %w", edit.Key, err)
