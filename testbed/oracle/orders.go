@@ -1,7 +1,6 @@
 package oracle
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -34,8 +33,10 @@ type Orders struct {
 	issued map[tiers.DocID]command.Order
 	briefs map[tiers.DocID]command.Brief
 	// since is when each receipt was first seen at its target, and each order at its
-	// issuer: the moment from which something is to be done.
-	since map[store.DocKey]time.Duration
+	// issuer, cancelled when it was first seen there to be taken back: the moment from
+	// which something is to be done.
+	since     map[store.DocKey]time.Duration
+	cancelled map[tiers.DocID]time.Duration
 	// forgot are the sites whose old disk was put back, away those of which one is
 	// just being.
 	forgot, away map[tiers.SiteID]bool
@@ -51,7 +52,7 @@ const deliverWithin = 90 * time.Second
 func NewOrders() *Orders {
 	return &Orders{
 		engine: engine.New(), found: Verdict{Oracle: "orders"}, held: map[tiers.SiteID]map[store.DocKey]paper{},
-		issued: map[tiers.DocID]command.Order{}, briefs: map[tiers.DocID]command.Brief{}, since: map[store.DocKey]time.Duration{},
+		issued: map[tiers.DocID]command.Order{}, briefs: map[tiers.DocID]command.Brief{}, since: map[store.DocKey]time.Duration{}, cancelled: map[tiers.DocID]time.Duration{},
 		forgot: map[tiers.SiteID]bool{}, away: map[tiers.SiteID]bool{}, said: map[string]bool{},
 	}
 }
@@ -139,6 +140,9 @@ func (o *Orders) look(at time.Duration, s Site) error {
 		if _, known := o.since[k]; !known && k.Stream.Site == s.ID {
 			o.since[k] = at
 		}
+		if _, known := o.cancelled[k.Doc]; !known && slices.ContainsFunc(p.steps, cancels) {
+			o.cancelled[k.Doc] = at
+		}
 		now[k] = p
 		return nil
 	})
@@ -200,20 +204,14 @@ func (o *Orders) whole(v *Verdict, t *tiers.Topology, at time.Duration, id tiers
 		return
 	}
 	own := store.DocKey{Stream: tiers.StreamID{Site: order.Issuer, Class: tiers.ClassCommand}, Doc: id}
-	var cancel string // the step that takes it back
-	for _, s := range o.held[order.Issuer][own].steps {
-		if s.Kind == command.StepCancel {
-			cancel = cmp.Or(cancel, s.text)
-		}
-	}
 	for _, target := range order.Targets {
 		v.Checked++
 		row, there := t.Site(target)
 		k := store.DocKey{Stream: tiers.StreamID{Site: target, Class: tiers.ClassCommand}, Doc: tiers.NewDocID(command.KindReceipt, id.Name()+"."+string(target))}
 		first, seen := o.alike(v, t, k, sites)
 		due := there && !row.Retired && t.IsAncestor(order.Issuer, target) && !o.forgot[order.Issuer] && !o.forgot[target]
-		if due && o.held[order.Issuer] != nil && at >= o.since[own]+deliverWithin {
-			o.arrived(v, k, first, seen, cancel)
+		if due && o.held[order.Issuer] != nil {
+			o.arrived(v, k, own, first, seen, at-deliverWithin)
 		}
 	}
 }
@@ -244,14 +242,18 @@ func (o *Orders) alike(v *Verdict, t *tiers.Topology, k store.DocKey, sites []Si
 	return first, seen
 }
 
-// arrived checks that an order has reached a target, and its cancel, too.
-func (o *Orders) arrived(v *Verdict, k store.DocKey, p paper, seen bool, cancel string) {
+// arrived checks that an order has reached a target, and its cancel, too, if that was
+// to be done some time ago.
+func (o *Orders) arrived(v *Verdict, k, own store.DocKey, p paper, seen bool, ago time.Duration) {
+	taken, cancelled := o.cancelled[own.Doc]
 	switch {
-	case !seen:
+	case !seen && o.since[own] <= ago:
 		v.violate("%s was never made: its order names %s", k, k.Stream.Site)
-	case p.shown.DeliveredMS == 0:
+	case seen && p.shown.DeliveredMS == 0 && o.since[k] <= ago:
 		v.violate("%s is at %s and not delivered", k, k.Stream.Site)
-	case cancel != "" && p.shown.CancelledMS == 0:
+	case seen && cancelled && p.shown.CancelledMS == 0 && taken <= ago:
 		v.violate("%s: it was taken back, and is not at %s", k, k.Stream.Site)
 	}
 }
+
+func cancels(s stepBy) bool { return s.Kind == command.StepCancel }

@@ -318,6 +318,7 @@ func TestOrdersWhole(t *testing.T) {
 		j := oracle.NewOrders()
 		j.Away(city)
 		j.Back(city)
+		j.Look(0, o.all())
 		if v := j.Verdict(o.topology, time.Hour, o.all(), true); row.bad == 1 && row.made {
 			holds(t, name+", after an old disk of the issuer", v)
 		}

@@ -318,7 +318,7 @@ func (g *generator) ending() {
 	}
 	for _, c := range [endingFixed]scenario.Command{
 		scenario.Hush{}, scenario.Heal{},
-		scenario.After{For: time.Minute},
+		scenario.After{For: 2 * time.Minute}, // a site looks once a minute at what it has to do
 		scenario.Until{What: scenario.Acknowledged, Within: 5 * time.Minute},
 		scenario.Until{What: scenario.Converged, Within: 10 * time.Minute},
 		scenario.Expect{Measure: scenario.MeasureLost, Op: "="}, scenario.Expect{Measure: scenario.MeasureDuplicated, Op: "="},
