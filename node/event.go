@@ -24,10 +24,15 @@ func (n *Node) Event(id tiers.DocID) (store.DocKey, event.View, error) {
 	return k, v, err
 }
 
+// eventView returns an event's present view. The error wraps [store.ErrNotFound] also
+// while the site holds of an event only what follows its report.
 func (n *Node) eventView(k store.DocKey) (event.View, error) {
 	var v event.View
 	if err := n.read(k, &v); err != nil {
 		return v, err
+	}
+	if v.Report.Type == "" && v.Pending > 0 { // what others did to it came before it
+		return v, fmt.Errorf("%w: the report of %s has not come here yet", store.ErrNotFound, k.Doc)
 	}
 	v.Derive()
 	return v, nil

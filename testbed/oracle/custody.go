@@ -17,7 +17,9 @@ import (
 // saw that another had, that is a handover, and the later one is the custodian. When
 // neither saw the other, the task has two custodians: then the view must show both,
 // or name both sites in a conflict, and give effect to at most one. Whom it names as
-// the custodian has taken it, and nobody takes it in another site's name.
+// the custodian has taken it, and nobody takes it in another site's name. Where no
+// custody was returned and no end crossed a take, it names whom the right gives it to,
+// and tells the others to stand down.
 func Custody(sites []Site) Verdict {
 	v := Verdict{Oracle: "custody"}
 	e := engine.New()
@@ -51,11 +53,13 @@ func Custody(sites []Site) Verdict {
 	return v
 }
 
-// signed is one signature for a task, and the change that holds it.
+// signed is one action on a task, a signature above all, and the change that holds it.
 type signed struct {
 	by tiers.SiteID
 	at crdt.HybridTime
 	in crdt.Hash
+	// action is all of it, which may also be another one than a signature.
+	action dispatch.Action
 }
 
 // custodians checks one task.
@@ -70,12 +74,14 @@ func (v *Verdict) custodians(e *engine.Engine, site Site, k store.DocKey, h *sto
 	for i, c := range doc.Changes {
 		authors[c.Hash], deps[c.Hash] = h.Authors[i].Site, c.Deps
 	}
-	all := signatures(doc)
+	acts := actions(doc)
+	all := slices.DeleteFunc(slices.Clone(acts), func(s signed) bool { return !s.action.Takes() })
 	for _, s := range all {
 		if author := authors[s.in]; author != s.by {
 			v.violate("%s: %s signed for it in the name of %s", k, author, s.by)
 		}
 	}
+	own := slices.DeleteFunc(slices.Clone(all), func(s signed) bool { return authors[s.in] != s.by })
 	var shown signers
 	if len(all) > 0 {
 		if err := shown.of(site, k); err != nil {
@@ -83,7 +89,13 @@ func (v *Verdict) custodians(e *engine.Engine, site Site, k store.DocKey, h *sto
 			return
 		}
 	}
-	if c := shown.view.Custodian; c != "" && !slices.ContainsFunc(all, func(s signed) bool { return s.by == c }) {
+	c := shown.view.Custodian
+	if best, losers, plain := byRight(deps, acts, own); plain && c != best.by && slices.ContainsFunc(all, func(s signed) bool { return s.by == c }) {
+		v.violate("%s: its view at %s names %s, and it is %s's by right", k, site.ID, c, best.by)
+	} else if plain {
+		v.told(k, site, acts, losers, shown)
+	}
+	if c != "" && !slices.ContainsFunc(all, func(s signed) bool { return s.by == c }) {
 		v.violate("%s: its view at %s names %s, which has not signed for it", k, site.ID, c)
 	}
 	for i, a := range all {
@@ -101,8 +113,8 @@ func (v *Verdict) custodians(e *engine.Engine, site Site, k store.DocKey, h *sto
 	}
 }
 
-// signatures lists the signatures and overrides in a task's list of actions.
-func signatures(doc *crdt.Document) (out []signed) {
+// actions lists a task's actions.
+func actions(doc *crdt.Document) (out []signed) {
 	lists := doc.Root.Field("actions")
 	if len(lists) == 0 {
 		return nil
@@ -110,11 +122,11 @@ func signatures(doc *crdt.Document) (out []signed) {
 	for _, it := range lists[0].Node.Items {
 		var a dispatch.Action
 		text, _ := it.Node.Scalar.(string)
-		if json.Unmarshal([]byte(text), &a) != nil || !a.Takes() {
+		if json.Unmarshal([]byte(text), &a) != nil {
 			continue
 		}
 		if c, known := doc.ChangeOf(it); known {
-			out = append(out, signed{a.By, a.At, c.Hash})
+			out = append(out, signed{a.By, a.At, c.Hash, a})
 		}
 	}
 	return out
@@ -140,8 +152,9 @@ func follows(deps map[crdt.Hash][]crdt.Hash, later, earlier crdt.Hash) bool {
 // signers is what a task's view shows of who signed.
 type signers struct {
 	view struct {
-		Custodian tiers.SiteID    `json:"custodian"`
-		Actions   []dispatch.Step `json:"actions"`
+		Custodian tiers.SiteID         `json:"custodian"`
+		Actions   []dispatch.Step      `json:"actions"`
+		StandDown []dispatch.StandDown `json:"stand_down"`
 		Conflicts []struct {
 			Values []struct {
 				Site tiers.SiteID `json:"site"`

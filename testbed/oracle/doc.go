@@ -18,7 +18,9 @@
 //     written where he may not.
 //   - [Claims]: no exclusive resource is given twice in one epoch.
 //   - [Custody]: a task has one custodian in causal order; what two sites signed for
-//     at once can be seen.
+//     at once can be seen, who has the better right has it, and the other is told.
+//   - [Orders]: an order reaches each of its targets once and nobody else; its receipts
+//     are the targets' own, go forward only, and are taken back nowhere.
 //   - [Linearizable]: what clients of one site saw fits some order of their
 //     operations, each between its call and its return.
 //   - [Urgent]: an urgent record overtakes any backlog.

@@ -14,6 +14,7 @@ import (
 	"github.com/tiermesh/tiermesh/replication/view"
 	"github.com/tiermesh/tiermesh/testbed/oracle"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/command"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/responder"
@@ -56,6 +57,7 @@ func newFederation(t *testing.T) *federation {
 	f := &federation{t: t, topology: topology, sites: map[tiers.SiteID]*site{}}
 	folds := map[string]view.Fold{
 		"event": event.Fold, "task": dispatch.FoldTask, "track": track.Fold, responder.KindRequest: responder.FoldRequest, responder.KindPool: responder.FoldPool,
+		command.KindOrder: command.FoldOrder, command.KindReceipt: command.FoldReceipt,
 	}
 	for _, row := range topology.Sites() {
 		s, err := store.Open(store.Config{Dir: t.TempDir(), Federation: "cq", Site: row.ID})
@@ -201,6 +203,15 @@ type lying struct {
 	vector func(tiers.StreamID) crdt.Vector
 	run    func(c crdt.ChainID, first, last uint64, bytesMax int) (store.Run, error)
 	claim  func(resource string) (store.Claim, error)
+	// applied is the index that it says, 0 for its own.
+	applied uint64
+}
+
+func (l lying) AppliedIndex() uint64 {
+	if l.applied != 0 {
+		return l.applied
+	}
+	return l.Store.AppliedIndex()
 }
 
 func (l lying) Vector(s tiers.StreamID) crdt.Vector {

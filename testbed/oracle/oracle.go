@@ -17,6 +17,7 @@ type Store interface {
 	Documents(f func(store.DocKey) error) error
 	Changes(k store.DocKey) (*store.Changes, error)
 	Claim(resource string) (store.Claim, error)
+	AppliedIndex() uint64
 }
 
 // Site is a site's state as an oracle reads it.

@@ -331,6 +331,8 @@ func TestCustody(t *testing.T) {
 	caught(t, "a conflict that is hidden", 1, oracle.Custody(hideAll(hide, `"conflicts":`, `"hidden":`, `"by":"500101001"`, `"by":"500101"`)))
 	caught(t, "both have it", 1, oracle.Custody(hide(`"overruled":`, `"allowed":`)))
 	caught(t, "one who never signed", 1, oracle.Custody(hide(`"custodian":"500000"`, `"custodian":"500102"`)))
+	caught(t, "the one who lost", 1, oracle.Custody(hide(`"custodian":"500000"`, `"custodian":"500101001"`)))
+	caught(t, "who lost is not told", 1, oracle.Custody(hide(`"stand_down":`, `"hidden":`)))
 	holds(t, "shown as a conflict", oracle.Custody(hide(`"actions":[`, `"hidden":[`)))
 	f.sign(city, north)
 	f.converge()

@@ -27,6 +27,8 @@ func (p *player) act(ctx context.Context, line int, a scenario.Act) error {
 		p.net.begin(line, a.String(), name)
 	}
 	if a.Kind == scenario.ActRestoreBackup {
+		p.commands.Away(a.Site)
+		defer p.commands.Back(a.Site)
 		if err := p.forget(ctx, a.Site); err != nil {
 			return err
 		}

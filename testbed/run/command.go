@@ -75,13 +75,7 @@ func (p *player) orderDeed(key string, c scenario.Order) deed {
 
 // receiptDeed makes a step of an order, with what the step needs besides.
 func (p *player) receiptDeed(key string, c scenario.Receipt) deed {
-	step := api.OrderStep{Kind: c.Step, Who: "officer-" + string(c.At)}
-	switch c.Step {
-	case command.StepRefuse:
-		step.Reason = command.RefuseReasons()[0]
-	case command.StepReport:
-		step.Note = "under way"
-	}
+	step := stepOf(c.Step, c.At)
 	var done api.OrderStepResult
 	return deed{
 		at: c.At,

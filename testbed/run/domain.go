@@ -33,6 +33,9 @@ type Domain interface {
 	SwitchMode(ctx context.Context, r api.ModeRequest) (api.ModeResult, error)
 	Mode(ctx context.Context, site tiers.SiteID) (command.Standing, error)
 	MergeEvents(ctx context.Context, r api.MergeRequest) (api.EventResult, error)
+	UnmergeEvents(ctx context.Context, r api.MergeRequest) (api.EventResult, error)
+	ListOrders(ctx context.Context, q api.ListQuery) (api.OrdersPage, error)
+	ListReceipts(ctx context.Context, q api.ReceiptQuery) (api.ReceiptsPage, error)
 	api.Responders
 }
 
@@ -412,6 +415,28 @@ func usesUnits(c scenario.Command) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// givesOrders reports whether a script gives orders to sites.
+func givesOrders(c scenario.Command) bool {
+	switch c := c.(type) {
+	case scenario.Order:
+		return true
+	case scenario.Work:
+		return c.On == scenario.OnOrders
+	default:
+		return false
+	}
+}
+
+// lookAtOrders has the oracle of orders look at the sites that can be read now.
+func (p *player) lookAtOrders() {
+	if !uses(p.s, givesOrders) {
+		return
+	}
+	if sites, err := p.judge.readable(); err == nil { // else at the end
+		p.commands.Look(p.elapsed(), sites)
 	}
 }
 

@@ -294,6 +294,9 @@ func (j *judge) oracles(sites []oracle.Site, complete bool) ([]oracle.Verdict, e
 		given, forgot := j.p.orders.seen()
 		out = append(out, oracle.Sent(given, forgot, sites))
 	}
+	if uses(j.p.s, givesOrders) {
+		out = append(out, j.p.commands.Verdict(t, j.p.elapsed(), sites, complete))
+	}
 	d, err := duplicates(sites)
 	return append(out, d), err
 }

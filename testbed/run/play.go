@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiermesh/tiermesh/testbed/oracle"
 	"github.com/tiermesh/tiermesh/testbed/report"
 	"github.com/tiermesh/tiermesh/testbed/scenario"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -71,6 +72,8 @@ type told struct {
 	claims *claims
 	names  *names
 	orders *orders
+	// commands judges the orders to sites, as they are seen while the run goes on.
+	commands *oracle.Orders
 }
 
 // closing is how long a run may take after its last step, in its world's time:
@@ -116,7 +119,7 @@ func (p *player) play(ctx context.Context) error {
 	p.ledger = newLedger(p.s.Seed)
 	p.urgent = newUrgents(p)
 	p.judge = newJudge(p)
-	p.told = told{newClaims(), newNames(), newOrders()}
+	p.told = told{newClaims(), newNames(), newOrders(), oracle.NewOrders()}
 	p.backups = map[tiers.SiteID]time.Time{}
 	run, stop := context.WithCancel(limited)
 	p.beside.running, p.beside.stop = run, stop

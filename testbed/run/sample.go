@@ -29,6 +29,7 @@ func (p *player) sample(ctx context.Context) {
 	every := max(100*time.Millisecond, time.Duration(len(p.tree.rows()))*2*time.Millisecond)
 	for {
 		over := ctx.Err() != nil
+		p.lookAtOrders()
 		s := p.takeSample(context.WithoutCancel(ctx))
 		p.o.Progress.Sample(s)
 		p.mu.Lock()

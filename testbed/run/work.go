@@ -75,11 +75,12 @@ func harmless(ctx context.Context, err error) bool {
 	return err == nil || passing(err) || ctx.Err() != nil || errors.Is(err, api.ErrRejected) || errors.Is(err, api.ErrNotFound)
 }
 
-// work makes moves on tasks at a rate.
+// work makes moves on tasks at a rate, or does what the script says instead.
 func (p *player) work(ctx context.Context, line int, c scenario.Work) error {
 	worker, ids := p.newClient(line, 0), c.At.Of(p.tree.rows())
+	act := worker.workOn(c.On)
 	return steadily(ctx, c.PerSecond, c.For, func() error {
-		err := worker.move(ctx, worker.of(ids))
+		err := act(ctx, worker.of(ids))
 		if !harmless(ctx, err) {
 			return fmt.Errorf("work: %w", err)
 		}

@@ -35,7 +35,7 @@ var verbs = map[string]verb{
 	"after":      {"after DURATION", parseAfter},
 	"until":      {"until converged|acknowledged|A B linked|MEASURE of NAME [to SITES] [at SITES] VALUE within DURATION", parseUntil},
 	"expect":     {"expect MEASURE [of NAME [to SITES] [at SITES]] [<|<=|=|>=|>] VALUE, or expect linked|unlinked A B", parseExpect},
-	"work":       {"work RATE/s at SITES [for DURATION]", parseWork},
+	"work":       {"work RATE/s [on orders|duplicates|mode] at SITES [for DURATION]", parseWork},
 	"aid":        {"aid RATE/s at SITES [for DURATION]", parseAid},
 	"refused":    {"refused COMMAND, of " + refusable, parseRefused},
 

@@ -34,6 +34,8 @@
 //	event NAME [urgent] [type CODE] at SITE       one event; the rules make its task
 //	task EVENT MOVE [to SITE] at SITE             sign, dispose, feedback, verify, close, override, …
 //	work RATE/s at SITES [for DURATION]           clients make moves on tasks, through their whole life
+//	work RATE/s on orders at SITES                give orders and make their steps; on duplicates: report
+//	                                              the same at two sites, merge and unmerge; on mode: switch it
 //	unit NAME skill SKILL at SITE                 registers a unit
 //	send UNIT [force] to WHAT at SITE             to an event's task or a place; recall UNIT at SITE frees it
 //	ask NAME skill SKILL of SITE at SITE          asks another site for a unit

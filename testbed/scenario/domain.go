@@ -25,9 +25,11 @@ type (
 		To, At      tiers.SiteID // To is of moves that offer it to a site
 	}
 	// Work has clients of each of the sites make moves on the tasks there, those that
-	// may be made, PerSecond times until For is over, as Report.
+	// may be made, PerSecond times until For is over, as Report. On says what else they
+	// do instead: see [WorkOn].
 	Work struct {
 		PerSecond float64
+		On        string
 		For       time.Duration
 		At        Sites
 	}
@@ -146,6 +148,21 @@ const (
 	ModeEmergency = "emergency"
 	ModeNormal    = "normal"
 )
+
+// What clients can do besides moves on tasks.
+const (
+	// OnOrders is to give orders to sites below, to make the steps that a target or an
+	// issuer may make, and some that it may not.
+	OnOrders = "orders"
+	// OnDuplicates is to report the same at two sites, to merge events and to take
+	// that back.
+	OnDuplicates = "duplicates"
+	// OnMode is to switch areas to emergency and back.
+	OnMode = "mode"
+)
+
+// WorkOn lists what clients can do besides moves on tasks.
+func WorkOn() []string { return []string{OnOrders, OnDuplicates, OnMode} }
 
 // named is what a name stands for.
 type named string

@@ -266,8 +266,15 @@ func parseSteady(words []string) (perSecond float64, at Sites, lasts time.Durati
 }
 
 func parseWork(words []string) (Command, error) {
+	on := ""
+	if len(words) > 2 && words[1] == "on" {
+		if on = words[2]; !slices.Contains(WorkOn(), on) {
+			return nil, fmt.Errorf("no work on %q: want %s", on, strings.Join(WorkOn(), ", "))
+		}
+		words = slices.Delete(slices.Clone(words), 1, 3)
+	}
 	n, at, lasts, err := parseSteady(words)
-	return Work{PerSecond: n, At: at, For: lasts}, err
+	return Work{PerSecond: n, On: on, At: at, For: lasts}, err
 }
 
 func parseAid(words []string) (Command, error) {

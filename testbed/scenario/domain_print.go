@@ -44,10 +44,10 @@ func (t Task) String() string {
 }
 
 // String writes the work line.
-func (w Work) String() string { return steady("work", w.PerSecond, w.At, w.For) }
+func (w Work) String() string { return steady("work", w.PerSecond, w.On, w.At, w.For) }
 
 // String writes the aid line.
-func (a Aid) String() string { return steady("aid", a.PerSecond, a.At, a.For) }
+func (a Aid) String() string { return steady("aid", a.PerSecond, "", a.At, a.For) }
 
 // String writes the unit line.
 func (u Unit) String() string { return line("unit", u.Name, with("skill", u.Skill), with("at", u.At)) }
@@ -104,8 +104,8 @@ func (r Receipt) String() string { return line("order", r.Order, r.Step, with("a
 func (m Mode) String() string { return line("mode", m.Mode, with("for", m.For), with("at", m.At)) }
 
 // steady writes a load that goes on.
-func steady(verb string, perSecond float64, at Sites, lasts time.Duration) string {
-	s := verb + " " + formatPerSecond(perSecond) + " at " + at.String()
+func steady(verb string, perSecond float64, on string, at Sites, lasts time.Duration) string {
+	s := line(verb, formatPerSecond(perSecond), with("on", on), "at", at.String())
 	if lasts > 0 {
 		s += " for " + formatDuration(lasts)
 	}

@@ -63,7 +63,7 @@ func (r Report) String() string {
 
 // String writes the claim line.
 func (c Claim) String() string {
-	return steady("claim", c.PerSecond, c.At, c.For)
+	return steady("claim", c.PerSecond, "", c.At, c.For)
 }
 
 // String writes the cut line.

@@ -59,7 +59,7 @@ func TestRoundTrip(t *testing.T) {
 				"flap " + a + " " + other + " every 5d down " + d() + " for " + d(), "slow " + a + " " + other + " 500kbit 300ms loss=2.5%",
 				"kill " + a, "pause 2 of t", "start t", "clock " + a + " -" + d(), "reparent t under " + rapid.SampledFrom([]string{"c", "e"}).Draw(rt, "under"),
 				"backup t\nrestore-backup t\nclone t", "outages flood at " + at() + " 72d within " + d(), "after " + d(),
-				"task leak sign at " + site(), "task leak delegate to t at " + site(), "work 2/s at " + at(), "aid 90/m at " + at() + " for " + d(),
+				"task leak sign at " + site(), "task leak delegate to t at " + site(), "work 2/s at " + at(), "work 2/s on orders at " + at() + " for " + d(), "work 3/m on mode at " + a, "aid 90/m at " + at() + " for " + d(),
 				"send p1 force to leak at " + a, "recall p1 at " + a, "give-back help", "rule r organ 水利站 at " + a, "rule r organ x order 7 type 01 skill s to t at c",
 				"refused task leak void at " + a, "refused take-back spare force", "expect state of leak at " + at() + " = closed", "expect conflicts of leak <= 3",
 				"order go ack at " + a, "merge leak with again at " + a, "mode emergency for " + a + " at " + other, "rule r organ x mode normal at c",

@@ -136,7 +136,11 @@ func TestCustodyInARun(t *testing.T) {
 		"a third site": {func(b []byte) []byte {
 			return bytes.ReplaceAll(b, []byte(`"custodian":"500101"`), []byte(`"custodian":"500000"`))
 		}, true},
-		"both have effect": {func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(`"overruled"`), []byte(`"hidden"`)) }, true},
+		"who lost has it": {func(b []byte) []byte {
+			return bytes.ReplaceAll(b, []byte(`"custodian":"500101"`), []byte(`"custodian":"500101001"`))
+		}, true},
+		"who lost is not told": {func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(`"stand_down"`), []byte(`"hidden"`)) }, true},
+		"both have effect":     {func(b []byte) []byte { return bytes.ReplaceAll(b, []byte(`"overruled"`), []byte(`"hidden"`)) }, true},
 	} {
 		d := play(t, doubly, func(w *sim.World) run.World { return altered{w, "task", row.with} })
 		if n := broke(t, d, "custody"); n > 0 != row.bad {

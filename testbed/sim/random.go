@@ -122,7 +122,7 @@ func (g *generator) step() {
 	steps := []func(){
 		g.report, g.report, g.report, g.load, g.cut, g.cut, g.heal, g.isolate, g.flap, g.slow,
 		g.kill, g.kill, g.start, g.start, g.pause, g.disk, g.clock, g.backup, g.reparent, g.claim,
-		g.work, g.work, g.aid,
+		g.work, g.work, g.aid, g.orders, g.orders, g.duplicates, g.mode,
 	}
 	steps[g.rng.IntN(len(steps))]()
 	if g.one(3) > 0 {
@@ -159,6 +159,19 @@ func (g *generator) claim() {
 // work makes moves on tasks at all sites.
 func (g *generator) work() {
 	g.add(scenario.Work{PerSecond: float64(1 + g.one(10)), For: g.seconds(5, 60)})
+}
+
+// orders gives orders to sites and makes their steps, at all sites.
+func (g *generator) orders() { g.workOn(scenario.OnOrders) }
+
+// duplicates reports the same at several sites and merges it, at all sites.
+func (g *generator) duplicates() { g.workOn(scenario.OnDuplicates) }
+
+// mode switches areas to emergency and back, at all sites.
+func (g *generator) mode() { g.workOn(scenario.OnMode) }
+
+func (g *generator) workOn(what string) {
+	g.add(scenario.Work{PerSecond: float64(1 + g.one(10)), On: what, For: g.seconds(5, 60)})
 }
 
 // aid sends units of all sites around, unless an old disk may be put back somewhere,
@@ -305,7 +318,7 @@ func (g *generator) ending() {
 	}
 	for _, c := range [endingFixed]scenario.Command{
 		scenario.Hush{}, scenario.Heal{},
-		scenario.After{For: time.Minute},
+		scenario.After{For: 2 * time.Minute}, // a site looks once a minute at what it has to do
 		scenario.Until{What: scenario.Acknowledged, Within: 5 * time.Minute},
 		scenario.Until{What: scenario.Converged, Within: 10 * time.Minute},
 		scenario.Expect{Measure: scenario.MeasureLost, Op: "="}, scenario.Expect{Measure: scenario.MeasureDuplicated, Op: "="},

@@ -132,9 +132,10 @@ func (v *ReceiptView) derive() {
 			v.Reports++
 		}
 	}
-	if v.AcknowledgedMS == 0 { // who carries it out has taken note of it
-		v.AcknowledgedMS = v.ExecutedMS
-	}
+	// Who carries it out has taken note of it by then, and who answers has it: the
+	// target's people may be quicker than the mark that it holds it.
+	v.AcknowledgedMS = earliest(v.AcknowledgedMS, v.ExecutedMS)
+	v.DeliveredMS = earliest(v.DeliveredMS, v.AcknowledgedMS, v.RefusedMS)
 	switch {
 	case v.ExecutedMS != 0:
 		v.State = StateExecuted
@@ -151,6 +152,16 @@ func (v *ReceiptView) derive() {
 	}
 	v.Late = v.Brief.DeadlineMS != 0 && v.ExecutedMS > v.Brief.DeadlineMS
 	v.CancelledLate = v.ExecutedMS != 0 && v.CancelledMS != 0
+}
+
+// earliest is the earliest of some times that are not 0, or 0.
+func earliest(times ...int64) (first int64) {
+	for _, ms := range times {
+		if ms != 0 && (first == 0 || ms < first) {
+			first = ms
+		}
+	}
+	return first
 }
 
 func (v *ReceiptView) index() []crdt.IndexEntry {
