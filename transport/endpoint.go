@@ -38,7 +38,9 @@ type Config struct {
 	Conn        net.PacketConn
 	Credentials *identity.Credentials
 	Logger      *slog.Logger
-	// Handshake bounds the time to set a link up; zero means 5 s.
+	// Handshake is how long a link may be silent while it is being set up; zero
+	// means 10 s. A packet takes five through the full queue of a slow line, and
+	// attempts that give up before the answer keep it full.
 	Handshake time.Duration
 	// Idle is how long a silent link lives, and how long a link does on which a
 	// frame began and does not come in; zero means 15 s. Half of it is the
@@ -51,7 +53,7 @@ func (c Config) withDefaults() Config {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.Handshake == 0 {
-		c.Handshake = 5 * time.Second
+		c.Handshake = 10 * time.Second
 	}
 	if c.Idle == 0 {
 		c.Idle = 15 * time.Second
