@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"bytes"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tiermesh/tiermesh/testbed/run"
@@ -23,7 +24,7 @@ until converged within 60s
 // TestOrdersInARun: the orders of a run are judged all along, and views that take
 // something back for a while, or say what is not so, are found.
 func TestOrdersInARun(t *testing.T) {
-	looks := 0
+	var looks atomic.Int64
 	for name, row := range map[string]struct {
 		with func([]byte) []byte
 		bad  bool
@@ -33,7 +34,7 @@ func TestOrdersInARun(t *testing.T) {
 			return bytes.ReplaceAll(b, []byte(`"state":"acknowledged"`), []byte(`"state":"executed"`))
 		}, true},
 		"for a moment only": {func(b []byte) []byte {
-			if looks++; looks == 1 {
+			if looks.Add(1) == 1 {
 				return bytes.ReplaceAll(b, []byte(`"title":"go"`), []byte(`"title":"stay"`))
 			}
 			return b
