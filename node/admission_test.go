@@ -53,6 +53,7 @@ func TestAdmission(t *testing.T) {
 					return
 				}
 			})
+			synctest.Wait() // one after the other, though at one time: who is let in is no chance
 		}
 		all.Wait()
 		if s, q := a.Taken(); served.Load() != children || s != 0 || q != 0 {
@@ -63,10 +64,8 @@ func TestAdmission(t *testing.T) {
 		if attempts.Load() > 5*children {
 			t.Errorf("%d attempts of %d children", attempts.Load(), children)
 		}
-		// About 450 of the 950 that are sent away first come in the busiest second, give or
-		// take 16, by the order in which they came; a herd would be all of them.
 		for second, n := range returns {
-			if n > children*2/3 {
+			if n > children/2 {
 				t.Errorf("%d came back in second %v", n, second)
 			}
 		}

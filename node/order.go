@@ -247,8 +247,7 @@ func (n *Node) writeGood(ctx context.Context, key string, last, edits []Edit) (w
 func (n *Node) markOps(k store.DocKey, kind string, row tiers.Site) ([]crdt.Op, error) {
 	var v command.ReceiptView
 	err := n.read(k, &v)
-	// A receipt of which only what follows its beginning is here is marked when it comes.
-	if isNotFound(err) || err == nil && (v.Brief.Order == "" || v.DeliveredMS != 0 || kind == command.StepStored && v.StoredMS != 0) {
+	if isNotFound(err) || err == nil && (v.DeliveredMS != 0 || kind == command.StepStored && v.StoredMS != 0) {
 		return nil, nil
 	}
 	if err != nil {

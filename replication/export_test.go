@@ -55,7 +55,7 @@ func LogIncarnation(dir string, from uint32, site tiers.SiteID) (uint32, error) 
 	if err == nil {
 		err = log.StoreLog(&raft.Log{Index: last + 1, Term: 1, Type: raft.LogCommand, Data: data})
 	}
-	found, _, unread := readLog(log, site)
+	found, unread := lastIncarnation(log, site)
 	return found, errors.Join(err, unread, log.Close())
 }
 

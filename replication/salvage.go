@@ -274,12 +274,16 @@ func checkLog(path string) error {
 }
 
 // prepareSalvage makes the salvaged store beside the damaged one.
-func prepareSalvage(ctx context.Context, cfg SalvageConfig, info *SalvageInfo) error {
+func prepareSalvage(ctx context.Context, cfg SalvageConfig, info *SalvageInfo) (err error) {
 	work, preparing := cfg.path(salvageWork), cfg.path(salvagePreparing)
 	if err := errors.Join(os.RemoveAll(work), os.RemoveAll(preparing), os.MkdirAll(work, 0o700), os.MkdirAll(preparing, 0o700)); err != nil {
 		return err
 	}
-	incarnation, unread := cfg.replayInto(filepath.Join(work, "store"))
+	log, damage := cfg.openEntries()
+	if log != nil {
+		defer func() { err = errors.Join(err, log.Close()) }()
+	}
+	incarnation, unread := cfg.replayInto(log, damage, filepath.Join(work, "store"))
 	sources := append([]string{cfg.path("store"), filepath.Join(work, "store")}, cfg.Also...)
 	older, err := filepath.Glob(filepath.Join(cfg.path("snapshots"), "*", "store"))
 	if err != nil {
@@ -288,7 +292,7 @@ func prepareSalvage(ctx context.Context, cfg SalvageConfig, info *SalvageInfo) e
 	into := store.Config{Dir: filepath.Join(preparing, "store"), Federation: cfg.Federation, Site: cfg.Site}
 	sc := store.SalvageConfig{Sources: append(sources, older...), Into: into, Incarnation: incarnation}
 	if unread != nil { // what the copy of the damaged store could not take, the new store may
-		sc.Replay = cfg.replay
+		sc.Replay = func(into *store.Store) error { return cfg.replay(log, damage, into) }
 	}
 	if info.SalvageResult, err = store.Salvage(sc); err != nil {
 		return err
@@ -309,13 +313,12 @@ func prepareSalvage(ctx context.Context, cfg SalvageConfig, info *SalvageInfo) e
 // applies to it what the log holds and the store lacks: acknowledged writes that
 // were not flushed before a crash. It returns an incarnation not below any that
 // the log speaks of, and why not all of it was applied, or may not have been.
-func (cfg SalvageConfig) replayInto(copied string) (incarnation uint32, err error) {
-	log, damage := cfg.openEntries()
+func (cfg SalvageConfig) replayInto(log entryLog, damage error, copied string) (incarnation uint32, err error) {
 	if log == nil {
 		return 0, damage
 	}
-	incarnation, _, err = readLog(log, cfg.Site)
-	if err := errors.Join(err, log.Close()); err != nil {
+	incarnation, err = lastIncarnation(log, cfg.Site)
+	if err != nil {
 		return incarnation, err
 	}
 	if err := store.LinkCopy(cfg.path("store"), copied); err != nil {
@@ -329,18 +332,16 @@ func (cfg SalvageConfig) replayInto(copied string) (incarnation uint32, err erro
 	if err != nil {
 		return incarnation, err
 	}
-	return incarnation, errors.Join(cfg.replay(st), st.Close(), broken.all())
+	return incarnation, errors.Join(cfg.replay(log, damage, st), st.Close(), broken.all())
 }
 
 // replay applies what can be read of the log to a store. It is an error that the
 // log is damaged, also when every entry is there: nothing says so.
-func (cfg SalvageConfig) replay(into *store.Store) (err error) {
-	log, damage := cfg.openEntries()
+func (cfg SalvageConfig) replay(log entryLog, damage error, into *store.Store) error {
 	if log == nil {
 		return damage
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	_, last, err := readLog(log, cfg.Site)
+	last, err := log.LastIndex()
 	if err == nil {
 		_, err = replay(into, log, cfg.Site, last)
 	}
@@ -363,10 +364,10 @@ func (cfg SalvageConfig) openEntries() (entryLog, error) {
 	damage := checkLog(path)
 	if damage == nil {
 		log, err := openLog(path, nil)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			return log, nil
 		}
-		return log, nil
+		damage = err
 	}
 	found, err := findEntries(path)
 	if err != nil {
@@ -375,20 +376,18 @@ func (cfg SalvageConfig) openEntries() (entryLog, error) {
 	return found, damage
 }
 
-// readLog returns the highest incarnation of a site that its log speaks of, and the
-// last entry.
-func readLog(log entryLog, site tiers.SiteID) (incarnation uint32, last uint64, err error) {
+// lastIncarnation returns the highest incarnation of a site that its log speaks of.
+func lastIncarnation(log entryLog, site tiers.SiteID) (n uint32, err error) {
 	c, err := newCodec()
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	err = log.each(func(l *raft.Log) {
-		last = l.Index
 		if l.Type == raft.LogCommand {
-			incarnation = max(incarnation, c.incarnation(l.Data, site))
+			n = max(n, c.incarnation(l.Data, site))
 		}
 	})
-	return incarnation, last, err
+	return n, err
 }
 
 // incarnation returns the highest incarnation of a site that a log entry begins, 0

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"hash/maphash"
 	"sync"
@@ -74,6 +75,21 @@ func (p *presence) put(key []byte) {
 	}
 }
 
+// take notes keys that were read of a database, the last ones perhaps, and reports
+// whether it is still in its place.
+func (p *presence) take(database int, keys [][]byte, last bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.database != database {
+		return false
+	}
+	for _, key := range keys {
+		p.put(key)
+	}
+	p.complete = last
+	return true
+}
+
 // absent reports that nothing was ever stored under a key; false means that it
 // has to be looked up.
 func (p *presence) absent(key []byte) bool {
@@ -122,48 +138,52 @@ func (s *Store) readPresence() {
 	if s.cfg.Salvaging {
 		return
 	}
-	next, err := s.readPresenceChunk(database, []byte{tableDoc})
-	if next == nil || err != nil {
+	next := s.readPresenceChunk(database, []byte{tableDoc})
+	if next == nil {
 		return
 	}
-	s.presence.readers.Go(func() {
+	s.presence.readers.Go(func() { // ends with the keys, or with the store
 		for next != nil && s.usage.enter() == nil {
-			next, err = s.readPresenceChunk(database, next)
+			next = s.readPresenceChunk(database, next)
 			s.usage.leave()
-			if err != nil {
-				s.cfg.Logger.Warn("documents and outcomes are looked up on disk", "err", err)
-				return
-			}
 		}
 	})
 }
 
 // readPresenceChunk takes in some keys from one on, and returns where to go on, or
-// nil when there are no more, or when the database was replaced.
-func (s *Store) readPresenceChunk(database int, from []byte) (next []byte, err error) {
+// nil when there are no more, when they cannot be read, or when the database was
+// replaced.
+func (s *Store) readPresenceChunk(database int, from []byte) []byte {
+	keys, next, err := s.presenceKeys(from)
+	if err != nil {
+		s.cfg.Logger.Warn("documents and outcomes are looked up on disk", "err", err)
+		return nil
+	}
+	if !s.presence.take(database, keys, next == nil) {
+		return nil
+	}
+	return next
+}
+
+// presenceKeys reads some keys from one on, and the one behind them if there is one.
+func (s *Store) presenceKeys(from []byte) (keys [][]byte, next []byte, err error) {
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: []byte{tableKey + 1}})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	p := &s.presence
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.database != database {
-		return nil, nil
-	}
-	n := 0
+	defer func() { err = errors.Join(err, it.Error(), it.Close()) }()
 	for ok := it.First(); ok; {
-		if key := it.Key(); covers(key) {
-			if n++; n > presenceChunk {
-				return append([]byte(nil), key...), nil
-			}
-			p.put(key)
-			ok = it.Next()
+		key := it.Key()
+		if !covers(key) {
+			ok = it.SeekGE([]byte{tableKey})
 			continue
 		}
-		ok = it.SeekGE([]byte{tableKey})
+		key = bytes.Clone(key)
+		if len(keys) == presenceChunk {
+			return keys, key, nil
+		}
+		keys = append(keys, key)
+		ok = it.Next()
 	}
-	p.complete = it.Error() == nil
-	return nil, it.Error()
+	return keys, nil, nil
 }

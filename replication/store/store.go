@@ -50,9 +50,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// l0Compact is twice how many flushes wait for a compaction: Pebble weighs each
-// double.
-const l0Compact = 16
+// l0Flushes is how many flushes wait for a compaction; writes wait for it when there
+// are three times as many.
+const l0Flushes = 8
 
 func (c Config) withDefaults() Config {
 	if c.Fatal == nil {
@@ -161,7 +161,8 @@ func (s *Store) openDB() error {
 	opts.Experimental.CompactionScheduler = pebble.NewConcurrencyLimitSchedulerWithNoPeriodicGrantingForTest()
 	// Each compaction rewrites nearly all of a small store: it waits until several
 	// memtables were flushed. A read asks the filters of that many more tables.
-	opts.L0CompactionThreshold, opts.L0StopWritesThreshold = l0Compact, 3*l0Compact
+	// Pebble weighs a flush double for the one, and not for the other.
+	opts.L0CompactionThreshold, opts.L0StopWritesThreshold = 2*l0Flushes, 3*l0Flushes
 	if cfg.Salvaging {
 		opts.DisableAutomaticCompactions, opts.L0StopWritesThreshold = true, 1<<20
 	}

@@ -55,11 +55,8 @@ func Custody(sites []Site) Verdict {
 
 // signed is one action on a task, a signature above all, and the change that holds it.
 type signed struct {
-	by tiers.SiteID
-	at crdt.HybridTime
+	dispatch.Action
 	in crdt.Hash
-	// action is all of it, which may also be another one than a signature.
-	action dispatch.Action
 }
 
 // custodians checks one task.
@@ -75,13 +72,13 @@ func (v *Verdict) custodians(e *engine.Engine, site Site, k store.DocKey, h *sto
 		authors[c.Hash], deps[c.Hash] = h.Authors[i].Site, c.Deps
 	}
 	acts := actions(doc)
-	all := slices.DeleteFunc(slices.Clone(acts), func(s signed) bool { return !s.action.Takes() })
+	all := slices.DeleteFunc(slices.Clone(acts), func(s signed) bool { return !s.Takes() })
 	for _, s := range all {
-		if author := authors[s.in]; author != s.by {
-			v.violate("%s: %s signed for it in the name of %s", k, author, s.by)
+		if author := authors[s.in]; author != s.By {
+			v.violate("%s: %s signed for it in the name of %s", k, author, s.By)
 		}
 	}
-	own := slices.DeleteFunc(slices.Clone(all), func(s signed) bool { return authors[s.in] != s.by })
+	own := slices.DeleteFunc(slices.Clone(all), func(s signed) bool { return authors[s.in] != s.By })
 	var shown signers
 	if len(all) > 0 {
 		if err := shown.of(site, k); err != nil {
@@ -90,24 +87,24 @@ func (v *Verdict) custodians(e *engine.Engine, site Site, k store.DocKey, h *sto
 		}
 	}
 	c := shown.view.Custodian
-	if best, losers, plain := byRight(deps, acts, own); plain && c != best.by && slices.ContainsFunc(all, func(s signed) bool { return s.by == c }) {
-		v.violate("%s: its view at %s names %s, and it is %s's by right", k, site.ID, c, best.by)
+	if best, losers, plain := byRight(deps, acts, own); plain && c != best.By && slices.ContainsFunc(all, func(s signed) bool { return s.By == c }) {
+		v.violate("%s: its view at %s names %s, and it is %s's by right", k, site.ID, c, best.By)
 	} else if plain {
 		v.told(k, site, acts, losers, shown)
 	}
-	if c != "" && !slices.ContainsFunc(all, func(s signed) bool { return s.by == c }) {
+	if c != "" && !slices.ContainsFunc(all, func(s signed) bool { return s.By == c }) {
 		v.violate("%s: its view at %s names %s, which has not signed for it", k, site.ID, c)
 	}
 	for i, a := range all {
 		for _, b := range all[:i] {
-			if a.by == b.by || follows(deps, a.in, b.in) || follows(deps, b.in, a.in) {
+			if a.By == b.By || follows(deps, a.in, b.in) || follows(deps, b.in, a.in) {
 				continue
 			}
 			switch {
 			case !shown.both(a, b):
-				v.violate("%s: %s and %s signed for it and neither saw the other, which its view at %s hides", k, b.by, a.by, site.ID)
+				v.violate("%s: %s and %s signed for it and neither saw the other, which its view at %s hides", k, b.By, a.By, site.ID)
 			case shown.effective(a) && shown.effective(b):
-				v.violate("%s: %s and %s signed for it and neither saw the other, and both have it in its view at %s", k, b.by, a.by, site.ID)
+				v.violate("%s: %s and %s signed for it and neither saw the other, and both have it in its view at %s", k, b.By, a.By, site.ID)
 			}
 		}
 	}
@@ -126,7 +123,7 @@ func actions(doc *crdt.Document) (out []signed) {
 			continue
 		}
 		if c, known := doc.ChangeOf(it); known {
-			out = append(out, signed{a.By, a.At, c.Hash, a})
+			out = append(out, signed{a, c.Hash})
 		}
 	}
 	return out
@@ -174,7 +171,7 @@ func (s *signers) of(site Site, k store.DocKey) error {
 // effective reports whether the view gives effect to a signature.
 func (s *signers) effective(a signed) bool {
 	return slices.ContainsFunc(s.view.Actions, func(x dispatch.Step) bool {
-		return x.Takes() && x.By == a.by && x.At == a.at && x.Overruled == ""
+		return x.Takes() && x.By == a.By && x.At == a.At && x.Overruled == ""
 	})
 }
 
@@ -182,8 +179,8 @@ func (s *signers) effective(a signed) bool {
 func (s *signers) both(a, b signed) bool {
 	var seesA, seesB bool
 	for _, x := range s.view.Actions {
-		seesA = seesA || x.Takes() && x.By == a.by && x.At == a.at
-		seesB = seesB || x.Takes() && x.By == b.by && x.At == b.at
+		seesA = seesA || x.Takes() && x.By == a.By && x.At == a.At
+		seesB = seesB || x.Takes() && x.By == b.By && x.At == b.At
 	}
 	if seesA && seesB {
 		return true
@@ -191,7 +188,7 @@ func (s *signers) both(a, b signed) bool {
 	for _, c := range s.view.Conflicts {
 		seesA, seesB = false, false
 		for _, x := range c.Values {
-			seesA, seesB = seesA || x.Site == a.by, seesB || x.Site == b.by
+			seesA, seesB = seesA || x.Site == a.By, seesB || x.Site == b.By
 		}
 		if seesA && seesB {
 			return true

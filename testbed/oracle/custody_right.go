@@ -26,7 +26,7 @@ func byRight(deps map[crdt.Hash][]crdt.Hash, acts, all []signed) (best signed, l
 	}
 	t := takings{deps, all}
 	for _, a := range acts {
-		switch a.action.Kind {
+		switch a.Kind {
 		case dispatch.ActionReturn:
 			return best, nil, false
 		case dispatch.ActionClose, dispatch.ActionVoid, dispatch.ActionMerge, dispatch.ActionEvaluate:
@@ -37,7 +37,7 @@ func byRight(deps map[crdt.Hash][]crdt.Hash, acts, all []signed) (best signed, l
 	}
 	best = t.best(all)
 	for _, s := range t.last(all) {
-		if s.by != best.by {
+		if s.By != best.By {
 			losers = append(losers, s)
 		}
 	}
@@ -59,14 +59,14 @@ func (t takings) last(of []signed) []signed {
 func (t takings) best(of []signed) signed {
 	return slices.MinFunc(t.last(of), func(a, b signed) int {
 		x, y := t.root(a), t.root(b)
-		return cmp.Or(cmp.Compare(strength(x), strength(y)), cmp.Compare(x.at, y.at), cmp.Compare(x.by, y.by), cmp.Compare(a.at, b.at), cmp.Compare(a.by, b.by))
+		return cmp.Or(cmp.Compare(strength(x), strength(y)), cmp.Compare(x.At, y.At), cmp.Compare(x.By, y.By), cmp.Compare(a.At, b.At), cmp.Compare(a.By, b.By))
 	})
 }
 
 // root returns the take whose right another one has.
 func (t takings) root(s signed) signed {
 	past := slices.DeleteFunc(slices.Clone(t.all), func(x signed) bool { return !t.saw(s, x) })
-	if s.action.Kind == dispatch.ActionOverride || len(past) == 0 {
+	if s.Kind == dispatch.ActionOverride || len(past) == 0 {
 		return s
 	}
 	return t.root(t.best(past))
@@ -74,8 +74,8 @@ func (t takings) root(s signed) signed {
 
 // strength is lower the better a take is: overrides by tier, then all signatures.
 func strength(s signed) int {
-	if s.action.Kind == dispatch.ActionOverride {
-		return int(s.action.Tier)
+	if s.Kind == dispatch.ActionOverride {
+		return int(s.Tier)
 	}
 	return 1 << 10
 }
@@ -83,10 +83,10 @@ func strength(s signed) int {
 // told checks that a view tells who lost a task to stand down, until he has.
 func (v *Verdict) told(k store.DocKey, site Site, acts, losers []signed, shown signers) {
 	for _, l := range losers {
-		told := slices.ContainsFunc(shown.view.StandDown, func(s dispatch.StandDown) bool { return s.Site == l.by })
-		did := slices.ContainsFunc(acts, func(a signed) bool { return a.by == l.by && a.action.Kind == dispatch.ActionStandDown })
+		told := slices.ContainsFunc(shown.view.StandDown, func(s dispatch.StandDown) bool { return s.Site == l.By })
+		did := slices.ContainsFunc(acts, func(a signed) bool { return a.By == l.By && a.Kind == dispatch.ActionStandDown })
 		if !told && !did {
-			v.violate("%s: %s lost it, and its view at %s does not tell it to stand down", k, l.by, site.ID)
+			v.violate("%s: %s lost it, and its view at %s does not tell it to stand down", k, l.By, site.ID)
 		}
 	}
 }

@@ -29,6 +29,9 @@ type Orders struct {
 	found  Verdict
 	// held is what was last seen of each document at each site.
 	held map[tiers.SiteID]map[store.DocKey]paper
+	// looked is the entry that each site had applied at the last look: while it is the
+	// same, so is all that the site holds.
+	looked map[tiers.SiteID]uint64
 	// issued are the orders as they were first seen, briefs what their targets know.
 	issued map[tiers.DocID]command.Order
 	briefs map[tiers.DocID]command.Brief
@@ -51,7 +54,7 @@ const deliverWithin = 90 * time.Second
 // NewOrders makes a judge that has seen nothing.
 func NewOrders() *Orders {
 	return &Orders{
-		engine: engine.New(), found: Verdict{Oracle: "orders"}, held: map[tiers.SiteID]map[store.DocKey]paper{},
+		engine: engine.New(), found: Verdict{Oracle: "orders"}, held: map[tiers.SiteID]map[store.DocKey]paper{}, looked: map[tiers.SiteID]uint64{},
 		issued: map[tiers.DocID]command.Order{}, briefs: map[tiers.DocID]command.Brief{}, since: map[store.DocKey]time.Duration{}, cancelled: map[tiers.DocID]time.Duration{},
 		forgot: map[tiers.SiteID]bool{}, away: map[tiers.SiteID]bool{}, said: map[string]bool{},
 	}
@@ -65,6 +68,7 @@ func (o *Orders) Away(id tiers.SiteID) {
 	defer o.mu.Unlock()
 	o.forgot[id], o.away[id] = true, true
 	delete(o.held, id)
+	delete(o.looked, id)
 }
 
 // Back says that an old disk is in its place.
@@ -80,7 +84,9 @@ func (o *Orders) Look(at time.Duration, sites []Site) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, s := range sites {
-		_ = o.look(at, s) // it may be going down
+		if applied, before := o.looked[s.ID]; !before || s.Store.AppliedIndex() != applied {
+			_ = o.look(at, s) // it may be going down
+		}
 	}
 }
 
@@ -160,7 +166,7 @@ func (o *Orders) look(at time.Duration, s Site) error {
 			o.kept(s.ID, k, was, is)
 		}
 	}
-	o.held[s.ID] = now
+	o.held[s.ID], o.looked[s.ID] = now, applied
 	return nil
 }
 
