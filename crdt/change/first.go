@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math"
+	"sync"
 
 	"github.com/tiermesh/tiermesh/crdt"
 )
@@ -17,17 +18,19 @@ func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt
 	if len(ops) > firstOpsMax {
 		return nil, info, false
 	}
-	e := firstEncoder{made: make(map[string]container, 4)}
+	e := firstEncoders.Get().(*firstEncoder)
+	defer e.release()
 	for i, op := range ops {
 		if !e.add(uint64(i)+1, op, ops[:i]) {
 			return nil, info, false
 		}
 	}
-	body := append([]byte{0, 16}, actor[:]...) // no dependencies
-	body = append(body, 1, 1)                  // its actor's first change, from operation 1
+	body := append(append(e.body, 0, 16), actor[:]...) // no dependencies
+	body = append(body, 1, 1)                          // its actor's first change, from operation 1
 	body = appendSLEB(body, timeMS)
 	body = append(body, 0, 0) // no message, no other actors
 	body = e.appendColumns(body)
+	e.body = body[:0]
 	raw = append(make([]byte, 0, len(body)+20), magic...)
 	raw = append(raw, 0, 0, 0, 0, chunkChange)
 	raw = append(appendULEB(raw, uint64(len(body))), body...)
@@ -37,6 +40,9 @@ func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt
 		Hash: sum, Actor: actor, Seq: 1, StartOp: 1, MaxOp: uint64(len(ops)), TimeMS: timeMS,
 	}, true
 }
+
+// firstEncoders keeps encoders for the next change, which needs as much room.
+var firstEncoders = sync.Pool{New: func() any { return &firstEncoder{made: make(map[string]container, 4)} }}
 
 // firstOpsMax is up to how many operations each is compared with those before it.
 const firstOpsMax = 2048
@@ -60,7 +66,30 @@ type firstEncoder struct {
 	insert                   []bool
 	action, meta, predGroups rle[uint64]
 	raw                      []byte
+
+	data, body []byte // the columns' bytes, and the change's
 }
+
+// release empties the encoder, and keeps it unless it has grown large.
+func (e *firstEncoder) release() {
+	if cap(e.raw) > firstKeptBytes || len(e.insert) > firstKeptOps {
+		return
+	}
+	clear(e.made)
+	for _, r := range []*rle[uint64]{&e.objActor, &e.objCtr, &e.keyActor, &e.action, &e.meta, &e.predGroups} {
+		r.groups = r.groups[:0]
+	}
+	clear(e.keyStr.groups)
+	e.keyStr.groups, e.keyCtr.groups, e.keyAt = e.keyStr.groups[:0], e.keyCtr.groups[:0], 0
+	e.insert, e.raw, e.data, e.body = e.insert[:0], e.raw[:0], e.data[:0], e.body[:0]
+	firstEncoders.Put(e)
+}
+
+// The size up to which an encoder is kept.
+const (
+	firstKeptBytes = 64 << 10
+	firstKeptOps   = 256
+)
 
 // add takes in one operation.
 func (e *firstEncoder) add(id uint64, op crdt.Op, earlier []crdt.Op) bool {
@@ -133,38 +162,36 @@ func (e *firstEncoder) value(v crdt.Scalar) bool {
 // appendColumns appends the list of columns and their bytes; empty ones are left
 // out.
 func (e *firstEncoder) appendColumns(b []byte) []byte {
-	columns := [...]struct {
+	var columns [10]struct {
 		spec uint64
-		data []byte
-	}{
-		{colObjActor, e.objActor.encode(appendULEB)},
-		{colObjCtr, e.objCtr.encode(appendULEB)},
-		{colKeyActor, e.keyActor.encode(appendULEB)},
-		{colKeyCtr, e.keyCtr.encode(appendSLEB)},
-		{colKeyStr, e.keyStr.encode(func(b []byte, s string) []byte { return append(appendULEB(b, uint64(len(s))), s...) })},
-		{colInsert, encodeBooleans(e.insert)},
-		{colAction, e.action.encode(appendULEB)},
-		{colValMeta, e.meta.encode(appendULEB)},
-		{colValRaw, e.raw},
-		{colPredGroup, e.predGroups.encode(appendULEB)},
+		size int
 	}
-	n := uint64(0)
-	for _, c := range columns {
-		if len(c.data) > 0 {
+	n := 0
+	column := func(spec uint64, data []byte) {
+		if size := len(data) - len(e.data); size > 0 {
+			columns[n].spec, columns[n].size = spec, size
 			n++
 		}
+		e.data = data
 	}
-	b = appendULEB(b, n)
-	for _, c := range columns {
-		if len(c.data) > 0 {
-			b = appendULEB(appendULEB(b, c.spec), uint64(len(c.data)))
-		}
+	column(colObjActor, e.objActor.appendTo(e.data, appendULEB))
+	column(colObjCtr, e.objCtr.appendTo(e.data, appendULEB))
+	column(colKeyActor, e.keyActor.appendTo(e.data, appendULEB))
+	column(colKeyCtr, e.keyCtr.appendTo(e.data, appendSLEB))
+	column(colKeyStr, e.keyStr.appendTo(e.data, appendKey))
+	column(colInsert, appendBooleans(e.data, e.insert))
+	column(colAction, e.action.appendTo(e.data, appendULEB))
+	column(colValMeta, e.meta.appendTo(e.data, appendULEB))
+	column(colValRaw, append(e.data, e.raw...))
+	column(colPredGroup, e.predGroups.appendTo(e.data, appendULEB))
+	b = appendULEB(b, uint64(n))
+	for _, c := range columns[:n] {
+		b = appendULEB(appendULEB(b, c.spec), uint64(c.size))
 	}
-	for _, c := range columns {
-		b = append(b, c.data...)
-	}
-	return b
+	return append(b, e.data...)
 }
+
+func appendKey(b []byte, s string) []byte { return append(appendULEB(b, uint64(len(s))), s...) }
 
 // rle collects a column for run-length encoding, the inverse of runs.
 type rle[T comparable] struct{ groups []group[T] }
@@ -187,12 +214,11 @@ func (r *rle[T]) add(v T, null bool) {
 	r.groups = append(r.groups, group[T]{c, 1})
 }
 
-// encode writes the runs; a column of nulls alone is empty.
-func (r *rle[T]) encode(value func([]byte, T) []byte) []byte {
+// appendTo writes the runs; a column of nulls alone is empty.
+func (r *rle[T]) appendTo(b []byte, value func([]byte, T) []byte) []byte {
 	if len(r.groups) == 1 && r.groups[0].cell.null {
-		return nil
+		return b
 	}
-	var b []byte
 	for i := 0; i < len(r.groups); i++ {
 		switch g := r.groups[i]; {
 		case g.cell.null:
@@ -214,9 +240,8 @@ func (r *rle[T]) encode(value func([]byte, T) []byte) []byte {
 	return b
 }
 
-// encodeBooleans writes alternating runs, beginning with false.
-func encodeBooleans(values []bool) []byte {
-	var b []byte
+// appendBooleans writes alternating runs, beginning with false.
+func appendBooleans(b []byte, values []bool) []byte {
 	run, last := uint64(0), false
 	for _, v := range values {
 		if v != last {

@@ -11,60 +11,74 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 )
 
-// encodeOps writes the flat program that the shim runs: per operation its kind,
-// container and key (each a 32-bit length and bytes), and for a value its tag
-// and bits. Integers are little endian; both ends are one process.
-func encodeOps(ops []crdt.Op) ([]byte, error) {
-	var b []byte
+// checkOps returns an error that wraps [ErrOps] for operations that no change can
+// hold.
+func checkOps(ops []crdt.Op) error {
 	for i, op := range ops {
 		if op.Kind < crdt.OpPut || op.Kind > crdt.OpAppend {
-			return nil, fmt.Errorf("%w: operation %d has kind %d", ErrOps, i, op.Kind)
+			return fmt.Errorf("%w: operation %d has kind %d", ErrOps, i, op.Kind)
 		}
 		if (op.Kind == crdt.OpMakeMap || op.Kind == crdt.OpMakeList) && op.In != "" {
-			return nil, fmt.Errorf("%w: operation %d makes %q inside %q; containers stand under the root", ErrOps, i, op.Key, op.In)
+			return fmt.Errorf("%w: operation %d makes %q inside %q; containers stand under the root", ErrOps, i, op.Key, op.In)
 		}
 		if op.Kind == crdt.OpAppend && op.In == "" || op.Kind != crdt.OpAppend && op.Key == "" {
-			return nil, fmt.Errorf("%w: operation %d names no list or key", ErrOps, i)
+			return fmt.Errorf("%w: operation %d names no list or key", ErrOps, i)
 		}
-		b = append(b, byte(op.Kind))
-		b = appendString(appendString(b, op.In), op.Key)
-		if op.Kind != crdt.OpPut && op.Kind != crdt.OpAppend {
+		if !hasValue(op) {
 			continue
 		}
-		var err error
-		if b, err = appendScalar(b, op.Value); err != nil {
-			return nil, fmt.Errorf("%w: key %q of %q: %w", ErrOps, op.Key, op.In, err)
+		switch v := op.Value.(type) {
+		case nil, bool, int64, float64, []byte:
+		case string:
+			if !utf8.ValidString(v) {
+				return fmt.Errorf("%w: key %q of %q: string is not UTF-8", ErrOps, op.Key, op.In)
+			}
+		default:
+			return fmt.Errorf("%w: key %q of %q: value of type %T; want nil, bool, int64, float64, string or []byte", ErrOps, op.Key, op.In, v)
 		}
 	}
-	return b, nil
+	return nil
+}
+
+func hasValue(op crdt.Op) bool { return op.Kind == crdt.OpPut || op.Kind == crdt.OpAppend }
+
+// encodeOps writes the flat program that the shim runs: per operation its kind,
+// container and key (each a 32-bit length and bytes), and for a value its tag
+// and bits. Integers are little endian; both ends are one process. The operations
+// passed checkOps.
+func encodeOps(ops []crdt.Op) []byte {
+	var b []byte
+	for _, op := range ops {
+		b = append(b, byte(op.Kind))
+		b = appendString(appendString(b, op.In), op.Key)
+		if hasValue(op) {
+			b = appendScalar(b, op.Value)
+		}
+	}
+	return b
 }
 
 func appendString(b []byte, s string) []byte {
 	return append(binary.LittleEndian.AppendUint32(b, uint32(len(s))), s...)
 }
 
-func appendScalar(b []byte, v crdt.Scalar) ([]byte, error) {
+func appendScalar(b []byte, v crdt.Scalar) []byte {
 	switch v := v.(type) {
-	case nil:
-		return append(b, 'n'), nil
 	case bool:
 		if v {
-			return append(b, 't'), nil
+			return append(b, 't')
 		}
-		return append(b, 'f'), nil
+		return append(b, 'f')
 	case int64:
-		return binary.LittleEndian.AppendUint64(append(b, 'i'), uint64(v)), nil
+		return binary.LittleEndian.AppendUint64(append(b, 'i'), uint64(v))
 	case float64:
-		return binary.LittleEndian.AppendUint64(append(b, 'd'), math.Float64bits(v)), nil
+		return binary.LittleEndian.AppendUint64(append(b, 'd'), math.Float64bits(v))
 	case string:
-		if !utf8.ValidString(v) {
-			return nil, fmt.Errorf("string is not UTF-8")
-		}
-		return appendString(append(b, 's'), v), nil
+		return appendString(append(b, 's'), v)
 	case []byte:
-		return appendString(append(b, 'b'), string(v)), nil
+		return appendString(append(b, 'b'), string(v))
 	default:
-		return nil, fmt.Errorf("value of type %T; want nil, bool, int64, float64, string or []byte", v)
+		return append(b, 'n')
 	}
 }
 

@@ -65,8 +65,7 @@ func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt
 	if len(ops) == 0 {
 		return Built{}, fmt.Errorf("%w: none", ErrOps)
 	}
-	program, err := encodeOps(ops)
-	if err != nil {
+	if err := checkOps(ops); err != nil {
 		return Built{}, err
 	}
 	if len(base) == 0 && !e.library {
@@ -79,7 +78,7 @@ func (e *Engine) Build(base [][]byte, actor crdt.Actor, timeMS int64, ops []crdt
 	if err != nil {
 		return Built{}, err
 	}
-	raw, err := e.runner.run(context.Background(), job{Loaded: slices.Concat(base...), Program: program, Actor: actor[:], TimeMS: timeMS})
+	raw, err := e.runner.run(context.Background(), job{Loaded: slices.Concat(base...), Program: encodeOps(ops), Actor: actor[:], TimeMS: timeMS})
 	if err != nil {
 		return Built{}, err
 	}
