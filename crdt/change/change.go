@@ -87,8 +87,13 @@ func Decode(raw []byte, lim Limits) (*Change, error) {
 	if n := r.uleb("length"); r.err == nil && n != uint64(len(r.b)) {
 		return nil, fmt.Errorf("%w: length %d, %d bytes follow", ErrMalformed, n, len(r.b))
 	}
-	c := &Change{Hash: sum}
-	d := decoder{reader: r, lim: lim, c: c}
+	whole := &struct {
+		Change
+		table
+		own [1]crdt.Actor
+	}{Change: Change{Hash: sum}}
+	c := &whole.Change
+	d := decoder{reader: r, lim: lim, c: c, t: &whole.table, actors: whole.own[:0]}
 	d.header()
 	d.columns()
 	if r.err != nil {
@@ -102,8 +107,10 @@ type decoder struct {
 	*reader
 	lim    Limits
 	c      *Change
+	t      *table              // c.table, once there are operations
 	actors []crdt.Actor        // own actor first, then the others
 	used   map[Object]struct{} // c.Uses, once there are many
+	cells  []cell[uint64]      // room for columns
 }
 
 func (d *decoder) header() {
@@ -135,7 +142,7 @@ func (d *decoder) header() {
 }
 
 func (d *decoder) otherActors() {
-	d.actors = []crdt.Actor{d.c.Actor}
+	d.actors = append(d.actors, d.c.Actor)
 	n := d.uleb("other actors")
 	if n > uint64(d.lim.ActorsMax) {
 		d.fail(ErrTooLarge, "%d other actors", n)

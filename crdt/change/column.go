@@ -15,9 +15,8 @@ const rowsRoom = 16
 // runs decodes run-length encoding: n > 0 repeats the next value n times, n < 0
 // lists -n values, 0 stands before a number of nulls. It yields at most rowsMax
 // cells, whatever lengths are claimed, and fails on an encoding that a correct
-// writer never makes.
-func runs[T comparable](r *reader, rowsMax int, what string, read func() T) []cell[T] {
-	out := make([]cell[T], 0, min(rowsMax, rowsRoom))
+// writer never makes. It appends to out.
+func runs[T comparable](out []cell[T], r *reader, rowsMax int, what string, read func() T) []cell[T] {
 	const (
 		none = iota
 		null
@@ -84,12 +83,18 @@ func runs[T comparable](r *reader, rowsMax int, what string, read func() T) []ce
 }
 
 func (d *decoder) numbers(r *reader, what string, rowsMax int) []cell[uint64] {
-	return runs(r, rowsMax, what, func() uint64 { return r.uleb(what) })
+	n := min(rowsMax, rowsRoom)
+	if n > len(d.cells) {
+		d.cells = make([]cell[uint64], n)
+	}
+	out := d.cells[:0:n]
+	d.cells = d.cells[n:]
+	return runs(out, r, rowsMax, what, func() uint64 { return r.uleb(what) })
 }
 
 // deltas decodes a run-length encoding of differences.
 func (d *decoder) deltas(r *reader, what string, rowsMax int) []cell[int64] {
-	out := runs(r, rowsMax, what, func() int64 { return r.sleb(what) })
+	out := runs(make([]cell[int64], 0, min(rowsMax, rowsRoom)), r, rowsMax, what, func() int64 { return r.sleb(what) })
 	var at int64
 	for i := range out {
 		if out[i].null {
@@ -107,7 +112,7 @@ func (d *decoder) deltas(r *reader, what string, rowsMax int) []cell[int64] {
 }
 
 func (d *decoder) strings(r *reader, what string, rowsMax int) []cell[string] {
-	return runs(r, rowsMax, what, func() string {
+	return runs(make([]cell[string], 0, min(rowsMax, rowsRoom)), r, rowsMax, what, func() string {
 		b := r.take(r.uleb(what), what)
 		if !utf8.Valid(b) {
 			r.fail(ErrMalformed, "column %s is not UTF-8", what)
@@ -118,7 +123,7 @@ func (d *decoder) strings(r *reader, what string, rowsMax int) []cell[string] {
 
 // booleans decodes alternating runs, beginning with false.
 func (d *decoder) booleans(r *reader, what string, rowsMax int) []bool {
-	var out []bool
+	out := make([]bool, 0, min(rowsMax, rowsRoom))
 	for v := false; len(r.b) > 0 && r.err == nil; v = !v {
 		n := r.uleb(what)
 		if n == 0 && (v || len(out) > 0) || n > uint64(rowsMax-len(out)) {

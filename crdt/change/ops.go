@@ -55,7 +55,7 @@ type table struct {
 	keyStr           []cell[string]
 	insert           []bool
 	action, meta     []cell[uint64]
-	raw              *reader
+	raw              reader
 	predGroup        []cell[uint64]
 	predActor        []cell[uint64]
 	predCtr          []cell[int64]
@@ -82,15 +82,22 @@ func find(body []column, spec uint64) *reader {
 	return nil
 }
 
+// columnsMax bounds the columns of a change; twelve are known.
+const columnsMax = 16
+
+// numberColumns are the columns of plain numbers besides the action's.
+const numberColumns = 5
+
 // columns reads the column list, decodes each column and checks the rows.
 func (d *decoder) columns() {
 	n := d.uleb("columns")
-	if n > 16 {
+	if n > columnsMax {
 		d.fail(ErrRefused, "%d columns", n)
 		return
 	}
 	type head struct{ spec, size uint64 }
-	list := make([]head, 0, 16)
+	var heads [columnsMax]head
+	list := heads[:0]
 	for range n {
 		c := head{d.uleb("column"), d.uleb("column length")}
 		if k := len(list); k > 0 && list[k-1].spec >= c.spec {
@@ -98,7 +105,8 @@ func (d *decoder) columns() {
 		}
 		list = append(list, c)
 	}
-	body := make([]column, len(list))
+	var columns [columnsMax]column
+	body := columns[:len(list)]
 	for i, c := range list {
 		if c.size == 0 && d.err == nil {
 			d.fail(ErrMalformed, "column %#x is empty", c.spec)
@@ -130,7 +138,7 @@ func (d *decoder) columns() {
 // same one is reported everywhere. The action column says how many rows there
 // are.
 func (d *decoder) table(body []column) *table {
-	t := &table{raw: &reader{}}
+	t := d.t
 	action := find(body, colAction)
 	if action == nil {
 		d.fail(ErrMalformed, "no action column")
@@ -138,6 +146,7 @@ func (d *decoder) table(body []column) *table {
 	}
 	t.action = d.numbers(action, "action", d.lim.OpsMax)
 	t.n = len(t.action)
+	d.cells = make([]cell[uint64], numberColumns*min(t.n, rowsRoom))
 	preds := 0
 	if r := find(body, colPredGroup); r != nil {
 		t.predGroup = d.numbers(r, "pred", t.n)
@@ -178,7 +187,7 @@ func (d *decoder) table(body []column) *table {
 			t.meta = d.numbers(r, "value", t.n)
 			rows = len(t.meta)
 		case colValRaw:
-			t.raw = r
+			t.raw = *r
 		case colPredActor:
 			t.predActor = d.numbers(r, "pred actor", preds)
 			rows, want = len(t.predActor), preds
@@ -206,12 +215,26 @@ func at[T any](c []cell[T], i int) cell[T] {
 	return c[i]
 }
 
+// makes reports whether an action makes an object.
+func makes(action uint64) bool {
+	return action == actMakeMap || action == actMakeList || action == actMakeText
+}
+
 // rows checks that each operation holds together and refers only to operations
 // that can exist: with a lower counter, by a known actor.
 func (d *decoder) rows(t *table) {
 	made := map[uint64]bool{} // this change's own objects: whether each is a list
 	pred := 0
 	t.values, t.predAt = make([][]byte, 0, t.n), make([]int, 0, t.n)
+	objects := 0
+	for _, a := range t.action {
+		if makes(a.v) {
+			objects++
+		}
+	}
+	if objects > 0 {
+		d.c.Made = make([]Object, 0, objects)
+	}
 	for i := 0; i < t.n && d.err == nil; i++ {
 		ctr := d.c.StartOp + uint64(i)
 		action := at(t.action, i)
@@ -230,11 +253,11 @@ func (d *decoder) rows(t *table) {
 		t.predAt = append(t.predAt, pred)
 		d.preds(t, i, pred, k, ctr)
 		pred += k
-		switch action.v {
-		case actMakeMap, actMakeList, actMakeText:
+		switch {
+		case makes(action.v):
 			made[ctr] = action.v != actMakeMap
 			d.c.Made = append(d.c.Made, Object{d.c.Actor, ctr, made[ctr]})
-		case actDelete, actInc:
+		case action.v == actDelete || action.v == actInc:
 			if insert || k == 0 {
 				d.fail(ErrMalformed, "operation %d: action %d without a predecessor", i, action.v)
 			}

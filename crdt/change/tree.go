@@ -28,9 +28,21 @@ const depthMax = 32
 // that it stands right behind the element that it names. The error wraps
 // [ErrUnsupported].
 func Tree(changes []*Change) (crdt.Node, error) {
-	t := tree{objects: map[opID]*object{}}
-	root := &object{}
-	for _, r := range order(changes) {
+	t, root := tree{}, &object{}
+	ops := 0
+	for _, c := range changes {
+		ops += int(c.Ops)
+	}
+	t.slots, t.values = make([]slot, 0, min(ops, roomFor)), make([]crdt.Written, 0, min(ops, roomFor))
+	if len(changes) == 1 { // as most documents have
+		for i := range int(changes[0].Ops) {
+			if err := t.apply(root, changes[0], i); err != nil {
+				return crdt.Node{}, err
+			}
+		}
+		return t.node(root, 0)
+	}
+	for _, r := range order(changes, ops) {
 		if err := t.apply(root, r.c, r.row); err != nil {
 			return crdt.Node{}, err
 		}
@@ -55,20 +67,14 @@ type row struct {
 }
 
 // order returns all operations by ascending identifier.
-func order(changes []*Change) []row {
-	n := 0
-	for _, c := range changes {
-		n += int(c.Ops)
-	}
-	out := make([]row, 0, n)
+func order(changes []*Change, ops int) []row {
+	out := make([]row, 0, ops)
 	for _, c := range changes {
 		for i := range int(c.Ops) {
 			out = append(out, row{c, i})
 		}
 	}
-	if len(changes) > 1 {
-		slices.SortFunc(out, func(a, b row) int { return a.c.id(a.row).compare(b.c.id(b.row)) })
-	}
+	slices.SortFunc(out, func(a, b row) int { return a.c.id(a.row).compare(b.c.id(b.row)) })
 	return out
 }
 
@@ -76,7 +82,24 @@ func (c *Change) id(row int) opID { return opID{c.StartOp + uint64(row), c.Actor
 
 // tree is a document under construction.
 type tree struct {
-	objects map[opID]*object
+	objects map[opID]*object // all but the root
+	// slots and values are room for more of them.
+	slots  []slot
+	values []crdt.Written
+}
+
+// roomFor is for how many slots and values room is made at once.
+const roomFor = 8
+
+// newSlot returns an empty slot.
+func (t *tree) newSlot(key string) *slot {
+	if len(t.slots) == cap(t.slots) {
+		t.slots = make([]slot, 0, roomFor)
+	}
+	t.slots = append(t.slots, slot{key: key})
+	s := &t.slots[len(t.slots)-1]
+	s.writes = s.first[:0]
+	return s
 }
 
 // object is a map, or a list as a chain of elements behind a head that holds
@@ -93,6 +116,7 @@ type object struct {
 type slot struct {
 	key    string
 	writes []write
+	first  [1]write // room for the only one of most
 }
 
 type write struct {
@@ -103,14 +127,14 @@ type write struct {
 }
 
 type element struct {
-	slot
+	*slot
 	next *element
 }
 
 // manySlots is from how many keys on a map is searched by hash.
 const manySlots = 16
 
-func (o *object) slot(key string) *slot {
+func (t *tree) slot(o *object, key string) *slot {
 	if o.byKey != nil {
 		if s := o.byKey[key]; s != nil {
 			return s
@@ -118,7 +142,7 @@ func (o *object) slot(key string) *slot {
 	} else if i := slices.IndexFunc(o.slots, func(s *slot) bool { return s.key == key }); i >= 0 {
 		return o.slots[i]
 	}
-	s := &slot{key: key}
+	s := t.newSlot(key)
 	o.slots = append(o.slots, s)
 	switch {
 	case o.byKey != nil:
@@ -142,7 +166,7 @@ func (t *tree) apply(root *object, c *Change, i int) error {
 		}
 	}
 	id, action := c.id(i), at(tab.action, i).v
-	s, err := c.place(o, i)
+	s, err := t.place(o, c, i)
 	if err != nil {
 		return err
 	}
@@ -157,6 +181,9 @@ func (t *tree) apply(root *object, c *Change, i int) error {
 		w.value = scalar(at(tab.meta, i).v&15, tab.values[i])
 	case actMakeMap, actMakeList:
 		w.child = &object{list: action == actMakeList}
+		if t.objects == nil {
+			t.objects = map[opID]*object{}
+		}
 		t.objects[id] = w.child
 	default:
 		return ErrUnsupported
@@ -166,13 +193,13 @@ func (t *tree) apply(root *object, c *Change, i int) error {
 }
 
 // place finds the slot that an operation writes, or makes it.
-func (c *Change) place(o *object, i int) (*slot, error) {
+func (t *tree) place(o *object, c *Change, i int) (*slot, error) {
 	tab := c.table
 	if key := at(tab.keyStr, i); !key.null {
 		if o.list {
 			return nil, ErrUnsupported
 		}
-		return o.slot(key.v), nil
+		return t.slot(o, key.v), nil
 	}
 	behind := &o.head
 	if a := at(tab.keyActor, i); !a.null {
@@ -182,15 +209,18 @@ func (c *Change) place(o *object, i int) (*slot, error) {
 	case !o.list || behind == nil:
 		return nil, ErrUnsupported
 	case tab.insert == nil || !tab.insert[i]:
-		return &behind.slot, nil
+		if behind.slot == nil {
+			return nil, ErrUnsupported // the head
+		}
+		return behind.slot, nil
 	}
-	e := &element{next: behind.next}
+	e := &element{slot: t.newSlot(""), next: behind.next}
 	behind.next = e
 	if o.byID == nil {
 		o.byID = map[opID]*element{}
 	}
 	o.byID[c.id(i)] = e
-	return &e.slot, nil
+	return e.slot, nil
 }
 
 // overwrite marks what an operation replaces or deletes.
@@ -208,10 +238,20 @@ func (s *slot) overwrite(c *Change, i int) error {
 	return nil
 }
 
+// room returns an empty list with room for n values.
+func (t *tree) room(n int) []crdt.Written {
+	at := len(t.values)
+	if cap(t.values)-at < n {
+		t.values, at = make([]crdt.Written, 0, max(n, roomFor)), 0
+	}
+	t.values = t.values[:at+n]
+	return t.values[at : at : at+n]
+}
+
 // visible returns the values of a slot, the winner first: the highest
 // identifier wins on every replica.
 func (t *tree) visible(s *slot, depth int) ([]crdt.Written, error) {
-	var out []crdt.Written
+	out := t.room(len(s.writes))
 	for _, w := range slices.Backward(s.writes) {
 		if w.gone {
 			continue
@@ -241,6 +281,9 @@ func (t *tree) node(o *object, depth int) (crdt.Node, error) {
 				return crdt.Node{}, err
 			}
 			if len(values) > 0 {
+				if n.Fields == nil {
+					n.Fields = make([]crdt.Field, 0, len(o.slots))
+				}
 				n.Fields = append(n.Fields, crdt.Field{Key: s.key, Values: values})
 			}
 		}
@@ -249,7 +292,7 @@ func (t *tree) node(o *object, depth int) (crdt.Node, error) {
 	}
 	n := crdt.Node{Kind: crdt.NodeList}
 	for e := o.head.next; e != nil; e = e.next {
-		values, err := t.visible(&e.slot, depth)
+		values, err := t.visible(e.slot, depth)
 		if err != nil {
 			return crdt.Node{}, err
 		}
