@@ -51,7 +51,7 @@ func NewActor(author Author, random [8]byte) Actor {
 // Mark returns the first 8 bytes of each of the author's actor ids: a
 // truncated SHA-256 of the author.
 func (a Author) Mark() [8]byte {
-	sum := sha256.Sum256(a.appendTo([]byte("tiermesh actor v1\x00")))
+	sum := sha256.Sum256(a.appendTo(append(make([]byte, 0, 64), "tiermesh actor v1\x00"...)))
 	return [8]byte(sum[:8])
 }
 

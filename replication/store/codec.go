@@ -55,19 +55,12 @@ func appendAuthor(b []byte, a crdt.Author) []byte {
 	return binary.BigEndian.AppendUint32(b, a.Incarnation)
 }
 
-// keyOf begins a key that will be n bytes longer: most are made for every record.
-func keyOf(table byte, n int) []byte {
-	return append(make([]byte, 0, 1+n), table)
-}
-
-// What these take in a key: see appendStream, appendAuthor and the sequence numbers.
-func streamBytes(s tiers.StreamID) int { return len(s.Site) + 2 }
-func authorBytes(a crdt.Author) int    { return len(a.Site) + 5 }
-
-const seqBytes = 8
+// keyOf begins a key. The room is of a fixed size, so that a key that is only put
+// into a batch, which copies it, needs no allocation; nearly all fit.
+func keyOf(table byte) []byte { return append(make([]byte, 0, 128), table) }
 
 func keyChain(table byte, c crdt.ChainID) []byte {
-	b := keyOf(table, streamBytes(c.Stream)+authorBytes(c.Author)+seqBytes)
+	b := keyOf(table)
 	return appendAuthor(appendStream(b, c.Stream), c.Author)
 }
 
@@ -76,7 +69,7 @@ func keySeq(table byte, c crdt.ChainID, seq uint64) []byte {
 }
 
 func keyDoc(table byte, k DocKey) []byte {
-	b := keyOf(table, streamBytes(k.Stream)+len(k.Doc)+1+seqBytes)
+	b := keyOf(table)
 	return append(appendStream(b, k.Stream), k.Doc...)
 }
 
@@ -92,7 +85,7 @@ func keyRefused(k DocKey, r ref) []byte {
 func keyClaim(resource string) []byte { return append([]byte{tableClaim}, resource...) }
 
 func keyIndex(e crdt.IndexEntry, k DocKey) []byte {
-	b := keyOf(tableIndex, len(e.Name)+len(e.Value)+2+streamBytes(k.Stream)+len(k.Doc))
+	b := keyOf(tableIndex)
 	b = append(b, e.Name...)
 	b = append(b, 0)
 	b = append(b, e.Value...)
@@ -102,7 +95,7 @@ func keyIndex(e crdt.IndexEntry, k DocKey) []byte {
 
 func keyMeta(name string) []byte { return append([]byte{tableMeta}, name...) }
 
-func keyIdempotency(key string) []byte { return append(keyOf(tableKey, len(key)), key...) }
+func keyIdempotency(key string) []byte { return append(keyOf(tableKey), key...) }
 
 // prefixEnd returns the first key after every key with the prefix.
 func prefixEnd(prefix []byte) []byte {

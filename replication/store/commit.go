@@ -11,7 +11,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/tiermesh/tiermesh/crdt"
-	"github.com/tiermesh/tiermesh/crdt/change"
 )
 
 // Retained checkpoints are at most this far apart, in records and in bytes,
@@ -130,10 +129,8 @@ func (t *Tx) history(k DocKey) *Changes {
 	if w.first == nil || w.state.version() != 1 || w.state.only == nil {
 		return nil
 	}
-	return &Changes{
-		Raw: [][]byte{w.first.Body}, Decoded: []*change.Change{w.first.decoded}, Authors: []crdt.Author{w.first.author},
-		Times: []crdt.HybridTime{w.first.Time}, Seqs: []uint64{w.state.only.seq}, Heads: w.state.hashes(), Version: 1, Database: t.s.marks.database,
-	}
+	w.first.Version, w.first.Database = 1, t.s.marks.database
+	return &w.first.Changes
 }
 
 // commit writes a batch of Apply and takes in its mark under one lock: a view may be
@@ -184,7 +181,8 @@ func (t *Tx) putDocs() ([]marking, error) {
 		if !w.touched {
 			continue
 		}
-		if err := t.batch.Set(keyDoc(tableDoc, k), w.state.encode(), nil); err != nil {
+		t.value = w.state.appendTo(t.value[:0])
+		if err := t.batch.Set(keyDoc(tableDoc, k), t.value, nil); err != nil {
 			return nil, err
 		}
 		d := marking{Dirty: Dirty{Key: k}, version: w.state.version(), created: w.fresh}

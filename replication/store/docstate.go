@@ -86,8 +86,9 @@ func containsAll(all, some []crdt.Hash) bool {
 	return !slices.ContainsFunc(some, func(h crdt.Hash) bool { return !slices.Contains(all, h) })
 }
 
-func (s *docState) encode() []byte {
-	b := binary.AppendUvarint(nil, s.changes)
+// appendTo appends the encoding that decodeDocState reads.
+func (s *docState) appendTo(b []byte) []byte {
+	b = binary.AppendUvarint(b, s.changes)
 	b = binary.AppendUvarint(b, s.refused)
 	b = binary.AppendUvarint(b, uint64(len(s.heads)))
 	for _, h := range s.heads {

@@ -34,8 +34,9 @@ type Tx struct {
 	broken error
 	// incarnation is zero while unchanged.
 	incarnation uint32
-	evicted     bool // SetAside did something
-	kept        int  // bytes of the documents' first records
+	evicted     bool   // SetAside did something
+	kept        int    // bytes of the documents' first records
+	value       []byte // room for a value that is put into the batch
 }
 
 // taken are small things that a Tx has read and may have changed.
@@ -47,8 +48,10 @@ type taken struct {
 	limitsOf map[string]seriesLimits
 }
 
-// docWork is a document that the Tx has read and may have changed.
+// docWork is a document that the Tx has read and may have changed. It is what
+// change.Fit sees of the document.
 type docWork struct {
+	t       *Tx
 	key     DocKey
 	state   *docState
 	touched bool
@@ -57,16 +60,52 @@ type docWork struct {
 	// added are the changes that this Tx applied, which the database does not
 	// show yet.
 	added []docHead
-	// first is the record that created the document in this Tx; nil when that is
+	// first is the change that created the document in this Tx; nil when that is
 	// read again, should it be needed.
-	first *firstRecord
+	first *firstChange
+	room  *docRoom // of a fresh document
 }
 
-// firstRecord is a document's first record.
-type firstRecord struct {
-	crdt.Record
-	author  crdt.Author
-	decoded *change.Change
+// firstChange is a document's history when that is one change.
+type firstChange struct {
+	Changes
+	raw     [1][]byte
+	decoded [1]*change.Change
+	authors [1]crdt.Author
+	times   [1]crdt.HybridTime
+	seqs    [1]uint64
+	heads   [1]crdt.Hash
+}
+
+// newFirstChange returns the history that a record begins; its version and its
+// database are not known yet.
+func newFirstChange(p ref, rec crdt.Record, c *change.Change) *firstChange {
+	f := &firstChange{
+		raw: [1][]byte{rec.Body}, decoded: [1]*change.Change{c}, authors: [1]crdt.Author{p.author},
+		times: [1]crdt.HybridTime{rec.Time}, seqs: [1]uint64{p.seq}, heads: [1]crdt.Hash{c.Hash},
+	}
+	f.Changes = Changes{
+		Raw: f.raw[:], Decoded: f.decoded[:], Authors: f.authors[:], Times: f.times[:], Seqs: f.seqs[:], Heads: f.heads[:],
+	}
+	return f
+}
+
+// docRoom is what a document with one change takes, in one piece.
+type docRoom struct {
+	docWork
+	docState
+	heads  [1]docHead
+	actors [1]docActor
+	added  [1]docHead
+	only   ref
+}
+
+// newDoc begins the work on a document that is not there yet.
+func (t *Tx) newDoc(k DocKey) *docWork {
+	r := &docRoom{}
+	r.docState = docState{heads: r.heads[:0], actors: r.actors[:0]}
+	r.docWork = docWork{t: t, key: k, state: &r.docState, fresh: true, added: r.added[:0], room: r}
+	return &r.docWork
 }
 
 // Begin starts a Tx. Only one may be open at a time.
@@ -168,7 +207,7 @@ func (t *Tx) judge(w *docWork, author crdt.Author, raw []byte) (*change.Change, 
 	if !author.Owns(c.Actor) {
 		return nil, errForeignActor
 	}
-	misfit := change.Fit(c, fitState{t, w})
+	misfit := change.Fit(c, w)
 	if t.broken != nil {
 		return nil, t.broken
 	}
@@ -324,7 +363,7 @@ func (t *Tx) judgePending(w *docWork, p ref, rec crdt.Record) (gone bool, err er
 func (t *Tx) advance(w *docWork, p ref, rec crdt.Record, c *change.Change) error {
 	if size := freshBytes(rec.Body, c); w.fresh && w.first == nil && t.kept+size <= freshBytesMax {
 		t.kept += size
-		w.first = &firstRecord{rec, p.author, c}
+		w.first = newFirstChange(p, rec, c)
 	}
 	info := c.Info()
 	if w.state.only != nil {
@@ -340,10 +379,19 @@ func (t *Tx) advance(w *docWork, p ref, rec crdt.Record, c *change.Change) error
 	w.added = append(w.added, applied)
 	w.touched = true
 	if w.state.changes == 1 {
-		w.state.only = &p
+		w.state.only = w.placeOf(p)
 		return nil
 	}
 	return t.batch.Set(keyChange(w.key, w.state.changes), encodeChange(applied, p), nil)
+}
+
+// placeOf returns where a place is kept.
+func (w *docWork) placeOf(p ref) *ref {
+	if w.room == nil {
+		return &ref{p.author, p.seq}
+	}
+	w.room.only = p
+	return &w.room.only
 }
 
 // encodeChange encodes the entry of a document's change at a place.
@@ -363,8 +411,8 @@ func (t *Tx) putRecord(chain crdt.ChainID, enc []byte) (uint64, error) {
 		t.bodies[chain] = map[uint64][]byte{}
 	}
 	t.bodies[chain][st.head.Seq] = enc
-	value := append(append(make([]byte, 0, 32+len(enc)), st.head.Hash[:]...), enc...)
-	return st.head.Seq, t.batch.Set(keySeq(tableRecord, chain, st.head.Seq), value, nil)
+	t.value = append(append(t.value[:0], st.head.Hash[:]...), enc...)
+	return st.head.Seq, t.batch.Set(keySeq(tableRecord, chain, st.head.Seq), t.value, nil)
 }
 
 func (t *Tx) chain(c crdt.ChainID) chainState {
@@ -404,50 +452,45 @@ func (t *Tx) doc(k DocKey) (*docWork, error) {
 		return w, nil
 	}
 	st, err := t.s.docState(k)
-	fresh := errors.Is(err, ErrNotFound)
-	if fresh {
-		st, err = &docState{}, nil
-	}
-	if err != nil {
+	var w *docWork
+	switch {
+	case errors.Is(err, ErrNotFound):
+		w = t.newDoc(k)
+	case err != nil:
 		return nil, err
+	default:
+		w = &docWork{t: t, key: k, state: st}
 	}
-	w := &docWork{key: k, state: st, fresh: fresh}
 	t.docs[k] = w
 	return w, nil
 }
 
-// fitState shows a document's history to the change codec.
-type fitState struct {
-	t *Tx
-	w *docWork
-}
-
 // MaxOp implements [change.State].
-func (f fitState) MaxOp(h crdt.Hash) (uint64, bool) {
-	for _, x := range f.w.state.heads {
+func (w *docWork) MaxOp(h crdt.Hash) (uint64, bool) {
+	for _, x := range w.state.heads {
 		if x.hash == h {
 			return x.maxOp, true
 		}
 	}
-	for _, x := range f.w.added {
+	for _, x := range w.added {
 		if x.hash == h {
 			return x.maxOp, true
 		}
 	}
-	if f.w.remade {
+	if w.remade {
 		return 0, false
 	}
-	maxOp, found, err := f.t.s.changeMaxOp(f.w.key, h)
+	maxOp, found, err := w.t.s.changeMaxOp(w.key, h)
 	if err != nil {
 		// Apply must not take "cannot read" for "not there".
-		f.t.broken = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		w.t.broken = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return maxOp, found
 }
 
 // Actor implements [change.State].
-func (f fitState) Actor(a crdt.Actor) (seq, maxOp uint64) {
-	for _, x := range f.w.state.actors {
+func (w *docWork) Actor(a crdt.Actor) (seq, maxOp uint64) {
+	for _, x := range w.state.actors {
 		if x.actor == a {
 			return x.seq, x.maxOp
 		}
