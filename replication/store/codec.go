@@ -205,6 +205,6 @@ func (r ref) appendTo(b []byte) []byte {
 	return binary.AppendUvarint(appendAuthor(b, r.author), r.seq)
 }
 
-func appendBytes(b, v []byte) []byte {
+func appendBytes[T []byte | string](b []byte, v T) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(v))), v...)
 }

@@ -144,11 +144,10 @@ func (s *Store) CheckpointFrom(c crdt.ChainID, first, want uint64) (crdt.Checkpo
 }
 
 func (s *Store) docState(k DocKey) (*docState, error) {
-	at := keyDoc(tableDoc, k)
-	if s.presence.absent(at) {
+	if s.presence.absent(keyDoc(tableDoc, k)) { // a key of its own, for which nothing is allocated
 		return nil, ErrNotFound
 	}
-	v, err := s.get(at)
+	v, err := s.get(keyDoc(tableDoc, k))
 	if err != nil {
 		return nil, err
 	}
@@ -250,11 +249,10 @@ func (s *Store) Outcome(key string) ([]byte, error) {
 		return nil, err
 	}
 	defer s.usage.leave()
-	at := keyIdempotency(key)
-	if s.presence.absent(at) {
+	if s.presence.absent(keyIdempotency(key)) {
 		return nil, nil
 	}
-	v, err := s.get(at)
+	v, err := s.get(keyIdempotency(key))
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil
 	}

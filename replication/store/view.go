@@ -84,33 +84,38 @@ func (s *Store) PutViews(views ...Made) error {
 }
 
 func (s *Store) putViews(views []Made) error {
-	b := s.db.NewBatch()
+	b := viewBatch{Batch: s.db.NewBatch(), delta: tallyDelta{}}
 	defer func() { _ = b.Close() }()
 	s.marks.Lock()
 	defer s.marks.Unlock()
-	delta := tallyDelta{}
 	for _, v := range views {
 		if v.Database != s.marks.database {
 			continue
 		}
-		if err := s.putView(b, v, delta); err != nil {
+		if err := s.putView(&b, v); err != nil {
 			return fmt.Errorf("%s: %w", v.Key, err)
 		}
 	}
-	if err := s.tallies.put(b, delta); err != nil {
+	if err := s.tallies.put(b.Batch, b.delta); err != nil {
 		return err
 	}
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
-	s.tallies.show(delta)
+	s.tallies.show(b.delta)
 	s.countDirty()
 	return nil
 }
 
-// putView adds a view to a batch, and what it counts to delta. The caller holds the
-// marks' lock.
-func (s *Store) putView(b *pebble.Batch, v Made, delta tallyDelta) error {
+// viewBatch collects views.
+type viewBatch struct {
+	*pebble.Batch
+	delta tallyDelta // what they count
+	value []byte     // room for an encoding
+}
+
+// putView adds a view to a batch. The caller holds the marks' lock.
+func (s *Store) putView(b *viewBatch, v Made) error {
 	marked, dirty := s.marks.docs[v.Key]
 	if !dirty || !marked.created || v.Version != marked.version {
 		old, at, err := s.view(v.Key)
@@ -123,30 +128,31 @@ func (s *Store) putView(b *pebble.Batch, v Made, delta tallyDelta) error {
 		for _, e := range old.Index {
 			_ = b.Delete(keyIndex(e, v.Key), nil)
 		}
-		delta.count(v.Key.Stream.Site, old.Counts, -1)
+		b.delta.count(v.Key.Stream.Site, old.Counts, -1)
 	}
-	delta.count(v.Key.Stream.Site, v.View.Counts, 1)
+	b.delta.count(v.Key.Stream.Site, v.View.Counts, 1)
 	for _, e := range v.View.Index {
 		_ = b.Set(keyIndex(e, v.Key), nil, nil)
 	}
 	if v.Gone {
 		v.View.JSON = []byte(goneJSON)
 	}
-	_ = b.Set(keyDoc(tableView, v.Key), encodeView(v.View, v.Version), nil)
+	b.value = appendView(b.value[:0], v.View, v.Version)
+	_ = b.Set(keyDoc(tableView, v.Key), b.value, nil)
 	if dirty && v.Version >= marked.version {
-		s.marks.done(b, v.Key, marked)
+		s.marks.done(b.Batch, v.Key, marked)
 	}
 	return nil
 }
 
-func encodeView(v crdt.View, version uint64) []byte {
-	b := binary.AppendUvarint(make([]byte, 0, len(v.JSON)+256), version)
+func appendView(b []byte, v crdt.View, version uint64) []byte {
+	b = binary.AppendUvarint(b, version)
 	b = binary.AppendUvarint(b, uint64(len(v.Index)+len(v.Counts)))
 	for _, e := range v.Index {
-		b = appendBytes(appendBytes(b, []byte(e.Name)), []byte(e.Value))
+		b = appendBytes(appendBytes(b, e.Name), e.Value)
 	}
 	for _, c := range v.Counts {
-		b = appendBytes(appendBytes(b, []byte(countPrefix+c.Cube)), []byte(c.Cell))
+		b = appendBytes(appendBytes(b, countPrefix+c.Cube), c.Cell)
 	}
 	return append(b, v.JSON...)
 }

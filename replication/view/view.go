@@ -335,17 +335,19 @@ func (m *Materialiser) fold(k store.DocKey, h *store.Changes, indexOnly bool) (c
 		err = errors.New("fold returned malformed JSON")
 	}
 	for _, c := range v.Counts {
-		if err == nil && (strings.Contains(c.Cube+c.Cell, "\x00") || len(c.Cell) > indexValueMax) {
+		if err == nil && (holdsZero(c.Cube, c.Cell) || len(c.Cell) > indexValueMax) {
 			err = fmt.Errorf("count %s: cell of %d bytes, or with a zero byte", c.Cube, len(c.Cell))
 		}
 	}
 	for _, e := range v.Index {
-		if err == nil && (strings.Contains(e.Name+e.Value, "\x00") || len(e.Value) > indexValueMax) {
+		if err == nil && (holdsZero(e.Name, e.Value) || len(e.Value) > indexValueMax) {
 			err = fmt.Errorf("index %s: value of %d bytes, or with a zero byte", e.Name, len(e.Value))
 		}
 	}
 	return v, err
 }
+
+func holdsZero(a, b string) bool { return strings.IndexByte(a, 0) >= 0 || strings.IndexByte(b, 0) >= 0 }
 
 // quarantined is the view of a document that has none.
 func quarantined(k store.DocKey, cause error) (crdt.View, error) {
