@@ -145,12 +145,21 @@ func (c command) kinds() (n int) {
 	return n
 }
 
-// commands returns the encoded commands of a log entry.
-func (c codec) commands(entry []byte) ([]cbor.RawMessage, error) {
+// encoded is a command in its place in a log entry: nobody changes an entry.
+type encoded []byte
+
+// UnmarshalCBOR implements [cbor.Unmarshaler].
+func (e *encoded) UnmarshalCBOR(b []byte) error {
+	*e = b
+	return nil
+}
+
+// commands returns the encoded commands of a log entry, which they share.
+func (c codec) commands(entry []byte) ([]encoded, error) {
 	if len(entry) == 0 || entry[0]&0xe0 != cborArray {
-		return []cbor.RawMessage{entry}, nil
+		return []encoded{entry}, nil
 	}
-	var out []cbor.RawMessage
+	var out []encoded
 	if err := c.dec.Unmarshal(entry, &out); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}

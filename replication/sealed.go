@@ -7,11 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 )
+
+// sealedKept is up to which size the room for sealed entries is kept.
+const sealedKept = 1 << 20
 
 // sealBytes is the size of an entry's seal: a truncated SHA-256.
 const sealBytes = 16
@@ -44,6 +48,7 @@ type sealedLog struct {
 	bounds  logSize       // zero for none
 	full    chan struct{} // capacity 1: a bound was passed
 	stored  func()        // called after entries were stored; nil for nobody
+	room    sync.Pool     // of *[]byte, for sealed entries
 }
 
 // logSize is how much a log may grow by.
@@ -68,13 +73,27 @@ func (s *sealedLog) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log
 // StoreLogs implements [raft.LogStore]; the caller's entries are left as they
 // are, since Raft goes on using them.
 func (s *sealedLog) StoreLogs(logs []*raft.Log) error {
-	sealed := make([]*raft.Log, len(logs))
-	for i, l := range logs {
-		c := *l
-		c.Data = append(append(make([]byte, 0, len(l.Data)+sealBytes), l.Data...), seal(l)...)
-		sealed[i] = &c
-		s.bytes.Add(int64(len(c.Data)))
+	size := 0
+	for _, l := range logs {
+		size += len(l.Data) + sealBytes
 	}
+	room, _ := s.room.Get().(*[]byte) // raft-boltdb copies what it is given
+	if room == nil || cap(*room) < size {
+		room = new([]byte)
+		*room = make([]byte, 0, size)
+	}
+	if size <= sealedKept {
+		defer s.room.Put(room)
+	}
+	sealed := make([]*raft.Log, len(logs))
+	data := (*room)[:0]
+	for i, l := range logs {
+		c, from := *l, len(data)
+		data = append(append(data, l.Data...), seal(l)...)
+		c.Data = data[from:]
+		sealed[i] = &c
+	}
+	s.bytes.Add(int64(size))
 	s.entries.Add(int64(len(logs)))
 	if s.bounds != (logSize{}) && (s.bytes.Load() > s.bounds.bytes || s.entries.Load() >= s.bounds.entries) {
 		select {

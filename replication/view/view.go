@@ -309,11 +309,12 @@ func (m *Materialiser) engineFor(authors []crdt.Author) Engine {
 // store's.
 func (m *Materialiser) fold(k store.DocKey, h *store.Changes, indexOnly bool) (crdt.View, error) {
 	src := &crdt.Source{
-		Stream: k.Stream, Doc: k.Doc, Document: &crdt.Document{Root: crdt.Node{Kind: crdt.NodeMap}},
-		Authors: map[crdt.Actor]crdt.Author{}, Pending: h.Pending, Refused: h.Refused,
+		Stream: k.Stream, Doc: k.Doc, Authors: map[crdt.Actor]crdt.Author{}, Pending: h.Pending, Refused: h.Refused,
 		IndexOnly: indexOnly,
 	}
-	if len(h.Raw) > 0 {
+	if len(h.Raw) == 0 {
+		src.Document = &crdt.Document{Root: crdt.Node{Kind: crdt.NodeMap}}
+	} else {
 		doc, err := m.engineFor(h.Authors).Read(h.Raw, h.Decoded...)
 		if err != nil {
 			return crdt.View{}, err
