@@ -178,7 +178,8 @@ func writesCase(ctx context.Context, cfg WritesConfig, clients int) (c Case, err
 	const site = tiers.SiteID("500000")
 	cluster, err := local.Open(ctx, local.Config{
 		Dir: dir, Federation: "bench", Nodes: uint32(cfg.Nodes), API: cfg.Via == ViaAPI, Logger: slog.New(slog.DiscardHandler),
-		Sites: []tiers.Site{{ID: site, Tier: tiers.TierCity, Name: "bench"}},
+		Sites:      []tiers.Site{{ID: site, Tier: tiers.TierCity, Name: "bench"}},
+		Configured: local.Configured{Uncut: true},
 	}, nil)
 	if err != nil {
 		return c, err

@@ -61,6 +61,9 @@ type Configured struct {
 	Comparing int
 	// Duplicates says when nodes suspect two reports to be of one thing.
 	Duplicates node.Duplicates
+	// Uncut says that the network is never cut: nodes use their sockets as they do
+	// outside of the testbed, many datagrams a call.
+	Uncut bool
 }
 
 // Cluster is a running federation.
@@ -213,9 +216,13 @@ func (c *Cluster) open(at place) error {
 	if c.cfg.Now != nil {
 		now = func() time.Time { return c.cfg.Now(at.site) }
 	}
+	conn := m.gate.PacketConn()
+	if c.cfg.Uncut {
+		conn = m.gate.UDPConn
+	}
 	n, err := node.Open(cfg, node.Options{
 		Now:    now,
-		Logger: c.cfg.Logger, Conn: m.gate.PacketConn(), RedialMax: c.cfg.RedialMax, Tick: c.cfg.Tick, Comparing: c.cfg.Comparing, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1, Fatal: c.cfg.Fatal,
+		Logger: c.cfg.Logger, Conn: conn, RedialMax: c.cfg.RedialMax, Tick: c.cfg.Tick, Comparing: c.cfg.Comparing, LinkIdle: c.cfg.LinkIdle, Engine: c.cfg.Engine, Bootstrap: at.node == 1, Fatal: c.cfg.Fatal,
 	})
 	if err != nil {
 		m.gate = nil // the node closed it
