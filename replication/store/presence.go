@@ -9,8 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// The sizes of the filters: 12 bits and 6 probes a key let about one key in 200 that
-// is not there through each.
+// The sizes of the filters. With 12 bits and 6 probes a key, each filter lets about
+// one in 200 of the keys through that are not there.
 const (
 	presenceBits   = 12
 	presenceProbes = 6
