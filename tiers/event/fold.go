@@ -198,7 +198,7 @@ func (v *View) readActions(s *crdt.Source) {
 // correct applies the corrections and shows those that are in conflict.
 func (v *View) correct(s *crdt.Source) {
 	maps := s.Document.Root.Field(keyCorrections)
-	if len(maps) == 0 {
+	if len(maps) == 0 || len(maps[0].Node.Fields) == 0 { // as of nearly all events
 		return
 	}
 	fields := maps[0].Node
