@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -20,8 +21,12 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
-// dispatchBatch is how many events are dispatched at once.
-const dispatchBatch = 64
+// dispatchBatch is how many events are dispatched at once, dispatchPage how many of
+// the work list are read at once.
+const (
+	dispatchBatch = 64
+	dispatchPage  = 256
+)
 
 // dispatchRetry is how long the dispatcher waits after it lost the leadership or
 // a write's outcome.
@@ -127,46 +132,107 @@ func spoilt(err error) bool {
 		errors.Is(err, engine.ErrEngine) || errors.Is(err, engine.ErrHeads)
 }
 
+// dispatcher gives each event of this site its task. One goroutine owns it.
+type dispatcher struct {
+	n *Node
+	// left are the events that were looked at and got none, most often because no rule
+	// matches: they stay in the work list, and keep no other one from being served.
+	left map[store.DocKey]leftEvent
+	// rules and mode are those under which they were looked at.
+	rules *dispatch.Table
+	mode  dispatch.SubjectMode
+}
+
+// leftEvent says until when an event is left alone, unless it changes.
+type leftEvent struct {
+	version uint64
+	until   time.Time
+}
+
+// leftFor is how long an event that got no task is left alone, unless it, the rules or
+// the mode change: a rule may look at the time.
+const leftFor = time.Minute
+
 // runDispatch gives each event of this site its task, by the rules as this
 // site last saw them, with or without links. Its work list is an index, so it
 // goes on after a crash where it stopped; a task's identifier follows from the
 // event's, so no event gets two.
 func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
-	return n.onChange(ctx, changed, nil, n.dispatchPass)
+	d := dispatcher{n: n, left: map[store.DocKey]leftEvent{}}
+	ticks := time.NewTicker(leftFor)
+	defer ticks.Stop()
+	return n.onChange(ctx, changed, ticks.C, d.pass)
 }
 
-// dispatchPass dispatches one batch and reports whether more may wait.
-func (n *Node) dispatchPass(ctx context.Context) (again bool, err error) {
-	rules, types, err := n.route(true)
+// pass dispatches one batch and reports whether more may wait.
+func (d *dispatcher) pass(ctx context.Context) (again bool, err error) {
+	rules, types, err := d.n.route(true)
 	if err != nil || rules.Len() == 0 {
 		return false, err
 	}
-	hits, err := n.group.Store().Index(store.IndexQuery{
-		Name: event.IndexUndispatched, Prefix: event.UndispatchedAt(n.creds.ID.Site), Limit: dispatchBatch, // others dispatch theirs
-	})
-	if err != nil || len(hits) == 0 {
+	work, versions, err := d.work(rules)
+	if err != nil || len(work) == 0 {
 		return false, err
 	}
-	if _, err := n.board.candidates(n); err != nil { // what was listed since
+	if _, err := d.n.board.candidates(d.n); err != nil { // what was listed since
 		return false, err
 	}
 	var g errgroup.Group // ends with the batch
 	g.SetLimit(16)
-	done := make([]bool, len(hits))
-	for i, h := range hits {
+	done := make([]bool, len(work))
+	for i, k := range work {
 		g.Go(func() (err error) {
-			done[i], err = n.dispatchOne(ctx, h.Key, rules, types)
-			if n.passOver(fmt.Sprintf("%s cannot be dispatched", h.Key), err) {
+			done[i], err = d.n.dispatchOne(ctx, k, rules, types)
+			if d.n.passOver(fmt.Sprintf("%s cannot be dispatched", k), err) {
 				return nil
 			}
 			return err
 		})
 	}
-	err = g.Wait()
-	for _, d := range done {
-		again = again || d
+	if err := g.Wait(); err != nil {
+		return false, err
 	}
-	return again && err == nil, err
+	until := d.n.opts.Now().Add(leftFor)
+	for i, k := range work {
+		if !done[i] {
+			d.left[k] = leftEvent{versions[i], until}
+		}
+	}
+	return len(work) == dispatchBatch || slices.Contains(done, true), nil
+}
+
+// work returns up to a batch of the events that wait for a task and are not left alone,
+// and their versions.
+func (d *dispatcher) work(rules *dispatch.Table) (work []store.DocKey, versions []uint64, err error) {
+	now, self, st := d.n.opts.Now(), d.n.creds.ID.Site, d.n.group.Store()
+	if mode := d.n.dispatchMode(self); rules != d.rules || mode != d.mode {
+		clear(d.left)
+		d.rules, d.mode = rules, mode
+	}
+	maps.DeleteFunc(d.left, func(_ store.DocKey, l leftEvent) bool { return !now.Before(l.until) })
+	q := store.IndexQuery{Name: event.IndexUndispatched, Prefix: event.UndispatchedAt(self), Limit: dispatchPage} // others dispatch theirs
+	for {
+		hits, err := st.Index(q)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, h := range hits {
+			version, err := st.Version(h.Key)
+			if err != nil {
+				return nil, nil, err
+			}
+			if l, left := d.left[h.Key]; left && l.version == version {
+				continue
+			}
+			if work, versions = append(work, h.Key), append(versions, version); len(work) == dispatchBatch {
+				return work, versions, nil
+			}
+		}
+		if len(hits) < dispatchPage {
+			return work, versions, nil
+		}
+		q.After = &hits[len(hits)-1]
+	}
 }
 
 // dispatchOne decides on one event and writes the task and the event's action

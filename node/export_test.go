@@ -40,6 +40,12 @@ func (a Admission) Taken() (slots, queue int) { return len(a.slots), len(a.queue
 // ComeBack is comeBack.
 var ComeBack = comeBack
 
+// DispatchBatch is dispatchBatch, OrderBatch orderBatch.
+const (
+	DispatchBatch = dispatchBatch
+	OrderBatch    = orderBatch
+)
+
 // ComparingFor is comparingFor.
 const ComparingFor = comparingFor
 

@@ -102,18 +102,24 @@ func (m *mesh) report(n int) (out []store.DocKey) {
 	return out
 }
 
-// publishRules gives the city's rule table to everybody.
+// publishRules gives the default rules to everybody.
 func (m *mesh) publishRules() {
 	m.t.Helper()
+	m.publishTable(dispatch.DefaultRules()...)
+}
+
+// publishTable gives the city's rules to everybody.
+func (m *mesh) publishTable(rules ...dispatch.Rule) {
+	m.t.Helper()
 	var entries []node.Entry
-	for _, r := range dispatch.DefaultRules() {
+	for _, r := range rules {
 		ops, err := dispatch.RuleOps(r)
 		if err != nil {
 			m.t.Fatal(err)
 		}
 		entries = append(entries, node.Entry{Doc: tiers.NewDocID(dispatch.KindRule, r.Code), Ops: ops})
 	}
-	if err := m.Node(city).Publish(limited(m.t), "rules", entries); err != nil {
+	if err := m.Node(city).Publish(limited(m.t), "rules "+rules[0].Code, entries); err != nil {
 		m.t.Fatal(err)
 	}
 }

@@ -208,14 +208,13 @@ func (n *Node) markReceipts(ctx context.Context, kind string, q store.IndexQuery
 			continue
 		}
 		edits = append(edits, Edit{Key: h.Key, Make: func() ([]crdt.Op, error) { return n.markOps(h.Key, kind, row) }})
-		if len(edits) == orderBatch {
-			break
+	}
+	for some := range slices.Chunk(edits, orderBatch) { // a batch of which none can be written keeps no other waiting
+		if wrote, err := n.writeGood(ctx, "", nil, some); wrote || err != nil {
+			return wrote, err
 		}
 	}
-	if len(edits) == 0 {
-		return false, nil
-	}
-	return n.writeGood(ctx, "", nil, edits)
+	return false, nil
 }
 
 // writeGood writes edits and a last one together. Documents that others have spoilt

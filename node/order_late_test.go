@@ -1,12 +1,14 @@
 package node_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
@@ -71,14 +73,21 @@ func (m *mesh) spoil(at tiers.SiteID, k store.DocKey) func([]crdt.Op, error) {
 	}
 }
 
-// TestSpoiltReceipt: an order that its issuer wrote without the list that steps go to
-// keeps no other order from being delivered, and ends no loop.
+// TestSpoiltReceipt: orders that their issuer wrote without the list that steps go to,
+// more than are marked at once, keep no other order from being delivered, and end no
+// loop.
 func TestSpoiltReceipt(t *testing.T) {
 	m := newCommanded(t)
-	b := command.Brief{Order: command.OrderID(district, "spoilt"), Title: "巡查", Issuer: district, IssuerTier: tiers.TierDistrict, To: string(township), IssuedAtMS: 1}
-	k := receipt(b.Order, township)
-	m.spoil(district, k)(command.ReceiptOps(b))
-	m.wait("the township to hold it", func() bool {
+	var k store.DocKey
+	for i := range node.OrderBatch + 1 {
+		b := command.Brief{
+			Order: tiers.NewDocID(command.KindOrder, fmt.Sprintf("0000%02d", i)), Title: "巡查", Issuer: district, IssuerTier: tiers.TierDistrict,
+			To: string(township), IssuedAtMS: 1,
+		}
+		k = receipt(b.Order, township)
+		m.spoil(district, k)(command.ReceiptOps(b))
+	}
+	m.wait("the township to hold them", func() bool {
 		_, err := m.Node(township).Views().View(k)
 		return err == nil
 	})
@@ -87,7 +96,7 @@ func TestSpoiltReceipt(t *testing.T) {
 	if err := m.Node(township).OrdersNow(limited(t)); err != nil {
 		t.Errorf("the loop of orders ends, and the node with it: %v", err)
 	}
-	m.alarmed(township, k.String()+" cannot be written")
+	m.alarmed(township, "cannot be written")
 }
 
 // alarmed waits for an alarm at a site that holds a text.
@@ -141,4 +150,34 @@ func TestSpoiltRequests(t *testing.T) {
 	m.spoil(district, k)(catalog.ReplicationOps(catalog.Replication{Code: "a@1", To: township, By: district, At: 1}))
 	m.alarmed(township, k.String()+" cannot be decided on")
 	m.report(1)
+}
+
+// TestUnmatchedEvents: events for which there is no rule, many more than a pass takes
+// up, keep no other event from being dispatched, and are dispatched when there is one.
+func TestUnmatchedEvents(t *testing.T) {
+	m := newMesh(t)
+	rule := dispatch.DefaultRules()[0]
+	rule.Code, rule.TypePrefix, rule.PriorityMax = "lids", "01001", 0
+	m.publishTable(rule)
+	m.wait("rules arrive", m.agreed)
+	const unmatched = 3 * node.DispatchBatch
+	for i := range unmatched {
+		r := event.Report{Type: "no rule", Title: "x", Priority: 3}
+		if _, err := m.Node(township).Report(limited(t), fmt.Sprintf("unmatched %d", i), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tasked := func(k store.DocKey) func() bool {
+		return func() bool {
+			_, _, err := m.Node(township).Task(dispatch.TaskID(k.Doc))
+			return err == nil
+		}
+	}
+	m.wait("the event of a type that has a rule to have its task", tasked(m.report(1)[0]))
+	rule.Code, rule.TypePrefix = "all", ""
+	m.publishTable(rule)
+	m.wait("the others to have theirs", func() bool {
+		hits, err := m.Node(township).Group().Store().Index(store.IndexQuery{Name: event.IndexUndispatched})
+		return err == nil && len(hits) == 0
+	})
 }

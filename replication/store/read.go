@@ -154,6 +154,23 @@ func (s *Store) docState(k DocKey) (*docState, error) {
 	return decodeDocState(v)
 }
 
+// Version returns a number that rises with every record that touches a document; 0
+// when there is none.
+func (s *Store) Version(k DocKey) (uint64, error) {
+	if err := s.usage.enter(); err != nil {
+		return 0, err
+	}
+	defer s.usage.leave()
+	st, err := s.docState(k)
+	if errors.Is(err, ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("version of %s: %w", k, err)
+	}
+	return st.version(), nil
+}
+
 // changeMaxOp finds an applied change by its hash. Dependencies are nearly
 // always recent, so it looks from the latest change back.
 func (s *Store) changeMaxOp(k DocKey, h crdt.Hash) (maxOp uint64, found bool, err error) {
