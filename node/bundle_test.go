@@ -229,7 +229,7 @@ func TestProve(t *testing.T) {
 	stream := tiers.StreamID{Site: township, Class: tiers.ClassRoutine}
 	author := crdt.Author{Site: township, Incarnation: 1}
 	for _, ends := range [][2]tiers.SiteID{{township, district}, {district, township}, {city, district}} {
-		r, err := m.Node(ends[0]).Backend().Prove(limited(t), ends[1])
+		r, err := m.prove(ends[0], ends[1])
 		if err != nil || !r.Equal {
 			t.Fatalf("%v: %+v, %v", ends, r, err)
 		}
@@ -243,7 +243,7 @@ func TestProve(t *testing.T) {
 		m.report(100)
 	}()
 	for range 10 {
-		r, err := m.Node(district).Backend().Prove(limited(t), township)
+		r, err := m.prove(district, township)
 		if err != nil {
 			t.Fatal(err)
 		}

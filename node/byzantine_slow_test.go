@@ -60,7 +60,7 @@ func neverReads(ctx context.Context, c *byzantine.Conn) error {
 
 // TestByzantineStalls: a peer that keeps a link up and lets nothing move loses it.
 func TestByzantineStalls(t *testing.T) {
-	s := newSiege(t, local.Config{Tick: 10 * time.Millisecond, LinkIdle: 3 * time.Second})
+	s := newSiege(t, local.Config{Tick: 10 * time.Millisecond, LinkIdle: 15 * time.Second})
 	defer s.watchHeap()()
 	stalled := []wire.Code{wire.CodeStalled}
 	for _, a := range []attack{

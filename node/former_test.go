@@ -90,7 +90,7 @@ func (m *mesh) checkOneWay() {
 		if l := st.Links[0]; !found || !l.Equal || l.Out.Records+l.In.Records > 0 {
 			m.t.Errorf("%v: %+v", ends, st.Links[0])
 		}
-		if p, err := m.Node(ends[0]).Backend().Prove(limited(m.t), ends[1]); err != nil || !p.Equal {
+		if p, err := m.prove(ends[0], ends[1]); err != nil || !p.Equal {
 			m.t.Errorf("%v: %+v, %v", ends, p, err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestRolledBackFormerParent(t *testing.T) {
 	if got := m.Node(district).Group().Store().Vector(chain.Stream)[chain.Author].Seq; got != 0 {
 		t.Errorf("the former district was given %d records", got)
 	}
-	if p, err := m.Node(district).Backend().Prove(limited(t), city); err != nil || p.Equal || len(p.Differences) != 1 {
+	if p, err := m.prove(district, city); err != nil || p.Equal || len(p.Differences) != 1 {
 		t.Errorf("proven: %+v, %v", p, err)
 	}
 }

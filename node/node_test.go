@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/node"
@@ -148,6 +149,16 @@ func (m *mesh) link(site, peer tiers.SiteID) node.LinkState {
 		}
 	}
 	return node.LinkState{}
+}
+
+// prove proves a link, once more while it is down for a moment.
+func (m *mesh) prove(site, peer tiers.SiteID) (p api.ProveResult, err error) {
+	m.t.Helper()
+	m.wait("an answer to a proof", func() bool {
+		p, err = m.Node(site).Backend().Prove(limited(m.t), peer)
+		return !errors.Is(err, api.ErrUnavailable)
+	})
+	return p, err
 }
 
 // agreed reports whether both links are proven equal at both ends.
