@@ -157,7 +157,7 @@ func (c *cluster) start(node uint32) *replication.Group {
 	c.t.Helper()
 	cfg := config(c.t, c.path(node))
 	cfg.Node, cfg.Bootstrap, cfg.Siblings = node, false, replication.Siblings{Nodes: 3, Streams: c.net.plug(node)}
-	cfg.ElectionTimeout = 250 * time.Millisecond
+	cfg.ElectionTimeout = 500 * time.Millisecond
 	if c.change != nil {
 		c.change(&cfg)
 	}
@@ -346,22 +346,19 @@ func TestThreeNodes(t *testing.T) {
 	if n := c.leader().Store().Counts().Records; n != 20 {
 		t.Errorf("%d records", n)
 	}
-	members, err := c.leader().Members()
-	if err != nil || len(members) != 3 {
-		t.Fatal(members, err)
-	}
-	leads := 0
-	for _, m := range members {
-		if !m.Voter {
-			t.Errorf("%+v has no vote", m)
+	c.wait("three voters, of which one leads", func() bool {
+		members, err := c.leader().Members()
+		voters, leads := 0, 0
+		for _, m := range members {
+			if m.Voter {
+				voters++
+			}
+			if m.Leader {
+				leads++
+			}
 		}
-		if m.Leader {
-			leads++
-		}
-	}
-	if leads != 1 {
-		t.Errorf("%d leaders: %+v", leads, members)
-	}
+		return err == nil && len(members) == 3 && voters == 3 && leads == 1
+	})
 }
 
 // TestNoQuorumNoWrite: without a majority nothing is acknowledged, and what was
@@ -387,7 +384,7 @@ func TestNoQuorumNoWrite(t *testing.T) {
 // TestCloseHandsOver: when a leader has ended in order, another node has begun
 // the next term already; it did not have to miss the old one first.
 func TestCloseHandsOver(t *testing.T) {
-	c := newCluster(t, 3, func(cfg *replication.Config) { cfg.ElectionTimeout = time.Second })
+	c := newCluster(t, 3, func(cfg *replication.Config) { cfg.ElectionTimeout = 10 * time.Second }) // nobody misses anybody
 	lead := c.leader()
 	c.agree()
 	c.mu.Lock()

@@ -184,7 +184,8 @@ func claims(t *testing.T, g *replication.Group) func() {
 // link to: it writes claims, and g, whose store it is, flushes them.
 func compacted(t *testing.T, claim func(), g *replication.Group, dir string) {
 	t.Helper()
-	for ctx := limited(t); ; {
+	pause := 5 * time.Millisecond
+	for ctx := limited(t); ; pause = min(2*pause, 2*time.Second) { // a compaction takes as long as the disk does
 		if tables, err := filepath.Glob(filepath.Join(dir, "store", "*.sst")); err != nil || len(tables) == 1 {
 			return
 		}
@@ -193,7 +194,7 @@ func compacted(t *testing.T, claim func(), g *replication.Group, dir string) {
 			t.Fatal(err)
 		}
 		select {
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			t.Fatal("no compaction")
 		}

@@ -62,7 +62,7 @@ func (f federation) open(c *identity.Credentials, addr string) *transport.Endpoi
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	e, err := transport.Open(transport.Config{Conn: conn, Credentials: c, Handshake: 3 * time.Second})
+	e, err := transport.Open(transport.Config{Conn: conn, Credentials: c})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func (f federation) open(c *identity.Credentials, addr string) *transport.Endpoi
 
 func limited(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -62,7 +62,7 @@ func misbehave(loaded []byte) {
 func workers(t testing.TB, mode string, n int) *engine.Workers {
 	t.Helper()
 	w := engine.NewWorkers(engine.WorkersConfig{
-		Command: []string{"env", "TIERMESH_TEST_ENGINE=" + mode, os.Args[0]}, Processes: n, Timeout: 2 * time.Second,
+		Command: []string{"env", "TIERMESH_TEST_ENGINE=" + mode, os.Args[0]}, Processes: n, Timeout: 8 * time.Second,
 	})
 	t.Cleanup(func() { _ = w.Close() })
 	return w
