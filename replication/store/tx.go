@@ -25,11 +25,8 @@ type Tx struct {
 	bodies map[crdt.ChainID]map[uint64][]byte
 	keys   map[string][]byte
 	taken
-	// checkpoints are the last two of each chain that the Tx adds to, the
-	// latest first.
-	checkpoints map[crdt.ChainID][]checkpointAt
-	records     uint64
-	refused     uint64
+	records uint64
+	refused uint64
 	// broken is the first error of a read inside a judgement.
 	broken error
 	// incarnation is zero while unchanged.
@@ -46,6 +43,9 @@ type taken struct {
 	arrivals map[crdt.ChainID]Arrival
 	// limitsOf are the limits of a site's indicators.
 	limitsOf map[string]seriesLimits
+	// checkpoints are the last two of each chain that the Tx adds to, the
+	// latest first.
+	checkpoints map[crdt.ChainID][]checkpointAt
 }
 
 // docWork is a document that the Tx has read and may have changed. It is what
@@ -114,8 +114,7 @@ func (s *Store) Begin() *Tx {
 		s: s, batch: s.db.NewBatch(), limits: change.DefaultLimits(),
 		chains: map[crdt.ChainID]chainState{}, docs: map[DocKey]*docWork{},
 		bodies: map[crdt.ChainID]map[uint64][]byte{}, keys: map[string][]byte{},
-		taken:       taken{map[string]Claim{}, map[crdt.ChainID]Arrival{}, map[string]seriesLimits{}},
-		checkpoints: map[crdt.ChainID][]checkpointAt{},
+		taken: taken{map[string]Claim{}, map[crdt.ChainID]Arrival{}, map[string]seriesLimits{}, map[crdt.ChainID][]checkpointAt{}},
 	}
 }
 
