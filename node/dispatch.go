@@ -138,6 +138,8 @@ type dispatcher struct {
 	// left are the events that were looked at and got none, most often because no rule
 	// matches: they stay in the work list, and keep no other one from being served.
 	left map[store.DocKey]leftEvent
+	// after is how far the work list was gone through; nil for the beginning.
+	after *store.IndexHit
 	// rules and mode are those under which they were looked at.
 	rules *dispatch.Table
 	mode  dispatch.SubjectMode
@@ -164,25 +166,29 @@ func (n *Node) runDispatch(ctx context.Context, changed <-chan struct{}) error {
 	return n.onChange(ctx, changed, ticks.C, d.pass)
 }
 
-// pass dispatches one batch and reports whether more may wait.
-func (d *dispatcher) pass(ctx context.Context) (again bool, err error) {
+// pass dispatches the next batch and reports whether the work list goes on.
+func (d *dispatcher) pass(ctx context.Context) (more bool, err error) {
+	defer func() {
+		if err != nil {
+			d.after = nil // some of the batch may still wait
+		}
+	}()
 	rules, types, err := d.n.route(true)
 	if err != nil || rules.Len() == 0 {
 		return false, err
 	}
-	work, versions, err := d.work(rules)
+	work, versions, more, err := d.work(rules)
 	if err != nil || len(work) == 0 {
-		return false, err
+		return more, err
 	}
 	if _, err := d.n.board.candidates(d.n); err != nil { // what was listed since
 		return false, err
 	}
 	var g errgroup.Group // ends with the batch
 	g.SetLimit(16)
-	done := make([]bool, len(work))
-	for i, k := range work {
-		g.Go(func() (err error) {
-			done[i], err = d.n.dispatchOne(ctx, k, rules, types)
+	for _, k := range work {
+		g.Go(func() error {
+			err := d.n.dispatchOne(ctx, k, rules, types)
 			if d.n.passOver(fmt.Sprintf("%s cannot be dispatched", k), err) {
 				return nil
 			}
@@ -194,68 +200,77 @@ func (d *dispatcher) pass(ctx context.Context) (again bool, err error) {
 	}
 	until := d.n.opts.Now().Add(leftFor)
 	for i, k := range work {
-		if !done[i] {
-			d.left[k] = leftEvent{versions[i], until}
+		version, err := d.n.group.Store().Version(k)
+		if err != nil {
+			return false, err
+		}
+		if version == versions[i] { // nothing was written to it
+			d.left[k] = leftEvent{version, until}
 		}
 	}
-	return len(work) == dispatchBatch || slices.Contains(done, true), nil
+	return more, nil
 }
 
-// work returns up to a batch of the events that wait for a task and are not left alone,
-// and their versions.
-func (d *dispatcher) work(rules *dispatch.Table) (work []store.DocKey, versions []uint64, err error) {
+// work returns the next events that wait for a task and are not left alone, up to a
+// batch, their versions, and whether there may be more of them behind.
+func (d *dispatcher) work(rules *dispatch.Table) (work []store.DocKey, versions []uint64, more bool, err error) {
 	now, self, st := d.n.opts.Now(), d.n.creds.ID.Site, d.n.group.Store()
 	if mode := d.n.dispatchMode(self); rules != d.rules || mode != d.mode {
 		clear(d.left)
-		d.rules, d.mode = rules, mode
+		d.rules, d.mode, d.after = rules, mode, nil
 	}
-	maps.DeleteFunc(d.left, func(_ store.DocKey, l leftEvent) bool { return !now.Before(l.until) })
-	q := store.IndexQuery{Name: event.IndexUndispatched, Prefix: event.UndispatchedAt(self), Limit: dispatchPage} // others dispatch theirs
+	if d.after == nil {
+		maps.DeleteFunc(d.left, func(_ store.DocKey, l leftEvent) bool { return !now.Before(l.until) })
+	}
 	for {
-		hits, err := st.Index(q)
+		hits, err := st.Index(store.IndexQuery{
+			Name: event.IndexUndispatched, Prefix: event.UndispatchedAt(self), After: d.after, Limit: dispatchPage, // others dispatch theirs
+		})
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
-		for _, h := range hits {
+		for i, h := range hits {
 			version, err := st.Version(h.Key)
 			if err != nil {
-				return nil, nil, err
+				return nil, nil, false, err
 			}
-			if l, left := d.left[h.Key]; left && l.version == version {
+			if l, left := d.left[h.Key]; left && l.version == version && now.Before(l.until) {
 				continue
 			}
 			if work, versions = append(work, h.Key), append(versions, version); len(work) == dispatchBatch {
-				return work, versions, nil
+				d.after = &hits[i]
+				return work, versions, true, nil
 			}
 		}
 		if len(hits) < dispatchPage {
-			return work, versions, nil
+			d.after = nil
+			return work, versions, false, nil
 		}
-		q.After = &hits[len(hits)-1]
+		d.after = &hits[len(hits)-1]
 	}
 }
 
 // dispatchOne decides on one event and writes the task and the event's action
-// together. It reports whether it wrote.
-func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.Table, categories map[string]string) (bool, error) {
+// together, unless it has one or no rule matches.
+func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.Table, categories map[string]string) error {
 	v, err := n.views.View(k)
 	if errors.Is(err, store.ErrNotFound) {
-		return false, nil // set aside in a fork since it was listed
+		return nil // set aside in a fork since it was listed
 	}
 	if err != nil {
-		return false, err
+		return err
 	}
 	var ev event.View
 	if err := json.Unmarshal(v.JSON, &ev); err != nil {
-		return false, fmt.Errorf("view of %s: %w", k, err)
+		return fmt.Errorf("view of %s: %w", k, err)
 	}
 	if ev.State != event.StateReported {
-		return false, nil
+		return nil
 	}
 	subject := n.subject(ev, categories, n.opts.Now())
 	decision, ok := rules.Decide(subject)
 	if !ok {
-		return false, nil
+		return nil
 	}
 	to, note := n.taskSite(decision)
 	if note != "" {
@@ -269,10 +284,10 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.
 		BriefOrigin: dispatch.BriefOrigin{Versions: n.ruleVersions(decision.Rule)},
 	})
 	if err != nil {
-		return false, err
+		return err
 	}
 	if err := n.sendUnit(ctx, subject, decision, planned); err != nil {
-		return false, err
+		return err
 	}
 	edits := []Edit{{Key: k}}
 	for _, p := range planned {
@@ -280,20 +295,20 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.
 			At: at, By: n.creds.ID.Site, Kind: event.KindDispatch, Task: p.ID, Organ: p.Brief.Organ, Note: decision.Rule, Mode: p.Brief.Mode,
 		})
 		if err != nil {
-			return false, err
+			return err
 		}
 		ops, err := dispatch.TaskOps(p.Brief)
 		if err != nil {
-			return false, err
+			return err
 		}
 		edits[0].Ops = append(edits[0].Ops, action)
 		edits = append(edits, Edit{Key: docKey(to, tiers.ClassCommand, p.ID), Create: true, Ops: ops})
 	}
 	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc), edits...)
 	if errors.Is(err, ErrExists) || errors.Is(err, store.ErrNotFound) {
-		return false, nil
+		return nil
 	}
-	return err == nil, err
+	return err
 }
 
 // sent is the unit that a task begins with; empty for none.

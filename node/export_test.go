@@ -40,9 +40,10 @@ func (a Admission) Taken() (slots, queue int) { return len(a.slots), len(a.queue
 // ComeBack is comeBack.
 var ComeBack = comeBack
 
-// DispatchBatch is dispatchBatch, OrderBatch orderBatch.
+// DispatchBatch is dispatchBatch, and so on.
 const (
 	DispatchBatch = dispatchBatch
+	DispatchPage  = dispatchPage
 	OrderBatch    = orderBatch
 )
 

@@ -160,7 +160,7 @@ func TestUnmatchedEvents(t *testing.T) {
 	rule.Code, rule.TypePrefix, rule.PriorityMax = "lids", "01001", 0
 	m.publishTable(rule)
 	m.wait("rules arrive", m.agreed)
-	const unmatched = 3 * node.DispatchBatch
+	const unmatched = node.DispatchPage + node.DispatchBatch + 1
 	for i := range unmatched {
 		r := event.Report{Type: "no rule", Title: "x", Priority: 3}
 		if _, err := m.Node(township).Report(limited(t), fmt.Sprintf("unmatched %d", i), r); err != nil {

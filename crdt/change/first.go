@@ -72,7 +72,7 @@ type firstEncoder struct {
 
 // release empties the encoder, and keeps it unless it has grown large.
 func (e *firstEncoder) release() {
-	if cap(e.raw) > firstKeptBytes || len(e.insert) > firstKeptOps {
+	if max(cap(e.raw), cap(e.data), cap(e.body)) > firstKeptBytes || len(e.insert) > firstKeptOps {
 		return
 	}
 	clear(e.made)

@@ -233,7 +233,7 @@ func (d *decoder) rows(t *table) {
 		}
 	}
 	if objects > 0 {
-		d.c.Made = make([]Object, 0, objects)
+		d.c.Made = make([]Object, 0, min(objects, rowsRoom))
 	}
 	for i := 0; i < t.n && d.err == nil; i++ {
 		ctr := d.c.StartOp + uint64(i)

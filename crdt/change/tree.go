@@ -251,7 +251,13 @@ func (t *tree) room(n int) []crdt.Written {
 // visible returns the values of a slot, the winner first: the highest
 // identifier wins on every replica.
 func (t *tree) visible(s *slot, depth int) ([]crdt.Written, error) {
-	out := t.room(len(s.writes))
+	standing := 0
+	for _, w := range s.writes {
+		if !w.gone {
+			standing++
+		}
+	}
+	out := t.room(standing)
 	for _, w := range slices.Backward(s.writes) {
 		if w.gone {
 			continue
