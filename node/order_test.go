@@ -322,6 +322,7 @@ func TestOrderGoesOnAfterCrash(t *testing.T) {
 // TestOrderRefused: an order that breaks a rule is refused, and nothing is written.
 func TestOrderRefused(t *testing.T) {
 	m := newCommanded(t)
+	m.wait("the city's topology to be written", func() bool { return m.Node(city).Group().Store().Counts().Records > 0 && m.agreed() })
 	before := m.Node(city).Group().Store().Counts().Records
 	for want, r := range map[string]api.OrderRequest{
 		"want a site below": {To: "500999", Title: "x"}, "title is empty": {To: string(district)}, "deadline 9999": {To: string(district), Title: "x", DeadlineMS: 253370764800000},

@@ -130,7 +130,13 @@ func TestPausedLeader(t *testing.T) {
 	report(first, "after")
 	for key, w := range acked {
 		for i := range 3 {
-			if again, err := client(t, dir, i+1).Report(context.Background(), request(key)); err != nil || again != w {
+			var again api.WriteResult
+			var err error
+			until(t, "an answer to "+key, func() bool { // the leader may change
+				again, err = client(t, dir, i+1).Report(context.Background(), request(key))
+				return !errors.Is(err, api.ErrUnavailable) && !errors.Is(err, api.ErrUnknownOutcome)
+			})
+			if err != nil || again != w {
 				t.Errorf("%s at node %d: %+v, %v; was %+v", key, i+1, again, err, w)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -37,28 +38,41 @@ func TestMain(m *testing.M) {
 //	flip PATTERN…            inverts a bit near the start of each file that matches
 //	env-file FILE            sets the environment from a file of NAME=value lines
 //	eventually PATTERN tiermesh …   repeats a command until its output matches
+//	acknowledged tiermesh …   repeats a write, which has a key, until it is acknowledged
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"port": port, "status": status, "eventually": eventually, "flip": flip, "env-file": envFile,
+			"port": port, "status": status, "eventually": eventually, "acknowledged": acknowledged, "flip": flip, "env-file": envFile,
 		},
 	})
 }
 
 func port(ts *testscript.TestScript, _ bool, names []string) {
 	for _, name := range names {
-		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		c, err := listen()
 		ts.Check(err)
 		defer func() { _ = c.Close() }()
 		ts.Setenv(name, fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port))
 	}
 }
 
+// listen binds a UDP port of loopback that the system gives to nobody who asks for
+// any, so that it is free until it is bound again.
+func listen() (c *net.UDPConn, err error) {
+	for range 100 {
+		c, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 10_000 + rand.IntN(20_000)})
+		if err == nil {
+			break
+		}
+	}
+	return c, err
+}
+
 // freePort returns a UDP port on loopback that nobody listens on.
 func freePort(t *testing.T) int {
 	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	c, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +123,7 @@ func flip(ts *testscript.TestScript, _ bool, patterns []string) {
 }
 
 func eventually(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		_ = ts.Exec(args[1], args[2:]...)
 		out := ts.ReadFile("stdout") + ts.ReadFile("stderr")
@@ -118,6 +132,16 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("never printed %q, last:\n%s", args[0], out)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+func acknowledged(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(2 * time.Minute)
+	for err := ts.Exec(args[0], args[1:]...); err != nil; err = ts.Exec(args[0], args[1:]...) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("never acknowledged: %v", err)
 		}
 		<-time.After(50 * time.Millisecond)
 	}
