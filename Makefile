@@ -26,7 +26,7 @@ demo: ## play the main job (EVENTS=1200)
 
 .PHONY: test
 test: ## all tests, once (PKG=./...)
-	$(GO) test -timeout 30m $(PKG)
+	$(GO) test -timeout 10m $(PKG)
 
 .PHONY: test-race
 test-race: ## all tests with the race detector (PKG=./...)

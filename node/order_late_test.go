@@ -96,7 +96,7 @@ func TestSpoiltReceipt(t *testing.T) {
 	if err := m.Node(township).OrdersNow(limited(t)); err != nil {
 		t.Errorf("the loop of orders ends, and the node with it: %v", err)
 	}
-	m.alarmed(township, "cannot be written")
+	m.alarmed(township, k.String()+" cannot be written")
 }
 
 // alarmed waits for an alarm at a site that holds a text.

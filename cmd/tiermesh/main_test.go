@@ -38,12 +38,11 @@ func TestMain(m *testing.M) {
 //	flip PATTERN…            inverts a bit near the start of each file that matches
 //	env-file FILE            sets the environment from a file of NAME=value lines
 //	eventually PATTERN tiermesh …   repeats a command until its output matches
-//	acknowledged tiermesh …   repeats a write, which has a key, until it is acknowledged
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"port": port, "status": status, "eventually": eventually, "acknowledged": acknowledged, "flip": flip, "env-file": envFile,
+			"port": port, "status": status, "eventually": eventually, "flip": flip, "env-file": envFile,
 		},
 	})
 }
@@ -132,16 +131,6 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		if time.Now().After(deadline) {
 			ts.Fatalf("never printed %q, last:\n%s", args[0], out)
-		}
-		<-time.After(50 * time.Millisecond)
-	}
-}
-
-func acknowledged(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(2 * time.Minute)
-	for err := ts.Exec(args[0], args[1:]...); err != nil; err = ts.Exec(args[0], args[1:]...) {
-		if time.Now().After(deadline) {
-			ts.Fatalf("never acknowledged: %v", err)
 		}
 		<-time.After(50 * time.Millisecond)
 	}

@@ -215,26 +215,12 @@ func at[T any](c []cell[T], i int) cell[T] {
 	return c[i]
 }
 
-// makes reports whether an action makes an object.
-func makes(action uint64) bool {
-	return action == actMakeMap || action == actMakeList || action == actMakeText
-}
-
 // rows checks that each operation holds together and refers only to operations
 // that can exist: with a lower counter, by a known actor.
 func (d *decoder) rows(t *table) {
 	made := map[uint64]bool{} // this change's own objects: whether each is a list
 	pred := 0
 	t.values, t.predAt = make([][]byte, 0, t.n), make([]int, 0, t.n)
-	objects := 0
-	for _, a := range t.action {
-		if makes(a.v) {
-			objects++
-		}
-	}
-	if objects > 0 {
-		d.c.Made = make([]Object, 0, min(objects, rowsRoom))
-	}
 	for i := 0; i < t.n && d.err == nil; i++ {
 		ctr := d.c.StartOp + uint64(i)
 		action := at(t.action, i)
@@ -253,11 +239,11 @@ func (d *decoder) rows(t *table) {
 		t.predAt = append(t.predAt, pred)
 		d.preds(t, i, pred, k, ctr)
 		pred += k
-		switch {
-		case makes(action.v):
+		switch action.v {
+		case actMakeMap, actMakeList, actMakeText:
 			made[ctr] = action.v != actMakeMap
 			d.c.Made = append(d.c.Made, Object{d.c.Actor, ctr, made[ctr]})
-		case action.v == actDelete || action.v == actInc:
+		case actDelete, actInc:
 			if insert || k == 0 {
 				d.fail(ErrMalformed, "operation %d: action %d without a predecessor", i, action.v)
 			}

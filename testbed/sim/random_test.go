@@ -34,8 +34,8 @@ func number(t *testing.T, name string, without uint64) uint64 {
 }
 
 const (
-	runMax    = 4 * time.Minute // of a processor, for one run: on a busy machine it takes longer
-	shrinkMax = 5 * time.Minute // of real time, for one that hangs, and for shrinking one
+	runMax    = 90 * time.Second // of a processor, for one run: on a busy machine it takes longer
+	shrinkMax = 5 * time.Minute  // of real time, for one that hangs, and for shrinking one
 	processes = 2
 )
 
