@@ -51,6 +51,7 @@ type combiner struct {
 	writing chan struct{}
 	// unsettled counts the commands that were not answered yet.
 	unsettled atomic.Int64
+	packer    packer // run's alone
 }
 
 func newCombiner(g *Group) combiner {
@@ -82,7 +83,7 @@ func (c *combiner) run() {
 				enough = writers / 2
 			}
 			batch, next = c.gather(next, enough)
-			future := c.g.raft.Apply(joinCommands(batch), 0)
+			future := c.g.raft.Apply(c.packer.entry(batch), 0)
 			go func() { // ends when Raft answers, as it does while it runs
 				if future.Error() != nil {
 					c.stored() // or never will be
@@ -209,33 +210,4 @@ func (g *Group) enter(ctx context.Context, p *proposal) error {
 	case <-ctx.Done():
 		return context.Cause(ctx) // it was never proposed
 	}
-}
-
-// cborArray is the major type of a CBOR array (RFC 8949, section 3.1), in the
-// top bits of its first byte. A command is a map, so that an entry tells by its
-// first byte whether it holds one command or several.
-const cborArray = 4 << 5
-
-// joinCommands makes one entry of encoded commands.
-func joinCommands(batch []*proposal) []byte {
-	if len(batch) == 1 {
-		return batch[0].data
-	}
-	size := 3
-	for _, p := range batch {
-		size += len(p.data)
-	}
-	out := make([]byte, 0, size)
-	switch n := len(batch); {
-	case n < 24:
-		out = append(out, cborArray|byte(n))
-	case n < 256:
-		out = append(out, cborArray|24, byte(n))
-	default:
-		out = append(out, cborArray|25, byte(n>>8), byte(n))
-	}
-	for _, p := range batch {
-		out = append(out, p.data...)
-	}
-	return out
 }

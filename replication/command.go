@@ -145,27 +145,6 @@ func (c command) kinds() (n int) {
 	return n
 }
 
-// encoded is a command in its place in a log entry: nobody changes an entry.
-type encoded []byte
-
-// UnmarshalCBOR implements [cbor.Unmarshaler].
-func (e *encoded) UnmarshalCBOR(b []byte) error {
-	*e = b
-	return nil
-}
-
-// commands returns the encoded commands of a log entry, which they share.
-func (c codec) commands(entry []byte) ([]encoded, error) {
-	if len(entry) == 0 || entry[0]&0xe0 != cborArray {
-		return []encoded{entry}, nil
-	}
-	var out []encoded
-	if err := c.dec.Unmarshal(entry, &out); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
-	}
-	return out, nil
-}
-
 func (c codec) decodeCommand(b []byte) (command, error) {
 	var cmd command
 	if err := c.dec.Unmarshal(b, &cmd); err != nil {

@@ -31,7 +31,7 @@ func joined(c codec, commands ...command) ([]byte, error) {
 		}
 		batch = append(batch, &proposal{data: b})
 	}
-	return joinCommands(batch), nil
+	return new(packer).entry(batch), nil
 }
 
 // LogIncarnation writes an entry that begins the incarnation after from, among
@@ -119,4 +119,33 @@ func Gather(waiting, later int, after time.Duration, enough int) int {
 	}
 	batch, _ := c.gather(&proposal{}, enough)
 	return len(batch)
+}
+
+// Entries makes log entries of encoded commands, one after the other as a group
+// does.
+func Entries(batches ...[][]byte) [][]byte {
+	var p packer
+	var out [][]byte
+	for _, commands := range batches {
+		var batch []*proposal
+		for _, b := range commands {
+			batch = append(batch, &proposal{data: b})
+		}
+		out = append(out, p.entry(batch))
+	}
+	return out
+}
+
+// Commands returns the encoded commands of a log entry.
+func Commands(entry []byte) ([][]byte, error) {
+	c, err := newCodec()
+	if err != nil {
+		return nil, err
+	}
+	commands, err := c.commands(entry)
+	var out [][]byte
+	for _, b := range commands {
+		out = append(out, b)
+	}
+	return out, err
 }

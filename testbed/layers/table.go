@@ -77,7 +77,7 @@ var Owners = []Owner{
 	{"github.com/hashicorp/go-msgpack/v2", []string{"replication"}},
 	{"github.com/hashicorp/raft", []string{"replication", "testbed/bench"}},
 	{"github.com/hashicorp/raft-boltdb/v2", []string{"replication", "testbed/bench"}},
-	{"github.com/klauspost/compress", []string{"transport/wire", "testbed/byzantine"}},
+	{"github.com/klauspost/compress", []string{"replication", "transport/wire", "testbed/byzantine"}},
 	{"github.com/paulmach/orb", []string{"tiers/dispatch"}},
 	{"github.com/prometheus/client_golang", []string{"api", "node"}},
 	{"github.com/quic-go/quic-go", []string{"transport", "testbed/sim"}},
