@@ -97,15 +97,20 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 // refusal is the error that an answer carries.
 func (c *Client) refusal(status string, b []byte) error {
 	var e struct {
-		Error errorBody `json:"error"`
+		Error Refusal `json:"error"`
 	}
 	if err := json.Unmarshal(b, &e); err != nil || e.Error.Code == "" {
 		return fmt.Errorf("%s answered %s", c.addr, status)
 	}
-	if sentinel := fromCode(e.Error.Code); sentinel != nil {
-		return fmt.Errorf("%w: %s", sentinel, strings.TrimPrefix(e.Error.Message, sentinel.Error()+": "))
+	return e.Error.err()
+}
+
+// err is the error that was refused with.
+func (r Refusal) err() error {
+	if sentinel := fromCode(r.Code); sentinel != nil {
+		return fmt.Errorf("%w: %s", sentinel, strings.TrimPrefix(r.Message, sentinel.Error()+": "))
 	}
-	return errors.New(e.Error.Message)
+	return errors.New(r.Message)
 }
 
 // failed tells a node that was never reached from a write whose answer was

@@ -18,9 +18,15 @@
 // Lists and views are made after a write is acknowledged; what is not yet
 // listed is shown when it is asked for by name.
 //
+// # Feeds
+//
+// What takes in reports all day keeps one connection: a WebSocket (RFC 6455) at
+// /v1/events:feed, each message of which is a report as the body of POST /v1/events
+// is, and has an answer of its own. [Client.Feed] is the other end.
+//
 // # Concurrency
 //
-// Server and Client are safe for concurrent use.
+// Server, Client and Feed are safe for concurrent use.
 //
 // # Errors
 //

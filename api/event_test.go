@@ -241,6 +241,8 @@ func eventSchemas() map[string]any {
 	return map[string]any{
 		"ItemOutcome":        api.ItemOutcome{ID: "x", Stream: "x", Seq: 1, Field: "x", Message: "x"},
 		"BatchResult":        api.BatchResult{},
+		"FeedAnswer":         api.FeedAnswer{Result: &api.WriteResult{}, Error: &api.Refusal{}},
+		"Refusal":            api.Refusal{},
 		"EventAction":        event.Action{Task: "x", Organ: "x", Note: "x", Outcome: "x", ActionDetails: details},
 		"OtherEvent":         event.Other{Stream: "x", Priority: 1, Reporters: []event.Reporter{{}}},
 		"Reporter":           event.Reporter{Reporter: "x", Channel: "x", Text: "x"},

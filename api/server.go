@@ -52,6 +52,7 @@ type Server struct {
 	lns  []net.Listener
 	// toLeader uses a stream for each request: they cost no round trip.
 	toLeader *http.Transport
+	feeds    feeds
 
 	ending sync.Once
 	endErr error
@@ -163,7 +164,10 @@ func (s *Server) Close() error {
 func (s *Server) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
+	var feeds sync.WaitGroup
+	feeds.Go(func() { s.feeds.end(ctx) }) // ends with ctx, or before
 	err := s.http.Shutdown(ctx)
+	feeds.Wait() // Shutdown knows nothing of them
 	if errors.Is(err, context.DeadlineExceeded) {
 		// A request that does not end, or a connection that was opened and not used:
 		// Shutdown waits for those, too, and neither is a reason to fail.
@@ -213,7 +217,8 @@ func (s *Server) routes() http.Handler {
 	s.eventRoutes(mux)
 	s.aggregateRoutes(mux)
 	s.reviewRoutes(mux)
-	mux.Handle("POST /v1/events", s.handle(s.report))
+	mux.Handle("POST "+reportPath, s.handle(s.report))
+	mux.HandleFunc("GET "+feedPath, s.feed)
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))
 	mux.Handle("POST /v1/topology", s.handle(s.publishTopology))
 	mux.Handle("GET /v1/{collection}", s.handle(s.list))
@@ -252,11 +257,17 @@ func (s *Server) handleUpTo(bytesMax int64, f func(*http.Request) (any, error)) 
 
 // fail answers with an error.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	refusal, status := s.refusal(r.URL.Path, err)
+	answer(w, status, map[string]any{"error": refusal})
+}
+
+// refusal says in an answer what failed, and logs what nobody foresaw.
+func (s *Server) refusal(path string, err error) (Refusal, int) {
 	code, status := Code(err)
 	if status == http.StatusInternalServerError {
-		s.cfg.Logger.Error("request failed", "path", r.URL.Path, "err", err)
+		s.cfg.Logger.Error("request failed", "path", path, "err", err)
 	}
-	answer(w, status, map[string]any{"error": errorBody{code, err.Error()}})
+	return Refusal{code, err.Error()}, status
 }
 
 func answer(w http.ResponseWriter, status int, out any) {
@@ -296,14 +307,18 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-type errorBody struct {
+// Refusal says why something was not done; its codes are [Code]'s.
+type Refusal struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
-// body decodes a request's JSON; unknown fields are refused by name.
-func body(r *http.Request, into any) error {
-	dec := json.NewDecoder(r.Body)
+// body decodes a request's JSON.
+func body(r *http.Request, into any) error { return decode(r.Body, into) }
+
+// decode decodes one JSON value; unknown fields are refused by name.
+func decode(from io.Reader, into any) error {
+	dec := json.NewDecoder(from)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(into); err != nil {
 		var tooLarge *http.MaxBytesError
@@ -323,17 +338,6 @@ func checkKey(key string) error {
 		return fmt.Errorf("%w: key of %d bytes: want 1 to %d; it makes a retry safe", ErrInvalid, len(key), keyBytesMax)
 	}
 	return nil
-}
-
-func (s *Server) report(r *http.Request) (any, error) {
-	var req ReportRequest
-	if err := body(r, &req); err != nil {
-		return nil, err
-	}
-	if err := checkKey(req.Key); err != nil {
-		return nil, err
-	}
-	return s.cfg.Backend.Report(r.Context(), req)
 }
 
 func (s *Server) edit(r *http.Request) (any, error) {

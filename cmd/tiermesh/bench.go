@@ -61,7 +61,7 @@ case; views_behind_s is how long after the last write the last view was ready.`,
 	f.StringVar(&clients, "clients", "1,16,64", "how many clients write at once, one case each")
 	f.IntVar(&cfg.N, "n", 10_000, "events a case")
 	f.IntVar(&cfg.Nodes, "nodes", 1, "nodes of the site, all on this machine: 1, 3 or 5")
-	f.StringVar(&cfg.Via, "via", bench.ViaProcess, "process (calls) or api (HTTP on a Unix socket)")
+	f.StringVar(&cfg.Via, "via", bench.ViaProcess, "process (calls), api (each client has a feed on the Unix socket) or request (each event is a request there)")
 	f.BoolVar(&cfg.Baseline, "baseline", false, "measure bare Raft in the same run")
 	f.StringVar(&cfg.Dir, "dir", "", "an existing directory on the disk to measure; a temporary one when left out")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a case")

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -169,11 +167,14 @@ func newReport(g *global) *cobra.Command {
 		Long: `Reports one event from flags, or many from a file of JSON lines, each
 {"key": …, "report": {…}} as the API takes it. Each event is printed when it is
 durable. A retry with the same key is safe: it gives the first report's result.
+Of JSON lines many are under way at once; they are printed in their own order. A
+program may write lines as things happen, and read what became of them.
 
 A report of a type that no catalog here has is kept in quarantine: what is printed
 is the document there, and why; tiermesh event quarantine goes on with it.`,
 		Example: `  tiermesh event report --type 01001 --title 供水井盖异常 --place 高笋塘 --priority 2
-  tiermesh event report --file events.jsonl`,
+  tiermesh event report --file events.jsonl
+  hotline | tiermesh event report --file -`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
 				if file != "" {
@@ -205,62 +206,4 @@ is the document there, and why; tiermesh event quarantine goes on with it.`,
 	f.Float64Var(&lat, "lat", 0, "latitude, degrees")
 	f.Float64Var(&lon, "lon", 0, "longitude, degrees")
 	return cmd
-}
-
-func (g *global) reportOne(ctx context.Context, cmd *cobra.Command, c *api.Client, r api.ReportRequest) error {
-	w, err := c.Report(ctx, r)
-	if err != nil {
-		return fmt.Errorf("key %s: %w", r.Key, err)
-	}
-	if w.Held != "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "in quarantine: %s\n", w.Held)
-	}
-	if g.output == "json" {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(w)
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
-	return err
-}
-
-// reportFile reports line by line; a bad line is named and set aside, the rest
-// goes on, and the command ends in an error.
-func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) error {
-	in := cmd.InOrStdin()
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errInput, err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, 1<<20)
-	bad, n := 0, 1
-	for ; lines.Scan(); n++ {
-		if len(strings.TrimSpace(lines.Text())) == 0 {
-			continue
-		}
-		var r api.ReportRequest
-		err := json.Unmarshal(lines.Bytes(), &r)
-		if err == nil {
-			ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(g.timeout))
-			err = g.reportOne(ctx, cmd, c, r)
-			cancel()
-			if code := exitCode(err); err != nil && code != exitInvalid && code != exitRejected {
-				return fmt.Errorf("line %d: %w", n, err)
-			}
-		}
-		if err != nil {
-			bad++
-			fmt.Fprintf(cmd.ErrOrStderr(), "line %d set aside: %v\n", n, err)
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("%w: line %d: %w", errInput, n, err)
-	}
-	if bad > 0 {
-		return fmt.Errorf("%w: %d lines were set aside", errInput, bad)
-	}
-	return nil
 }

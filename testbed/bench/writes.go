@@ -26,7 +26,8 @@ var ErrConfig = errors.New("bench: invalid size")
 // Ways of writing.
 const (
 	ViaProcess = "process" // calls into the node
-	ViaAPI     = "api"     // HTTP over the node's Unix socket
+	ViaAPI     = "api"     // each client has a feed at the node's Unix socket
+	ViaRequest = "request" // each event is a request of HTTP there
 )
 
 // WritesConfig says what to write.
@@ -57,8 +58,8 @@ func (c WritesConfig) Validate() error {
 		return fmt.Errorf("%w: clients %v: want 1 to 4096 each", ErrConfig, c.Clients)
 	case c.Nodes < 0 || c.Nodes > 5:
 		return fmt.Errorf("%w: %d nodes: want 1, 3 or 5", ErrConfig, c.Nodes)
-	case c.Via != ViaProcess && c.Via != ViaAPI:
-		return fmt.Errorf("%w: via %q: want %s or %s", ErrConfig, c.Via, ViaProcess, ViaAPI)
+	case c.Via != ViaProcess && c.Via != ViaAPI && c.Via != ViaRequest:
+		return fmt.Errorf("%w: via %q: want %s, %s or %s", ErrConfig, c.Via, ViaProcess, ViaAPI, ViaRequest)
 	}
 	return nil
 }
@@ -177,7 +178,7 @@ func writesCase(ctx context.Context, cfg WritesConfig, clients int) (c Case, err
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	const site = tiers.SiteID("500000")
 	cluster, err := local.Open(ctx, local.Config{
-		Dir: dir, Federation: "bench", Nodes: uint32(cfg.Nodes), API: cfg.Via == ViaAPI, Logger: slog.New(slog.DiscardHandler),
+		Dir: dir, Federation: "bench", Nodes: uint32(cfg.Nodes), API: cfg.Via != ViaProcess, Logger: slog.New(slog.DiscardHandler),
 		Sites:      []tiers.Site{{ID: site, Tier: tiers.TierCity, Name: "bench"}},
 		Configured: local.Configured{Uncut: true},
 	}, nil)
@@ -193,11 +194,23 @@ func writesCase(ctx context.Context, cfg WritesConfig, clients int) (c Case, err
 		_, err := n.Report(ctx, fmt.Sprintf("bench-%d", i), report(i))
 		return err
 	}
-	if cfg.Via == ViaAPI {
+	if cfg.Via != ViaProcess {
 		client := api.NewClient(cluster.API(site))
 		defer client.Close()
+		feeds := make(chan *api.Feed, clients) // each client takes one that no other has
+		for range clients {
+			feed := client.Feed()
+			defer feed.Close()
+			feeds <- feed
+		}
 		op = func(ctx context.Context, i int) error {
-			_, err := client.Report(ctx, api.ReportRequest{Key: fmt.Sprintf("bench-%d", i), Report: report(i)})
+			feed := <-feeds
+			defer func() { feeds <- feed }()
+			send := feed.Report
+			if cfg.Via == ViaRequest {
+				send = client.Report
+			}
+			_, err := send(ctx, api.ReportRequest{Key: fmt.Sprintf("bench-%d", i), Report: report(i)})
 			return err
 		}
 	}

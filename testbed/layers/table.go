@@ -71,6 +71,7 @@ var Owners = []Owner{
 	{"github.com/anishathalye/porcupine", []string{"testbed/oracle"}},
 	{"github.com/automerge/automerge-go", []string{"crdt/engine"}},
 	{"github.com/cockroachdb/pebble/v2", []string{"replication/store", "testbed/sim"}},
+	{"github.com/coder/websocket", []string{"api"}},
 	{"github.com/fxamacker/cbor/v2", []string{"crdt/engine", "replication", "transport/wire"}},
 	{"github.com/google/uuid", []string{"node", "cmd/..."}},
 	{"github.com/hashicorp/go-hclog", []string{"replication", "testbed/bench"}},

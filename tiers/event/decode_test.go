@@ -34,9 +34,9 @@ func FuzzReport(f *testing.F) {
 
 // TestPlainReport: what a site writes is read without encoding/json.
 func TestPlainReport(t *testing.T) {
-	var r event.Report
-	if !event.PlainReport(plainReport, &r) || r.Grid != "500101001003" || *r.Lon != -106.51 || r.ReportedAtMS != 1760000000000 {
-		t.Errorf("%+v", r)
+	r, rest, ok := event.PlainReport(plainReport + ",x")
+	if !ok || rest != ",x" || r.Grid != "500101001003" || *r.Lon != -106.51 || r.ReportedAtMS != 1760000000000 {
+		t.Errorf("%+v, %q, %t", r, rest, ok)
 	}
 }
 

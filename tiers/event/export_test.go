@@ -1,7 +1,4 @@
 package event
 
-// DecodeReport is decodeReport, PlainReport plainReport.
-var (
-	DecodeReport = decodeReport
-	PlainReport  = plainReport
-)
+// DecodeReport is decodeReport.
+var DecodeReport = decodeReport

@@ -1,0 +1,7 @@
+package api
+
+// ReportRequestOf and PlainRequest are reportRequest and plainRequest.
+var (
+	ReportRequestOf = reportRequest
+	PlainRequest    = plainRequest
+)

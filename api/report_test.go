@@ -1,0 +1,70 @@
+package api_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"reflect"
+	"testing"
+
+	"github.com/tiermesh/tiermesh/api"
+)
+
+// plainRequest is a request as a client writes it.
+const plainRequest = `{"key":"k-1","report":{"type":"01001","title":"供水井盖异常","lat":29.5,"lon":106.51,"priority":3,"reported_at_ms":1760000000000}}`
+
+// FuzzReportRequest: a request is read as encoding/json reads it, strictly, or refused
+// as it is.
+func FuzzReportRequest(f *testing.F) {
+	for _, seed := range []string{
+		plainRequest, plainRequest + "\n", plainRequest + "x", plainRequest + plainRequest, `{}`, `{"key":"k"}`, `{"Key":"k"}`, `{"key":"k",}`, `{"key":null}`,
+		`{"key":"a","key":"b"}`, `{"key":"k","id":"i"}`, `{"key":"k","quarantine":true}`, `{"key":"k","other":1}`, `{"key":"k\u0041"}`, "{\"key\":\"\xff\"}", `[]`, ``,
+		`{"report":{"type":"a"},"report":{"title":"b"}}`, `{"report":{"type":"a"},"report":null}`, `{"report":{"other":"a"}}`, `{"report":{}}`, `{"report":"x"}`,
+		`{"report":{"type":"a"},"key":"k"`, `{"report":{"type":"a"}`, `{"report":{"type":"a"`, `{"report"`, `{"report":`, `{"key"`, `{"key":`, `{`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var want api.ReportRequest
+		dec := json.NewDecoder(bytes.NewReader(b))
+		dec.DisallowUnknownFields()
+		wantErr := dec.Decode(&want)
+		if wantErr == nil {
+			if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+				wantErr = errors.New("more than one value")
+			}
+		}
+		got, err := api.ReportRequestOf(b)
+		if (err == nil) != (wantErr == nil) || err == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v, %v, want %+v, %v", b, got, err, want, wantErr)
+		}
+	})
+}
+
+// TestPlainRequest: what a client writes is read without encoding/json.
+func TestPlainRequest(t *testing.T) {
+	lat, lon := 29.5, 106.51
+	want := api.ReportRequest{Key: "k-1"}
+	want.Report.Type, want.Report.Title, want.Report.Lat, want.Report.Lon = "01001", "供水井盖异常", &lat, &lon
+	want.Report.Priority, want.Report.ReportedAtMS = 3, 1760000000000
+	b, err := json.Marshal(want)
+	if err != nil || string(b) != plainRequest {
+		t.Fatalf("a client writes %s, %v", b, err)
+	}
+	if got, ok := api.PlainRequest(plainRequest); !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %t", got, ok)
+	}
+}
+
+func BenchmarkReportRequest(b *testing.B) {
+	for name, text := range map[string]string{"plain": plainRequest, "json": " " + plainRequest} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := api.ReportRequestOf([]byte(text)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
