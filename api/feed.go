@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/coder/websocket"
@@ -43,7 +44,7 @@ type feed struct {
 	conn *websocket.Conn
 	// work hands a message to a worker. They are kept, and so are their stacks, which
 	// have grown.
-	work   chan []byte
+	work   chan string
 	ending chan struct{} // closed when no other report is taken up
 
 	mu      sync.Mutex // held to start a worker or to close ending
@@ -114,7 +115,7 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) {
 		return // Accept has answered
 	}
 	conn.SetReadLimit(bodyBytesMax)
-	f := &feed{conn: conn, work: make(chan []byte), ending: make(chan struct{})}
+	f := &feed{conn: conn, work: make(chan string), ending: make(chan struct{})}
 	if !s.feeds.enter(f) {
 		_ = conn.Close(websocket.StatusGoingAway, "the node stops")
 		return
@@ -128,10 +129,9 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) {
 		f.workers.Wait()
 		s.feeds.leave(f)
 	}()
+	var room bytes.Buffer
 	for workers := 0; ; {
-		// A read without a context: when one ends, the connection is closed at once, and
-		// what is under way could not be answered.
-		_, message, err := conn.Read(context.Background())
+		message, err := f.read(&room)
 		if err != nil {
 			return
 		}
@@ -152,8 +152,20 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// read returns the next message. It reads without a context: when one ends, the
+// connection is closed at once, and what is under way could not be answered.
+func (f *feed) read(room *bytes.Buffer) (string, error) {
+	_, message, err := f.conn.Reader(context.Background())
+	if err != nil {
+		return "", err
+	}
+	room.Reset()
+	_, err = room.ReadFrom(message)
+	return room.String(), err
+}
+
 // feedWorker takes in reports, one after the other.
-func (s *Server) feedWorker(ctx context.Context, f *feed, message []byte) {
+func (s *Server) feedWorker(ctx context.Context, f *feed, message string) {
 	for more := true; more; {
 		b, err := json.Marshal(s.fed(ctx, message))
 		if err == nil {
@@ -176,7 +188,7 @@ func (s *Server) feedWorker(ctx context.Context, f *feed, message []byte) {
 }
 
 // fed takes in a report of a feed, here or at the member that leads.
-func (s *Server) fed(ctx context.Context, message []byte) FeedAnswer {
+func (s *Server) fed(ctx context.Context, message string) FeedAnswer {
 	req, err := reportRequest(message)
 	if err != nil {
 		return s.refused("", err)
@@ -202,8 +214,8 @@ func (s *Server) refused(key string, err error) FeedAnswer {
 }
 
 // fedElsewhere passes a report on, as a request of its own would be.
-func (s *Server) fedElsewhere(ctx context.Context, key string, message []byte, id string) FeedAnswer {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, reportPath, bytes.NewReader(message))
+func (s *Server) fedElsewhere(ctx context.Context, key string, message string, id string) FeedAnswer {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, reportPath, strings.NewReader(message))
 	if err != nil {
 		return s.refused(key, err)
 	}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -15,7 +14,7 @@ func (s *Server) report(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, tooLarge(err)
 	}
-	req, err := reportRequest(b)
+	req, err := reportRequest(string(b))
 	if err != nil {
 		return nil, err
 	}
@@ -32,12 +31,12 @@ func (s *Server) takeIn(ctx context.Context, req ReportRequest) (WriteResult, er
 // reportRequest reads a request. As [Client] and most others write it, it is read by
 // a single pass; all else is left to encoding/json, which takes several times as long
 // and reads the same.
-func reportRequest(b []byte) (ReportRequest, error) {
-	if r, ok := plainRequest(string(b)); ok {
+func reportRequest(text string) (ReportRequest, error) {
+	if r, ok := plainRequest(text); ok {
 		return r, nil
 	}
 	var r ReportRequest
-	err := decode(bytes.NewReader(b), &r)
+	err := decode(strings.NewReader(text), &r)
 	return r, err
 }
 

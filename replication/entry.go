@@ -84,33 +84,37 @@ func (e *encoded) UnmarshalCBOR(b []byte) error {
 	return nil
 }
 
-// commands returns the encoded commands of a log entry, which they share.
-func (c codec) commands(entry []byte) ([]encoded, error) {
-	entry, err := unpack(entry)
+// commands returns the encoded commands of a log entry. They share its memory, or
+// room's, which is returned for the next entry.
+func (c codec) commands(entry, room []byte) ([]encoded, []byte, error) {
+	entry, room, err := unpack(entry, room)
 	if err != nil {
-		return nil, err
+		return nil, room, err
 	}
 	if len(entry) == 0 || entry[0]&majorType != cborArray {
-		return []encoded{entry}, nil
+		return []encoded{entry}, room, nil
 	}
 	var out []encoded
 	if err := c.dec.Unmarshal(entry, &out); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
+		return nil, room, fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
-	return out, nil
+	return out, room, nil
 }
 
-// unpack returns an entry as it was before it was packed, if it was.
-func unpack(entry []byte) ([]byte, error) {
+// unpack returns an entry as it was before it was packed, if it was: in room then, or
+// in more if that is too small.
+func unpack(entry, room []byte) (out, more []byte, err error) {
 	if len(entry) == 0 || entry[0]&majorType != packedEntry {
-		return entry, nil
+		return entry, room, nil
 	}
 	if n, err := s2.DecodedLen(entry[1:]); err == nil && n > entryBytesMax {
-		return nil, fmt.Errorf("%w: a packed entry of %d bytes, at most %d", ErrBadCommand, n, entryBytesMax)
+		return nil, room, fmt.Errorf("%w: a packed entry of %d bytes, at most %d", ErrBadCommand, n, entryBytesMax)
 	}
-	out, err := s2.Decode(nil, entry[1:])
-	if err != nil {
-		return nil, fmt.Errorf("%w: a packed entry: %w", ErrBadCommand, err)
+	if out, err = s2.Decode(room, entry[1:]); err != nil {
+		return nil, room, fmt.Errorf("%w: a packed entry: %w", ErrBadCommand, err)
 	}
-	return out, nil
+	if cap(out) > packerKept {
+		return out, nil, nil
+	}
+	return out, out, nil
 }

@@ -142,7 +142,7 @@ func Commands(entry []byte) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	commands, err := c.commands(entry)
+	commands, _, err := c.commands(entry, nil)
 	var out [][]byte
 	for _, b := range commands {
 		out = append(out, b)

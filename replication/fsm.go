@@ -22,7 +22,8 @@ type fsm struct {
 	clock *crdt.Clock // moved past what is applied; no part of the state
 	fatal func(error)
 
-	mu sync.Mutex // held to change the store: by Raft's entries, or by a repair
+	mu   sync.Mutex // held to change the store: by Raft's entries, or by a repair
+	room []byte     // for an entry that was packed; of its commands nothing stays in it
 	// making is held to make a snapshot of the store from its first step to its
 	// last, or to exchange the store and every snapshot of it. It comes before mu.
 	making sync.Mutex
@@ -87,7 +88,8 @@ func (f *fsm) applyHeld(logs []*raft.Log) []any {
 // entry runs the commands of one log entry, each on its own, and returns their
 // outcomes.
 func (f *fsm) entry(tx *store.Tx, data []byte) ([]outcome, error) {
-	commands, err := f.codec.commands(data)
+	commands, room, err := f.codec.commands(data, f.room)
+	f.room = room
 	if err != nil {
 		return []outcome{{Code: rejectionCode(err), Reason: err.Error()}}, nil
 	}

@@ -393,7 +393,7 @@ func lastIncarnation(log entryLog, site tiers.SiteID) (n uint32, err error) {
 // incarnation returns the highest incarnation of a site that a log entry begins, 0
 // for none.
 func (c codec) incarnation(entry []byte, site tiers.SiteID) (n uint32) {
-	commands, _ := c.commands(entry) // what is malformed began nothing
+	commands, _, _ := c.commands(entry, nil) // what is malformed began nothing
 	for _, b := range commands {
 		switch cmd, err := c.decodeCommand(b); {
 		case err != nil:
