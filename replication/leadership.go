@@ -70,6 +70,11 @@ func (g *Group) watchLeadership() {
 // also how long after one that went wrong the next is tried.
 const snapshotPause = 2 * time.Second
 
+// replayPart is the part of the log's bounds from which on a leader has a snapshot
+// made when its term begins. A node that is killed over and over, never long after its
+// start, would replay more each time.
+const replayPart = 8
+
 // watchLog has a snapshot made, and the log cut, whenever the log grew by
 // SnapshotEntries or SnapshotBytes: Raft itself counts entries alone, and polls.
 // It returns when stop closes.
@@ -106,6 +111,9 @@ func (g *Group) setLeadership(leads bool) {
 	if leads {
 		if err := g.raft.Barrier(0).Error(); err != nil {
 			return // lost again; LeaderCh says so
+		}
+		if g.log.grew(replayPart) {
+			g.log.cut() // what was replayed now need not be once more
 		}
 		if err := g.observeOwn(); err != nil {
 			g.cfg.Fatal(fmt.Errorf("read the site's last records: %w", err))

@@ -43,7 +43,7 @@ type sealedLog struct {
 	// first is the oldest entry, which Raft looks at again and again for its age;
 	// nil until it was read.
 	first   atomic.Pointer[raft.Log]
-	entries atomic.Int64  // stored since they were last looked at
+	entries atomic.Int64  // stored since the log was cut
 	bytes   atomic.Int64  // in these
 	bounds  logSize       // zero for none
 	full    chan struct{} // capacity 1: a bound was passed
@@ -95,11 +95,8 @@ func (s *sealedLog) StoreLogs(logs []*raft.Log) error {
 	}
 	s.bytes.Add(int64(size))
 	s.entries.Add(int64(len(logs)))
-	if s.bounds != (logSize{}) && (s.bytes.Load() > s.bounds.bytes || s.entries.Load() >= s.bounds.entries) {
-		select {
-		case s.full <- struct{}{}:
-		default:
-		}
+	if s.grew(1) {
+		s.cut()
 	}
 	err := s.wrote("append to the raft log", s.boltStore.StoreLogs(sealed))
 	if s.stored != nil {
@@ -230,9 +227,26 @@ func (s *sealedLog) GetLog(index uint64, l *raft.Log) error {
 
 // check reads every entry from an index on, as Raft does when it starts, which
 // panics where this returns an error; from 0 on it reads those there are. Before a
-// snapshot there may be gaps. The error wraps [ErrLogDamaged].
+// snapshot there may be gaps. What it reads counts as what the log grew by. The error
+// wraps [ErrLogDamaged].
 func (s *sealedLog) check(from uint64) error {
-	return s.read(from, func(*raft.Log) {})
+	return s.read(from, func(l *raft.Log) {
+		s.entries.Add(1)
+		s.bytes.Add(int64(len(l.Data)))
+	})
+}
+
+// grew reports whether the log grew by one part in so many of its bounds.
+func (s *sealedLog) grew(part int64) bool {
+	return s.bounds != (logSize{}) && (s.bytes.Load() > s.bounds.bytes/part || s.entries.Load() >= s.bounds.entries/part)
+}
+
+// cut asks for the log to be cut.
+func (s *sealedLog) cut() {
+	select {
+	case s.full <- struct{}{}:
+	default:
+	}
 }
 
 // each implements [entryLog].

@@ -155,3 +155,49 @@ func TestLogIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestKilledOften: a node that is killed again and again, each time before its log has
+// grown by as much as a snapshot is made for, does not replay more at each start.
+func TestKilledOften(t *testing.T) {
+	const runs, each = 12, 20
+	dir := t.TempDir()
+	cfg := config(t, dir)
+	cfg.SnapshotEntries, cfg.TrailingEntries = 64, 4
+	longest := uint64(0)
+	for run := range runs {
+		g, err := replication.Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := g.Lead(limited(t)); err != nil {
+			t.Fatal(err)
+		}
+		for i := range each {
+			it := item(t, g, tiers.DocID(fmt.Sprintf("event:%d-%d", run, i)), &store.Changes{}, "v")
+			if _, err := g.Append(limited(t), "", []store.Item{it}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for ctx := limited(t); ; { // what a start asks for is done after a while
+			n, err := g.LogLength()
+			if err != nil {
+				t.Fatal(err)
+			}
+			longest = max(longest, n)
+			if run < 1 || n < 2*each {
+				break
+			}
+			select {
+			case <-time.After(time.Millisecond):
+			case <-ctx.Done():
+				t.Fatalf("run %d: the log holds %d entries", run, n)
+			}
+		}
+		if err := g.Abandon(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if longest > 5*each {
+		t.Errorf("the log held %d entries", longest)
+	}
+}
