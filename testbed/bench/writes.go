@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,6 +93,7 @@ func Writes(ctx context.Context, cfg WritesConfig, emit func(Case) error) error 
 		cfg.Progress = func(string) {}
 	}
 	cfg.Nodes = max(cfg.Nodes, 1)
+	drawn() // before anything is measured
 	for _, clients := range cfg.Clients {
 		cfg.Progress(fmt.Sprintf("%d events, %d clients, %d nodes, via %s", cfg.N, clients, cfg.Nodes, cfg.Via))
 		c, err := writesCase(ctx, cfg, clients)
@@ -159,15 +159,21 @@ func drive(ctx context.Context, n, clients int, op func(ctx context.Context, i i
 	return r, context.Cause(ctx)
 }
 
-// report is an event of about 600 bytes of JSON.
-func report(i int) event.Report {
-	lat, lon := 29.5+float64(i%1000)/1e4, 106.5+float64(i%777)/1e4
-	return event.Report{
-		SourceKey: fmt.Sprintf("bench-%08d", i), Type: "01001", Title: "供水井盖异常 " + fmt.Sprint(i),
-		Text: strings.Repeat("井盖破损,夜间无照明,请尽快处置。", 5), Place: "重庆市万州区高笋塘街道白岩路 " + fmt.Sprint(i%300) + " 号",
-		Lat: &lat, Lon: &lon, Priority: 3, Reporter: "网格员", Channel: "app", Grid: fmt.Sprintf("500101001%03d", i%28),
-		ReportedAtMS: 1_760_000_000_000 + int64(i),
+// drawn are documents that clients report, drawn once: drawing one takes as long as
+// a client's part in reporting it.
+var drawn = sync.OnceValue(func() []event.Report {
+	out := make([]event.Report, 4096)
+	for i := range out {
+		out[i] = documents{seed: 1}.report(i)
 	}
+	return out
+})
+
+// report is an event of about 600 bytes of JSON, with a key and a time of its own.
+func report(i int) event.Report {
+	r := drawn()[i%len(drawn())]
+	r.SourceKey, r.ReportedAtMS = fmt.Sprintf("bench-%08d", i), fillBase+int64(i)
+	return r
 }
 
 func writesCase(ctx context.Context, cfg WritesConfig, clients int) (c Case, err error) {
