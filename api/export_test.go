@@ -1,7 +1,8 @@
 package api
 
-// ReportRequestOf and PlainRequest are reportRequest and plainRequest.
+// ReportRequestOf, PlainRequest and PlainAnswer are the functions of their names.
 var (
+	PlainAnswer     = plainAnswer
 	ReportRequestOf = reportRequest
 	PlainRequest    = plainRequest
 )

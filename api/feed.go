@@ -131,7 +131,7 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) {
 	}()
 	var room bytes.Buffer
 	for workers := 0; ; {
-		message, err := f.read(&room)
+		message, err := readMessage(conn, &room)
 		if err != nil {
 			return
 		}
@@ -152,10 +152,10 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// read returns the next message. It reads without a context: when one ends, the
+// readMessage returns the next message. It reads without a context: when one ends, the
 // connection is closed at once, and what is under way could not be answered.
-func (f *feed) read(room *bytes.Buffer) (string, error) {
-	_, message, err := f.conn.Reader(context.Background())
+func readMessage(conn *websocket.Conn, room *bytes.Buffer) (string, error) {
+	_, message, err := conn.Reader(context.Background())
 	if err != nil {
 		return "", err
 	}

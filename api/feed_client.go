@@ -1,14 +1,20 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/coder/websocket"
+
+	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
 // answerBytesMax bounds an answer of a feed.
@@ -225,14 +231,17 @@ func (c *fedConn) send(ctx context.Context, r *fedReport, message []byte) (FeedA
 // read hands out answers until the connection ends.
 func (c *fedConn) read() {
 	var err error
+	var room bytes.Buffer
 	for err == nil {
-		var b []byte
-		if _, b, err = c.ws.Read(context.Background()); err != nil {
+		var text string
+		if text, err = readMessage(c.ws, &room); err != nil {
 			break
 		}
-		var a FeedAnswer
-		if err = json.Unmarshal(b, &a); err != nil {
-			break
+		a, ok := plainAnswer(text)
+		if !ok {
+			if err = json.Unmarshal([]byte(text), &a); err != nil {
+				break
+			}
 		}
 		if !c.leave(a.Key, a) {
 			err = fmt.Errorf("an answer to %q, which was not sent: %+v", a.Key, a.Error)
@@ -247,4 +256,32 @@ func (c *fedConn) read() {
 	_ = c.ws.CloseNow()
 	c.err = err
 	close(c.ended)
+}
+
+// plainAnswer reads the answer to a report that was taken in, as a node writes it, and
+// reports whether it could; all others are left to encoding/json.
+func plainAnswer(text string) (FeedAnswer, bool) {
+	var a FeedAnswer
+	var id string
+	w := &WriteResult{}
+	for _, f := range []struct {
+		before string
+		into   *string
+	}{{`{"key":`, &a.Key}, {`,"result":{"id":`, &id}, {`,"stream":`, &w.Stream}} {
+		rest, ok := strings.CutPrefix(text, f.before)
+		if ok {
+			*f.into, text, ok = event.PlainString(rest)
+		}
+		if !ok {
+			return FeedAnswer{}, false
+		}
+	}
+	digits, begun := strings.CutPrefix(text, `,"seq":`)
+	digits, ended := strings.CutSuffix(digits, "}}")
+	seq, err := strconv.ParseUint(digits, 10, 64)
+	if !begun || !ended || err != nil || digits[0] == '0' {
+		return FeedAnswer{}, false
+	}
+	w.ID, w.Seq, a.Result = tiers.DocID(id), seq, w
+	return a, true
 }

@@ -57,6 +57,28 @@ func TestPlainRequest(t *testing.T) {
 	}
 }
 
+// FuzzPlainAnswer: what is read of an answer is what encoding/json reads.
+func FuzzPlainAnswer(f *testing.F) {
+	const plain = `{"key":"k","result":{"id":"event:x","stream":"500101/routine","seq":17}}`
+	for _, seed := range []string{
+		plain, plain + "x", `{"key":"k","result":{"id":"a","stream":"b","seq":017}}`, `{"key":"k","result":{"id":"a","stream":"b","seq":}}`,
+		`{"key":"k","result":{"id":"a","stream":"b","seq":+1}}`, `{"key":"k","result":{"id":"a","stream":"b","seq":1}`, `{"key":"k","result":{"id":"a","stream":"b","seq":1,"held":"x"}}`,
+		`{"key":"k","error":{"code":"invalid","message":"x"}}`, `{"key":"\u0041"}`, `{}`, ``,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		got, ok := api.PlainAnswer(text)
+		var want api.FeedAnswer
+		if err := json.Unmarshal([]byte(text), &want); ok && (err != nil || !reflect.DeepEqual(got, want)) {
+			t.Errorf("%q: %+v, want %+v, %v", text, got, want, err)
+		}
+		if text == plain && !ok {
+			t.Errorf("%s is not read", text)
+		}
+	})
+}
+
 func BenchmarkReportRequest(b *testing.B) {
 	for name, text := range map[string]string{"plain": plainRequest, "json": " " + plainRequest} {
 		b.Run(name, func(b *testing.B) {
