@@ -22,7 +22,7 @@
 //
 // What takes in reports all day keeps one connection: a WebSocket (RFC 6455) at
 // /v1/events:feed, each message of which is a report as the body of POST /v1/events
-// is, and has an answer of its own. [Client.Feed] is the other end.
+// is, with a number that its answer has, too. [Client.Feed] is the other end.
 //
 // # Concurrency
 //

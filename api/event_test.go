@@ -241,6 +241,7 @@ func eventSchemas() map[string]any {
 	return map[string]any{
 		"ItemOutcome":        api.ItemOutcome{ID: "x", Stream: "x", Seq: 1, Field: "x", Message: "x"},
 		"BatchResult":        api.BatchResult{},
+		"FeedMessage":        api.FeedMessage{ReportRequest: api.ReportRequest{ID: "x", Quarantine: true}},
 		"FeedAnswer":         api.FeedAnswer{Result: &api.WriteResult{}, Error: &api.Refusal{}},
 		"Refusal":            api.Refusal{},
 		"EventAction":        event.Action{Task: "x", Organ: "x", Note: "x", Outcome: "x", ActionDetails: details},

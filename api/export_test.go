@@ -1,8 +1,9 @@
 package api
 
-// ReportRequestOf, PlainRequest and PlainAnswer are the functions of their names.
+// ReportRequestOf, PlainRequest, PlainAnswer and FeedMessageOf are the functions of their names.
 var (
 	PlainAnswer     = plainAnswer
+	FeedMessageOf   = feedMessage
 	ReportRequestOf = reportRequest
 	PlainRequest    = plainRequest
 )

@@ -5,9 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
-	"strings"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -16,19 +17,64 @@ const (
 	// FeedMax is how many reports of one feed are under way at once: the next message
 	// is taken up when one of them is answered.
 	FeedMax = 64
+	// feedsMax is how many feeds a node serves at once.
+	feedsMax = 1024
 	// feedProtocol is the WebSocket subprotocol of a feed.
 	feedProtocol = "tiermesh.reports.v1"
 	feedPath     = "/v1/events:feed"
 	reportPath   = "/v1/events"
 )
 
+// FeedMessage is one report of a feed.
+type FeedMessage struct {
+	// N is the client's number for it, which the answer has, too.
+	N uint64 `json:"n"`
+	ReportRequest
+}
+
 // FeedAnswer is the answer to one report of a feed: its result, or an error as the
 // same report in a request of its own would get it.
 type FeedAnswer struct {
-	// Key is the report's; empty if the message was no report.
-	Key    string       `json:"key"`
+	// N is the message's number; zero if it had none that could be read.
+	N      uint64       `json:"n"`
 	Result *WriteResult `json:"result,omitempty"`
 	Error  *Refusal     `json:"error,omitempty"`
+}
+
+// feedWire is one end of a feed's connection.
+type feedWire struct {
+	ws *websocket.Conn
+	// writing holds a token while a message is written.
+	writing chan struct{}
+	// stalled breaks the connection when a message cannot be written for so long.
+	stalled *time.Timer
+	patient time.Duration
+}
+
+func newFeedWire(ws *websocket.Conn, patient time.Duration, sever func()) feedWire {
+	w := feedWire{ws: ws, writing: make(chan struct{}, 1), stalled: time.AfterFunc(patient, sever), patient: patient}
+	w.stalled.Stop()
+	return w
+}
+
+// write writes a message; the caller holds the token. It knows no context: one that
+// ends while a message is written breaks the connection for everybody.
+func (w *feedWire) write(b []byte) error {
+	w.stalled.Reset(w.patient)
+	defer w.stalled.Stop()
+	return w.ws.Write(context.Background(), websocket.MessageText, b)
+}
+
+// read returns the next message. It knows no context, either: what is under way could
+// not be answered.
+func (w *feedWire) read(room *bytes.Buffer) (string, error) {
+	_, message, err := w.ws.Reader(context.Background())
+	if err != nil {
+		return "", err
+	}
+	room.Reset()
+	_, err = room.ReadFrom(message)
+	return room.String(), err
 }
 
 // feeds are the feeds that a server has open.
@@ -41,29 +87,38 @@ type feeds struct {
 
 // feed is one connection on which reports come.
 type feed struct {
-	conn *websocket.Conn
+	wire feedWire // its ws is nil until the connection is a feed
+	conn net.Conn // below it
 	// work hands a message to a worker. They are kept, and so are their stacks, which
 	// have grown.
 	work   chan string
 	ending chan struct{} // closed when no other report is taken up
 
-	mu      sync.Mutex // held to start a worker or to close ending
+	mu      sync.Mutex // held to set wire, to start a worker and to close ending
 	workers sync.WaitGroup
 }
 
-// enter adds a feed, unless the server ends.
-func (f *feeds) enter(one *feed) bool {
+// connKey marks a request's connection.
+type connKey struct{}
+
+var errStops = fmt.Errorf("%w: the node stops", ErrUnavailable)
+
+// enter adds a feed, unless the server ends or has too many.
+func (f *feeds) enter(one *feed) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ending {
-		return false
+		return errStops
+	}
+	if len(f.open) >= feedsMax {
+		return fmt.Errorf("%w: %d feeds are open", ErrUnavailable, len(f.open))
 	}
 	if f.open == nil {
 		f.open = map[*feed]struct{}{}
 	}
 	f.open[one] = struct{}{}
 	f.all.Add(1)
-	return true
+	return nil
 }
 
 func (f *feeds) leave(one *feed) {
@@ -73,65 +128,107 @@ func (f *feeds) leave(one *feed) {
 	f.all.Done()
 }
 
-// end lets the reports under way be answered, until ctx ends, and returns when
-// every feed has ended.
+// end lets the reports under way be answered, until ctx ends, and returns when every
+// feed has ended, or soon after ctx where a backend does not return.
 func (f *feeds) end(ctx context.Context) {
 	f.mu.Lock()
 	f.ending = true
 	for one := range f.open {
-		go one.end(ctx) // ends with the feed, or ctx
+		go one.end(ctx) // ends with the feed's workers
 	}
 	f.mu.Unlock()
-	f.all.Wait()
+	done := make(chan struct{})
+	go func() { f.all.Wait(); close(done) }() // ends with the last feed
+	select {
+	case <-done:
+		return
+	case <-ctx.Done(): // which severs them
+	}
+	select {
+	case <-done:
+	case <-time.After(shutdownTimeout / 5):
+	}
 }
 
 // end closes a feed when its reports are answered.
 func (f *feed) end(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() { _ = f.conn.CloseNow() })
+	stop := context.AfterFunc(ctx, f.sever)
 	defer stop()
 	f.mu.Lock()
 	close(f.ending)
+	ws := f.wire.ws
 	f.mu.Unlock()
+	if ws == nil {
+		f.sever()
+		return
+	}
 	f.workers.Wait()
-	_ = f.conn.Close(websocket.StatusGoingAway, "the node stops") // or the client went away
+	_ = ws.Close(websocket.StatusGoingAway, "the node stops") // or the client went away
 }
 
-// start starts a worker, unless the feed is ending.
-func (f *feed) start(run func()) {
+// sever ends the connection at once, also while it is being closed in order.
+func (f *feed) sever() { _ = f.conn.Close() }
+
+// start starts a worker and reports whether it did: a feed that ends has no more.
+func (f *feed) start(run func()) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	select {
-	case <-f.ending: // whoever sent the report is told by the end of the connection
+	case <-f.ending:
+		return false
 	default:
 		f.workers.Go(run)
+		return true
 	}
 }
 
-// feed serves a connection on which each message is a report, as the body of POST
-// /v1/events is, and gets an answer, in the order in which they are taken in.
+// answer writes an answer. Whoever waits for one that cannot be written is told so by
+// the end of the connection.
+func (f *feed) answer(a FeedAnswer) {
+	b, err := json.Marshal(a)
+	if err == nil {
+		f.wire.writing <- struct{}{}
+		err = f.wire.write(b)
+		<-f.wire.writing
+	}
+	if err != nil {
+		f.sever()
+	}
+}
+
+// feed serves a connection on which each message is a report and gets an answer, in
+// the order in which they are taken in.
 func (s *Server) feed(w http.ResponseWriter, r *http.Request) {
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{feedProtocol}})
+	conn, ok := r.Context().Value(connKey{}).(net.Conn)
+	if !ok {
+		s.fail(w, r, fmt.Errorf("%w: a connection that can be no feed", ErrInvalid))
+		return
+	}
+	f := &feed{conn: conn, work: make(chan string), ending: make(chan struct{})}
+	if err := s.feeds.enter(f); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	defer s.feeds.leave(f)
+	ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{feedProtocol}})
 	if err != nil {
 		return // Accept has answered
 	}
-	conn.SetReadLimit(bodyBytesMax)
-	f := &feed{conn: conn, work: make(chan string), ending: make(chan struct{})}
-	if !s.feeds.enter(f) {
-		_ = conn.Close(websocket.StatusGoingAway, "the node stops")
-		return
-	}
+	ws.SetReadLimit(bodyBytesMax)
+	f.mu.Lock()
+	f.wire = newFeedWire(ws, writeTimeout, f.sever)
+	f.mu.Unlock()
 	// A request that became a connection has no end of its own.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	defer func() {
 		cancel()
 		close(f.work)
-		_ = conn.CloseNow()
+		_ = ws.CloseNow()
 		f.workers.Wait()
-		s.feeds.leave(f)
 	}()
 	var room bytes.Buffer
 	for workers := 0; ; {
-		message, err := readMessage(conn, &room)
+		message, err := f.wire.read(&room)
 		if err != nil {
 			return
 		}
@@ -142,38 +239,23 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) {
 		}
 		if workers < FeedMax {
 			workers++
-			f.start(func() { s.feedWorker(ctx, f, message) }) // ends with work, or when the server ends
+			if !f.start(func() { s.feedWorker(ctx, f, message) }) { // ends with work, or when the server ends
+				f.answer(s.refused(message, errStops))
+			}
 			continue
 		}
 		select {
 		case f.work <- message:
 		case <-f.ending:
+			f.answer(s.refused(message, errStops))
 		}
 	}
-}
-
-// readMessage returns the next message. It reads without a context: when one ends, the
-// connection is closed at once, and what is under way could not be answered.
-func readMessage(conn *websocket.Conn, room *bytes.Buffer) (string, error) {
-	_, message, err := conn.Reader(context.Background())
-	if err != nil {
-		return "", err
-	}
-	room.Reset()
-	_, err = room.ReadFrom(message)
-	return room.String(), err
 }
 
 // feedWorker takes in reports, one after the other.
 func (s *Server) feedWorker(ctx context.Context, f *feed, message string) {
 	for more := true; more; {
-		b, err := json.Marshal(s.fed(ctx, message))
-		if err == nil {
-			err = f.conn.Write(context.Background(), websocket.MessageText, b)
-		}
-		if err != nil {
-			_ = f.conn.CloseNow() // whoever waits for this answer is told that there is none
-		}
+		f.answer(s.fed(ctx, message))
 		select {
 		case <-f.ending:
 			return
@@ -189,40 +271,50 @@ func (s *Server) feedWorker(ctx context.Context, f *feed, message string) {
 
 // fed takes in a report of a feed, here or at the member that leads.
 func (s *Server) fed(ctx context.Context, message string) FeedAnswer {
-	req, err := reportRequest(message)
+	m, err := feedMessage(message)
 	if err != nil {
-		return s.refused("", err)
+		return s.refused(message, err)
 	}
 	id, self, err := s.cfg.Site.Leader(ctx)
-	if err == nil && !self {
-		return s.fedElsewhere(ctx, req.Key, message, id)
-	}
 	var out WriteResult
-	if err == nil {
-		out, err = s.takeIn(ctx, req)
+	switch {
+	case err != nil:
+	case self:
+		out, err = s.takeIn(ctx, m.ReportRequest)
+	default:
+		return s.fedElsewhere(ctx, m, id)
 	}
 	if err != nil {
-		return s.refused(req.Key, err)
+		return s.refused(message, err)
 	}
-	return FeedAnswer{Key: req.Key, Result: &out}
+	return FeedAnswer{N: m.N, Result: &out}
 }
 
-// refused is the answer to a report that failed.
-func (s *Server) refused(key string, err error) FeedAnswer {
+// refused is the answer to a message that led to an error.
+func (s *Server) refused(message string, err error) FeedAnswer {
+	var m struct {
+		N uint64 `json:"n"`
+	}
+	_ = json.Unmarshal([]byte(message), &m) // whatever else is wrong with it
 	refusal, _ := s.refusal(feedPath, err)
-	return FeedAnswer{Key: key, Error: &refusal}
+	return FeedAnswer{N: m.N, Error: &refusal}
 }
 
 // fedElsewhere passes a report on, as a request of its own would be.
-func (s *Server) fedElsewhere(ctx context.Context, key string, message string, id string) FeedAnswer {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, reportPath, strings.NewReader(message))
+func (s *Server) fedElsewhere(ctx context.Context, m FeedMessage, id string) FeedAnswer {
+	w := answered{header: http.Header{}}
+	b, err := json.Marshal(m.ReportRequest)
+	var r *http.Request
+	if err == nil {
+		r, err = http.NewRequestWithContext(ctx, http.MethodPost, reportPath, bytes.NewReader(b))
+	}
 	if err != nil {
-		return s.refused(key, err)
+		refusal, _ := s.refusal(feedPath, err)
+		return FeedAnswer{N: m.N, Error: &refusal}
 	}
 	r.Header.Set("Content-Type", "application/json")
-	w := answered{header: http.Header{}}
 	s.forward(&w, r, s.handle(s.report), id)
-	a := FeedAnswer{Key: key}
+	a := FeedAnswer{N: m.N}
 	into := any(&a.Result)
 	if w.status != http.StatusOK && w.status != http.StatusAccepted {
 		into = &struct {
@@ -230,7 +322,8 @@ func (s *Server) fedElsewhere(ctx context.Context, key string, message string, i
 		}{&a.Error}
 	}
 	if err := json.Unmarshal(w.body.Bytes(), into); err != nil || (a.Result == nil) == (a.Error == nil) {
-		return s.refused(key, fmt.Errorf("%w: leader %s answered %d", ErrUnknownOutcome, id, w.status))
+		refusal, _ := s.refusal(feedPath, fmt.Errorf("%w: leader %s answered %d", ErrUnknownOutcome, id, w.status))
+		return FeedAnswer{N: m.N, Error: &refusal}
 	}
 	return a
 }

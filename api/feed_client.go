@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -17,8 +18,13 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
-// answerBytesMax bounds an answer of a feed.
-const answerBytesMax = 1 << 20
+const (
+	// answerBytesMax bounds an answer of a feed.
+	answerBytesMax = 1 << 20
+	// sendTimeout is how long a node may take no more bytes before the connection is
+	// given up.
+	sendTimeout = 5 * time.Second
+)
 
 // Feed reports events over one connection, each acknowledged on its own, up to
 // [FeedMax] of them at once: what a gateway uses that takes in reports all day. A
@@ -35,7 +41,7 @@ type Feed struct {
 
 // fedConn is one connection of a feed.
 type fedConn struct {
-	ws *websocket.Conn
+	feedWire
 	// slots holds a token for each report that was sent and not answered, though
 	// nobody may wait for it any longer: the node takes so many.
 	slots chan struct{}
@@ -43,57 +49,102 @@ type fedConn struct {
 	err   error         // why, then
 
 	mu      sync.Mutex
-	waiting map[string]*fedReport // by key
+	last    uint64                // the number of the newest report
+	waiting map[uint64]*FedReport // by number
+	keys    map[string]*FedReport // the same, by key
 }
 
-// fedReport is a report under way.
-type fedReport struct {
+// FedReport is a report that was sent.
+type FedReport struct {
+	c      *Client
+	conn   *fedConn
+	n      uint64
+	key    string
 	answer FeedAnswer
-	done   chan struct{} // closed when the answer stands, or the report was not sent
+	done   chan struct{} // closed when the answer stands, or nothing was sent
 }
 
 // Feed returns a feed to the node. It does not connect yet.
 func (c *Client) Feed() *Feed { return &Feed{c: c, opening: make(chan struct{}, 1)} }
 
 // Close ends the feed and its connection, and returns when nothing of it runs.
-// Reports under way are answered with [ErrUnknownOutcome].
+// Reports under way end in [ErrUnknownOutcome].
 func (f *Feed) Close() {
 	f.mu.Lock()
 	f.closed = true
 	conn := f.conn
 	f.mu.Unlock()
 	if conn != nil {
-		_ = conn.ws.Close(websocket.StatusNormalClosure, "") // or the node went away
+		_ = conn.ws.CloseNow()
 		<-conn.ended
 	}
 }
 
-// Report reports an event. Its error is as [Client.Report]'s. One that wraps
-// [ErrUnknownOutcome] was perhaps taken in: the same report again tells. A report waits
-// for one before it on this feed that has the same key.
+// Report reports an event and waits for its result. The error is as
+// [Client.Report]'s. One that wraps [ErrUnknownOutcome] was perhaps taken in: the same
+// report again tells.
 func (f *Feed) Report(ctx context.Context, r ReportRequest) (WriteResult, error) {
-	message, err := json.Marshal(r)
-	if err != nil {
-		return WriteResult{}, fmt.Errorf("encode request: %w", err)
-	}
-	conn, err := f.connected(ctx)
+	sent, err := f.Send(ctx, r)
 	if err != nil {
 		return WriteResult{}, err
 	}
-	report, err := conn.begin(ctx, r.Key)
+	return sent.Result(ctx)
+}
+
+// Send sends a report. It waits while as many are under way as may be, and for one
+// with the same key: of those the first that was sent counts. With an error nothing
+// was sent.
+func (f *Feed) Send(ctx context.Context, r ReportRequest) (*FedReport, error) {
+	conn, err := f.connected(ctx)
 	if err != nil {
-		return WriteResult{}, f.c.failed(err, http.MethodGet) // nothing was sent
+		return nil, err
 	}
-	answer, err := conn.send(ctx, report, message)
+	sent, err := conn.enter(ctx, r.Key)
+	if err != nil {
+		return nil, f.c.failed(err, http.MethodGet)
+	}
+	sent.c = f.c
+	message, err := json.Marshal(FeedMessage{N: sent.n, ReportRequest: r})
 	switch {
 	case err != nil:
-		return WriteResult{}, f.c.failed(err, http.MethodPost)
-	case answer.Error != nil:
-		return WriteResult{}, answer.Error.err()
-	case answer.Result == nil:
-		return WriteResult{}, fmt.Errorf("%w: %s answered neither with a result nor with an error", ErrUnknownOutcome, f.c.addr)
+		err = fmt.Errorf("encode request: %w", err)
+	case len(message) > bodyBytesMax:
+		err = fmt.Errorf("%w: a report of %d bytes: at most %d", ErrInvalid, len(message), bodyBytesMax)
+	default:
+		if err = conn.send(ctx, message); err != nil {
+			err = f.c.failed(err, http.MethodGet)
+		}
 	}
-	return *answer.Result, nil
+	if err != nil {
+		conn.leave(sent.n, FeedAnswer{})
+		return nil, err
+	}
+	return sent, nil
+}
+
+// Result waits for what became of the report; its error is as [Feed.Report]'s. It may
+// be called again.
+func (r *FedReport) Result(ctx context.Context) (WriteResult, error) {
+	var err error
+	select {
+	case <-r.done:
+	case <-r.conn.ended:
+		err = r.conn.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	select {
+	case <-r.done: // perhaps just before the end
+	default:
+		return WriteResult{}, r.c.failed(err, http.MethodPost)
+	}
+	switch {
+	case r.answer.Error != nil:
+		return WriteResult{}, r.answer.Error.err()
+	case r.answer.Result == nil:
+		return WriteResult{}, fmt.Errorf("%w: %s answered neither with a result nor with an error", ErrUnknownOutcome, r.c.addr)
+	}
+	return *r.answer.Result, nil
 }
 
 // connected returns the connection, a new one if need be.
@@ -112,13 +163,16 @@ func (f *Feed) connected(ctx context.Context) (*fedConn, error) {
 	}
 	ws, resp, err := websocket.Dial(ctx, f.c.base+feedPath, &websocket.DialOptions{HTTPClient: f.c.http, Subprotocols: []string{feedProtocol}})
 	if err != nil && resp != nil {
-		return nil, fmt.Errorf("%s answered %s: does it know feeds?", f.c.addr, resp.Status)
+		return nil, fmt.Errorf("%w: %s answered %s to a feed: is it of this version?", ErrUnavailable, f.c.addr, resp.Status)
 	}
 	if err != nil {
 		return nil, f.c.failed(err, http.MethodGet)
 	}
 	ws.SetReadLimit(answerBytesMax)
-	conn := &fedConn{ws: ws, slots: make(chan struct{}, FeedMax), ended: make(chan struct{}), waiting: map[string]*fedReport{}}
+	conn := &fedConn{
+		feedWire: newFeedWire(ws, sendTimeout, func() { _ = ws.CloseNow() }),
+		slots:    make(chan struct{}, FeedMax), ended: make(chan struct{}), waiting: map[uint64]*FedReport{}, keys: map[string]*FedReport{},
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
@@ -126,7 +180,7 @@ func (f *Feed) connected(ctx context.Context) (*fedConn, error) {
 		return nil, errFeedClosed
 	}
 	f.conn = conn
-	go conn.read() // ends with the connection
+	go conn.run() // ends with the connection
 	return conn, nil
 }
 
@@ -139,47 +193,25 @@ func (f *Feed) current() (*fedConn, error) {
 	if f.closed {
 		return nil, errFeedClosed
 	}
-	if f.conn != nil && f.conn.broken() {
-		f.conn = nil
+	if f.conn != nil {
+		select {
+		case <-f.conn.ended:
+			f.conn = nil
+		default:
+		}
 	}
 	return f.conn, nil
 }
 
-func (c *fedConn) broken() bool {
-	select {
-	case <-c.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// begin waits until a report with a key may be sent.
-func (c *fedConn) begin(ctx context.Context, key string) (*fedReport, error) {
-	r, err := c.enter(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case c.slots <- struct{}{}:
-		return r, nil
-	case <-c.ended:
-		err = c.err
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	c.leave(key, FeedAnswer{})
-	return nil, err
-}
-
 // enter makes a report the one with its key, when no other is.
-func (c *fedConn) enter(ctx context.Context, key string) (*fedReport, error) {
+func (c *fedConn) enter(ctx context.Context, key string) (*FedReport, error) {
 	for {
 		c.mu.Lock()
-		other := c.waiting[key]
+		other := c.keys[key]
 		if other == nil {
-			r := &fedReport{done: make(chan struct{})}
-			c.waiting[key] = r
+			c.last++
+			r := &FedReport{conn: c, n: c.last, key: key, done: make(chan struct{})}
+			c.waiting[r.n], c.keys[key] = r, r
 			c.mu.Unlock()
 			return r, nil
 		}
@@ -194,47 +226,56 @@ func (c *fedConn) enter(ctx context.Context, key string) (*fedReport, error) {
 	}
 }
 
-// leave ends a report and reports whether there was one with the key.
-func (c *fedConn) leave(key string, answer FeedAnswer) bool {
+// leave ends a report and reports whether there was one of the number.
+func (c *fedConn) leave(n uint64, answer FeedAnswer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := c.waiting[key]
+	r := c.waiting[n]
 	if r == nil {
 		return false
 	}
-	delete(c.waiting, key)
+	delete(c.waiting, n)
+	delete(c.keys, r.key)
 	r.answer = answer
 	close(r.done)
 	return true
 }
 
-// send sends a report and waits for its answer.
-func (c *fedConn) send(ctx context.Context, r *fedReport, message []byte) (FeedAnswer, error) {
-	if err := c.ws.Write(ctx, websocket.MessageText, message); err != nil {
-		_ = c.ws.CloseNow() // read says why
+// send sends a message when the node takes another one. With an error it was not sent.
+func (c *fedConn) send(ctx context.Context, message []byte) error {
+	for _, token := range []chan struct{}{c.slots, c.writing} {
+		var err error
+		select {
+		case token <- struct{}{}:
+			continue
+		case <-c.ended:
+			err = c.err
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if token == c.writing {
+			<-c.slots
+		}
+		return err
 	}
-	select {
-	case <-r.done:
-		return r.answer, nil
-	case <-c.ended:
-	case <-ctx.Done():
-		return FeedAnswer{}, context.Cause(ctx)
+	defer func() { <-c.writing }()
+	if err := context.Cause(ctx); err != nil {
+		<-c.slots
+		return err
 	}
-	select {
-	case <-r.done: // it came before the end
-		return r.answer, nil
-	default:
-		return FeedAnswer{}, c.err
+	if err := c.write(message); err != nil {
+		_ = c.ws.CloseNow() // perhaps it was sent: run ends the connection
 	}
+	return nil
 }
 
-// read hands out answers until the connection ends.
-func (c *fedConn) read() {
+// run hands out answers until the connection ends.
+func (c *fedConn) run() {
 	var err error
 	var room bytes.Buffer
 	for err == nil {
 		var text string
-		if text, err = readMessage(c.ws, &room); err != nil {
+		if text, err = c.read(&room); err != nil {
 			break
 		}
 		a, ok := plainAnswer(text)
@@ -243,8 +284,8 @@ func (c *fedConn) read() {
 				break
 			}
 		}
-		if !c.leave(a.Key, a) {
-			err = fmt.Errorf("an answer to %q, which was not sent: %+v", a.Key, a.Error)
+		if !c.leave(a.N, a) {
+			err = fmt.Errorf("an answer to report %d, which was not sent: %+v", a.N, a.Error)
 			break
 		}
 		<-c.slots
@@ -261,27 +302,32 @@ func (c *fedConn) read() {
 // plainAnswer reads the answer to a report that was taken in, as a node writes it, and
 // reports whether it could; all others are left to encoding/json.
 func plainAnswer(text string) (FeedAnswer, bool) {
-	var a FeedAnswer
-	var id string
 	w := &WriteResult{}
-	for _, f := range []struct {
-		before string
-		into   *string
-	}{{`{"key":`, &a.Key}, {`,"result":{"id":`, &id}, {`,"stream":`, &w.Stream}} {
-		rest, ok := strings.CutPrefix(text, f.before)
-		if ok {
-			*f.into, text, ok = event.PlainString(rest)
-		}
-		if !ok {
-			return FeedAnswer{}, false
-		}
-	}
-	digits, begun := strings.CutPrefix(text, `,"seq":`)
-	digits, ended := strings.CutSuffix(digits, "}}")
-	seq, err := strconv.ParseUint(digits, 10, 64)
-	if !begun || !ended || err != nil || digits[0] == '0' {
+	rest, ok := strings.CutPrefix(text, `{"n":`)
+	number, rest, begun := strings.Cut(rest, `,"result":{"id":`)
+	n, whole := plainNumber(number)
+	if !ok || !begun || !whole {
 		return FeedAnswer{}, false
 	}
-	w.ID, w.Seq, a.Result = tiers.DocID(id), seq, w
-	return a, true
+	var id string
+	if id, rest, ok = event.PlainString(rest); !ok {
+		return FeedAnswer{}, false
+	}
+	if rest, ok = strings.CutPrefix(rest, `,"stream":`); !ok {
+		return FeedAnswer{}, false
+	}
+	if w.Stream, rest, ok = event.PlainString(rest); !ok {
+		return FeedAnswer{}, false
+	}
+	rest, begun = strings.CutPrefix(rest, `,"seq":`)
+	rest, ended := strings.CutSuffix(rest, "}}")
+	w.ID = tiers.DocID(id)
+	w.Seq, ok = plainNumber(rest)
+	return FeedAnswer{N: n, Result: w}, ok && begun && ended
+}
+
+// plainNumber reads a positive number as JSON has it.
+func plainNumber(digits string) (uint64, bool) {
+	n, err := strconv.ParseUint(digits, 10, 64)
+	return n, err == nil && digits[0] != '0'
 }

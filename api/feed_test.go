@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,13 +19,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
 // crowded counts how many reports are under way at once.
 type crowded struct {
 	backend
-	now, most atomic.Int64
-	wait      func(ctx context.Context, key string) error
+	now, most, ended atomic.Int64
+
+	wait func(ctx context.Context, key string) error
+	took func(r api.ReportRequest)
 }
 
 func (b *crowded) Report(ctx context.Context, r api.ReportRequest) (api.WriteResult, error) {
@@ -33,7 +37,11 @@ func (b *crowded) Report(ctx context.Context, r api.ReportRequest) (api.WriteRes
 			break
 		}
 	}
+	defer b.ended.Add(1)
 	defer b.now.Add(-1)
+	if b.took != nil {
+		b.took(r)
+	}
 	err := b.wait(ctx, r.Key)
 	return api.WriteResult{ID: "event:x", Stream: r.Key, Seq: 7}, err
 }
@@ -96,6 +104,68 @@ func TestFeed(t *testing.T) {
 	if _, err := feed.Report(limited(t), api.ReportRequest{Key: "k"}); !errors.Is(err, api.ErrUnreachable) {
 		t.Errorf("after the end: %v", err)
 	}
+}
+
+// TestFeedOrder: of reports with one key the first that was sent is taken in first.
+func TestFeedOrder(t *testing.T) {
+	var mu sync.Mutex
+	var titles []string
+	b := &crowded{wait: func(context.Context, string) error { return nil }}
+	b.took = func(r api.ReportRequest) {
+		mu.Lock()
+		defer mu.Unlock()
+		titles = append(titles, r.Report.Title)
+	}
+	path := filepath.Join(t.TempDir(), "api.sock")
+	defer running(t, path, b, b)()
+	c := api.NewClient("unix:" + path)
+	defer c.Close()
+	feed := c.Feed()
+	defer feed.Close()
+	var sent []*api.FedReport
+	var want []string
+	for i := range 100 {
+		want = append(want, fmt.Sprint(i))
+		r, err := feed.Send(limited(t), api.ReportRequest{Key: "k", Report: event.Report{Title: want[i]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, r)
+	}
+	for _, r := range sent {
+		if _, err := r.Result(limited(t)); err != nil {
+			t.Error(err)
+		}
+	}
+	if !slices.Equal(titles, want) {
+		t.Errorf("taken in %v", titles)
+	}
+}
+
+// TestFeedStalled: a client that reads no answers does not keep a server from ending.
+func TestFeedStalled(t *testing.T) {
+	b := &crowded{wait: func(context.Context, string) error {
+		return fmt.Errorf("%w: %s", api.ErrRejected, strings.Repeat("x", 1<<19))
+	}}
+	path := filepath.Join(t.TempDir(), "api.sock")
+	stop := running(t, path, b, b)
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}
+	ws, _, err := websocket.Dial(limited(t), "ws://node/v1/events:feed", &websocket.DialOptions{HTTPClient: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ws.CloseNow() }()
+	for i := range 4 {
+		if err := ws.Write(limited(t), websocket.MessageText, fmt.Appendf(nil, `{"n":1,"key":"%d"}`, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ctx := limited(t); b.ended.Load() < 4 && ctx.Err() == nil; {
+		<-time.After(time.Millisecond)
+	}
+	stop()
 }
 
 // TestFeedForward: a node that does not lead passes a feed's reports on to the one
@@ -204,6 +274,20 @@ func TestFeedBroken(t *testing.T) {
 	if w, err := feed.Report(limited(t), api.ReportRequest{Key: "quick"}); err != nil || w.Stream != "quick" {
 		t.Errorf("meanwhile: %+v, %v", w, err)
 	}
+	ended, cancel := context.WithCancel(limited(t))
+	cancel()
+	for i := range 20 {
+		if _, err := feed.Report(ended, api.ReportRequest{Key: fmt.Sprint(i)}); !errors.Is(err, api.ErrUnreachable) {
+			t.Errorf("with a context that has ended: %v", err)
+		}
+	}
+	large := api.ReportRequest{Key: "large", Report: event.Report{Text: strings.Repeat("<", 200_000)}} // each takes six bytes
+	if _, err := feed.Report(limited(t), large); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("too large: %v", err)
+	}
+	if w, err := feed.Report(limited(t), api.ReportRequest{Key: "a\xff"}); err != nil || w.Stream != "a\ufffd" {
+		t.Errorf("a key that is no text: %+v, %v", w, err)
+	}
 	if n := len(conns); n != 1 {
 		t.Errorf("%d connections, want 1", n)
 	}
@@ -239,8 +323,7 @@ func TestFeedBroken(t *testing.T) {
 // TestFeedMessages: what is no report is answered as such; what is too large ends the
 // feed, and a web page of elsewhere gets none.
 func TestFeedMessages(t *testing.T) {
-	c, path := serve(t, &backend{})
-	_ = c
+	_, path := serve(t, &backend{})
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}}
@@ -253,11 +336,12 @@ func TestFeedMessages(t *testing.T) {
 	}
 	defer func() { _ = ws.CloseNow() }()
 	for _, m := range []struct{ message, want string }{
-		{`{"key":"k"}`, `{"key":"k","result":{"id":"event:x","stream":"k","seq":7}}`},
-		{`[]`, `{"key":"","error":{"code":"invalid","message":"invalid request: body: json: cannot unmarshal array into Go value of type api.ReportRequest"}}`},
-		{`{"key":"k","colour":1}`, `{"key":"","error":{"code":"invalid","message":"invalid request: body: json: unknown field \"colour\""}}`},
-		{``, `{"key":"","error":{"code":"invalid","message":"invalid request: body: EOF"}}`},
-		{`{"key":""}`, `{"key":"","error":{"code":"invalid","message":"invalid request: key of 0 bytes: want 1 to 128; it makes a retry safe"}}`},
+		{`{"n":3,"key":"k"}`, `{"n":3,"result":{"id":"event:x","stream":"k","seq":7}}`},
+		{`{"key":"k"}`, `{"n":0,"result":{"id":"event:x","stream":"k","seq":7}}`},
+		{`[]`, `{"n":0,"error":{"code":"invalid","message":"invalid request: body: json: cannot unmarshal array into Go value of type api.FeedMessage"}}`},
+		{`{"n":4,"key":"k","colour":1}`, `{"n":4,"error":{"code":"invalid","message":"invalid request: body: json: unknown field \"colour\""}}`},
+		{``, `{"n":0,"error":{"code":"invalid","message":"invalid request: body: EOF"}}`},
+		{`{"n":5,"key":""}`, `{"n":5,"error":{"code":"invalid","message":"invalid request: key of 0 bytes: want 1 to 128; it makes a retry safe"}}`},
 	} {
 		if err := ws.Write(limited(t), websocket.MessageText, []byte(m.message)); err != nil {
 			t.Fatal(err)

@@ -40,35 +40,53 @@ func reportRequest(text string) (ReportRequest, error) {
 	return r, err
 }
 
+// feedMessage reads a message of a feed, as reportRequest reads a request.
+func feedMessage(text string) (FeedMessage, error) {
+	var m FeedMessage
+	if plainFields(text, &m.ReportRequest, &m.N) {
+		return m, nil
+	}
+	m = FeedMessage{}
+	err := decode(strings.NewReader(text), &m)
+	return m, err
+}
+
 // plainRequest reads a request without spaces between its fields and escapes in them,
 // and reports whether it could.
 func plainRequest(text string) (r ReportRequest, ok bool) {
+	ok = plainFields(text, &r, nil)
+	return r, ok
+}
+
+// plainFields reads the fields of a request; with n it may have a number, too.
+func plainFields(text string, r *ReportRequest, n *uint64) bool {
 	rest, ok := strings.CutPrefix(text, "{")
 	for ok {
 		var name string
 		if name, rest, ok = event.PlainString(rest); !ok {
-			return r, false
+			return false
 		}
 		if rest, ok = strings.CutPrefix(rest, ":"); !ok {
-			return r, false
+			return false
 		}
-		switch name {
-		case "key":
+		switch {
+		case name == "key":
 			r.Key, rest, ok = event.PlainString(rest)
-		case "id":
+		case name == "id":
 			r.ID, rest, ok = event.PlainString(rest)
-		case "report":
-			if r.Report != (event.Report{}) {
-				return r, false // encoding/json adds to the one before
-			}
+		case name == "report" && r.Report == (event.Report{}): // encoding/json adds to one before
 			r.Report, rest, ok = event.PlainReport(rest)
+		case name == "n" && n != nil:
+			end := max(strings.IndexAny(rest, ",}"), 0)
+			*n, ok = plainNumber(rest[:end])
+			rest = rest[end:]
 		default:
-			return r, false
+			return false
 		}
 		if !ok || rest == "}" {
-			return r, ok
+			return ok
 		}
 		rest, ok = strings.CutPrefix(rest, ",")
 	}
-	return r, false
+	return false
 }

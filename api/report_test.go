@@ -42,6 +42,30 @@ func FuzzReportRequest(f *testing.F) {
 	})
 }
 
+// FuzzFeedMessage: so is a message of a feed.
+func FuzzFeedMessage(f *testing.F) {
+	for _, seed := range []string{
+		`{"n":1,` + plainRequest[1:], `{"n":01}`, `{"n":-1}`, `{"n":1.5}`, `{"n":0,"key":"k"}`, `{"n":1,"n":2}`, `{"n":1`, `{"n":`, `{"n":99999999999999999999}`, `{"N":1}`, `{"n":1,"other":1}`,
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var want api.FeedMessage
+		dec := json.NewDecoder(strings.NewReader(text))
+		dec.DisallowUnknownFields()
+		wantErr := dec.Decode(&want)
+		if wantErr == nil {
+			if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+				wantErr = errors.New("more than one value")
+			}
+		}
+		got, err := api.FeedMessageOf(text)
+		if (err == nil) != (wantErr == nil) || err == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %+v, %v, want %+v, %v", text, got, err, want, wantErr)
+		}
+	})
+}
+
 // TestPlainRequest: what a client writes is read without encoding/json.
 func TestPlainRequest(t *testing.T) {
 	lat, lon := 29.5, 106.51
@@ -59,11 +83,11 @@ func TestPlainRequest(t *testing.T) {
 
 // FuzzPlainAnswer: what is read of an answer is what encoding/json reads.
 func FuzzPlainAnswer(f *testing.F) {
-	const plain = `{"key":"k","result":{"id":"event:x","stream":"500101/routine","seq":17}}`
+	const plain = `{"n":1,"result":{"id":"event:x","stream":"500101/routine","seq":17}}`
 	for _, seed := range []string{
-		plain, plain + "x", `{"key":"k","result":{"id":"a","stream":"b","seq":017}}`, `{"key":"k","result":{"id":"a","stream":"b","seq":}}`,
-		`{"key":"k","result":{"id":"a","stream":"b","seq":+1}}`, `{"key":"k","result":{"id":"a","stream":"b","seq":1}`, `{"key":"k","result":{"id":"a","stream":"b","seq":1,"held":"x"}}`,
-		`{"key":"k","error":{"code":"invalid","message":"x"}}`, `{"key":"\u0041"}`, `{}`, ``,
+		plain, plain + "x", `{"n":1,"result":{"id":"a","stream":"b","seq":017}}`, `{"n":1,"result":{"id":"a","stream":"b","seq":}}`,
+		`{"n":1,"result":{"id":"a","stream":"b","seq":+1}}`, `{"n":1,"result":{"id":"a","stream":"b","seq":1}`, `{"n":1,"result":{"id":"a","stream":"b","seq":1,"held":"x"}}`,
+		`{"n":1,"error":{"code":"invalid","message":"x"}}`, `{"n":01,"result":{"id":"a","stream":"b","seq":1}}`, `{"n":1,"result":{"id":"\u0041","stream":"b","seq":1}}`, `{}`, ``,
 	} {
 		f.Add(seed)
 	}

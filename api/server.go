@@ -27,6 +27,7 @@ import (
 const (
 	bodyBytesMax    = 1 << 20
 	shutdownTimeout = 5 * time.Second
+	writeTimeout    = time.Minute
 	limitDefault    = 50
 	limitMax        = 1000
 	keyBytesMax     = 128
@@ -72,7 +73,7 @@ func Open(cfg Config) (*Server, error) {
 	s.toLeader = &http.Transport{DialContext: s.dialLeader, DisableKeepAlives: true}
 	s.http = &http.Server{
 		Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
-		WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		WriteTimeout: writeTimeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 		BaseContext: func(ln net.Listener) context.Context {
 			if ln == cfg.Inner {
@@ -80,6 +81,7 @@ func Open(cfg Config) (*Server, error) {
 			}
 			return context.Background()
 		},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 	}
 	return s, nil
 }

@@ -13,6 +13,7 @@ import (
 const (
 	majorType   = 7 << 5
 	cborArray   = 4 << 5
+	cborMap     = 5 << 5
 	packedEntry = 6 << 5
 	// packedFrom is the size from which packing an entry is tried. It costs a
 	// microsecond for two kilobytes or so, once, and saves every node of the site the
@@ -91,8 +92,11 @@ func (c codec) commands(entry, room []byte) ([]encoded, []byte, error) {
 	if err != nil {
 		return nil, room, err
 	}
-	if len(entry) == 0 || entry[0]&majorType != cborArray {
+	switch {
+	case len(entry) > 0 && entry[0]&majorType == cborMap:
 		return []encoded{entry}, room, nil
+	case len(entry) == 0 || entry[0]&majorType != cborArray:
+		return nil, room, fmt.Errorf("%w: an entry that begins with %.1x", ErrBadCommand, entry)
 	}
 	var out []encoded
 	if err := c.dec.Unmarshal(entry, &out); err != nil {

@@ -96,9 +96,48 @@ func TestBadPackedEntry(t *testing.T) {
 			}
 		}
 	}
+	for name, entry := range map[string][]byte{"empty": nil, "text": []byte("entry"), "a packed text": append([]byte{whole[0]}, s2.Encode(nil, []byte("entry"))...)} {
+		if _, err := replication.Commands(entry); !errors.Is(err, replication.ErrBadCommand) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	bomb := append([]byte{whole[0]}, s2.Encode(nil, make([]byte, 9<<20))...)
 	if _, err := replication.Commands(bomb); !errors.Is(err, replication.ErrBadCommand) {
 		t.Errorf("%d bytes that unpack to 9 MiB: %v", len(bomb), err)
+	}
+}
+
+// TestEntryOfLaterBuild: a node that cannot take an entry apart says so and ends; it
+// would go on with another state than the nodes that can.
+func TestEntryOfLaterBuild(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := replication.LogEntry(dir, []byte{0xe0}); err != nil {
+		t.Fatal(err)
+	}
+	cfg := config(t, dir)
+	fatal := make(chan error, 8)
+	cfg.Fatal = func(err error) {
+		select {
+		case fatal <- err:
+		default:
+		}
+	}
+	g, err := replication.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = g.Abandon() }()
+	select {
+	case err := <-fatal:
+		if !errors.Is(err, replication.ErrBadCommand) {
+			t.Error(err)
+		}
+	case <-limited(t).Done():
+		t.Error("the node goes on")
 	}
 }
 

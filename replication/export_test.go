@@ -47,13 +47,12 @@ func LogIncarnation(dir string, from uint32, site tiers.SiteID) (uint32, error) 
 	if err != nil {
 		return 0, err
 	}
+	if err := LogEntry(dir, data); err != nil {
+		return 0, err
+	}
 	log, err := openLog(filepath.Join(dir, "raft.db"), nil)
 	if err != nil {
 		return 0, err
-	}
-	last, err := log.LastIndex()
-	if err == nil {
-		err = log.StoreLog(&raft.Log{Index: last + 1, Term: 1, Type: raft.LogCommand, Data: data})
 	}
 	found, unread := lastIncarnation(log, site)
 	return found, errors.Join(err, unread, log.Close())
@@ -119,6 +118,19 @@ func Gather(waiting, later int, after time.Duration, enough int) int {
 	}
 	batch, _ := c.gather(&proposal{}, enough)
 	return len(batch)
+}
+
+// LogEntry writes an entry to the log of a node that is down.
+func LogEntry(dir string, data []byte) error {
+	log, err := openLog(filepath.Join(dir, "raft.db"), nil)
+	if err != nil {
+		return err
+	}
+	last, err := log.LastIndex()
+	if err == nil {
+		err = log.StoreLog(&raft.Log{Index: last + 1, Term: 1, Type: raft.LogCommand, Data: data})
+	}
+	return errors.Join(err, log.Close())
 }
 
 // Entries makes log entries of encoded commands, one after the other as a group

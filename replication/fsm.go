@@ -86,12 +86,13 @@ func (f *fsm) applyHeld(logs []*raft.Log) []any {
 }
 
 // entry runs the commands of one log entry, each on its own, and returns their
-// outcomes.
+// outcomes. An entry that cannot be taken apart is fatal: this node would go on with
+// another state than the others.
 func (f *fsm) entry(tx *store.Tx, data []byte) ([]outcome, error) {
 	commands, room, err := f.codec.commands(data, f.room)
 	f.room = room
 	if err != nil {
-		return []outcome{{Code: rejectionCode(err), Reason: err.Error()}}, nil
+		return nil, fmt.Errorf("%w: a node of an older build than the site's others cannot go on", err)
 	}
 	done := make([]outcome, len(commands))
 	for i, c := range commands {

@@ -34,12 +34,13 @@ func (g *global) printReport(cmd *cobra.Command, w api.WriteResult) error {
 	return err
 }
 
-// reportedLine is what became of a line of a file of reports.
+// reportedLine is a line of a file of reports: sent, or not, and why.
 type reportedLine struct {
-	n      int
-	result api.WriteResult
-	err    error
-	done   chan struct{} // closed when result and err stand
+	n     int
+	key   string
+	sent  *api.FedReport
+	err   error
+	until time.Time // when its time-out ends
 }
 
 // reportFile reports line by line; a bad line is named and set aside, the rest
@@ -65,19 +66,25 @@ func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) erro
 		read = g.feedLines(ctx, feed, in, lines)
 	}()
 	bad := 0
-	for l := range lines {
-		<-l.done
-		if l.err == nil {
-			l.err = g.printReport(cmd, l.result)
+	for more := true; more; {
+		var l *reportedLine
+		select {
+		case l, more = <-lines:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		if l.err == nil {
+		if !more {
+			break
+		}
+		err := g.printLine(cmd, l)
+		if err == nil {
 			continue
 		}
-		if code := exitCode(l.err); code != exitInvalid && code != exitRejected {
-			return fmt.Errorf("line %d: %w", l.n, l.err)
+		if code := exitCode(err); code != exitInvalid && code != exitRejected {
+			return fmt.Errorf("line %d: %w", l.n, err)
 		}
 		bad++
-		fmt.Fprintf(cmd.ErrOrStderr(), "line %d set aside: %v\n", l.n, l.err)
+		fmt.Fprintf(cmd.ErrOrStderr(), "line %d set aside: %v\n", l.n, err)
 	}
 	if read != nil {
 		return read
@@ -88,7 +95,21 @@ func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) erro
 	return nil
 }
 
-// feedLines reports each line that is not empty, and puts it into lines in its order.
+// printLine waits for what became of a line and prints it.
+func (g *global) printLine(cmd *cobra.Command, l *reportedLine) error {
+	if l.err != nil {
+		return l.err
+	}
+	ctx, cancel := context.WithDeadline(cmd.Context(), l.until)
+	defer cancel()
+	w, err := l.sent.Result(ctx)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", l.key, err)
+	}
+	return g.printReport(cmd, w)
+}
+
+// feedLines sends each line that is not empty, and puts it into lines in its order.
 func (g *global) feedLines(ctx context.Context, feed *api.Feed, in io.Reader, lines chan<- *reportedLine) error {
 	text := bufio.NewScanner(in)
 	text.Buffer(nil, 1<<20)
@@ -97,31 +118,30 @@ func (g *global) feedLines(ctx context.Context, feed *api.Feed, in io.Reader, li
 		if strings.TrimSpace(text.Text()) == "" {
 			continue
 		}
-		l := &reportedLine{n: n, done: make(chan struct{})}
-		var r api.ReportRequest
-		if err := json.Unmarshal(text.Bytes(), &r); err != nil {
-			l.err = fmt.Errorf("%w: %w", errInput, err)
-		}
 		select {
-		case lines <- l:
+		case lines <- g.feedLine(ctx, feed, n, text.Bytes()):
 		case <-ctx.Done():
 			return nil // the command has ended
 		}
-		if l.err != nil {
-			close(l.done)
-			continue
-		}
-		go func() { // ends within the time-out
-			defer close(l.done)
-			ctx, cancel := context.WithTimeout(ctx, time.Duration(g.timeout))
-			defer cancel()
-			if l.result, l.err = feed.Report(ctx, r); l.err != nil {
-				l.err = fmt.Errorf("key %s: %w", r.Key, l.err)
-			}
-		}()
 	}
 	if err := text.Err(); err != nil {
 		return fmt.Errorf("%w: line %d: %w", errInput, n, err)
 	}
 	return nil
+}
+
+func (g *global) feedLine(ctx context.Context, feed *api.Feed, n int, text []byte) *reportedLine {
+	l := &reportedLine{n: n, until: time.Now().Add(time.Duration(g.timeout))}
+	var r api.ReportRequest
+	if err := json.Unmarshal(text, &r); err != nil {
+		l.err = fmt.Errorf("%w: %w", errInput, err)
+		return l
+	}
+	ctx, cancel := context.WithDeadline(ctx, l.until)
+	defer cancel()
+	l.key = r.Key
+	if l.sent, l.err = feed.Send(ctx, r); l.err != nil {
+		l.err = fmt.Errorf("key %s: %w", r.Key, l.err)
+	}
+	return l
 }
