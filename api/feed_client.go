@@ -161,7 +161,7 @@ func (f *Feed) connected(ctx context.Context) (*fedConn, error) {
 	if conn, err := f.current(); conn != nil || err != nil {
 		return conn, err
 	}
-	ws, resp, err := websocket.Dial(ctx, f.c.base+feedPath, &websocket.DialOptions{HTTPClient: f.c.http, Subprotocols: []string{feedProtocol}})
+	ws, resp, err := websocket.Dial(ctx, f.c.base+feedPath, &websocket.DialOptions{HTTPClient: f.c.http, Subprotocols: []string{feedProtocol}}) //nolint:bodyclose // Dial sees to it
 	if err != nil && resp != nil {
 		return nil, fmt.Errorf("%w: %s answered %s to a feed: is it of this version?", ErrUnavailable, f.c.addr, resp.Status)
 	}

@@ -152,7 +152,7 @@ func TestFeedStalled(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}}}
-	ws, _, err := websocket.Dial(limited(t), "ws://node/v1/events:feed", &websocket.DialOptions{HTTPClient: client})
+	ws, _, err := websocket.Dial(limited(t), "ws://node/v1/events:feed", &websocket.DialOptions{HTTPClient: client}) //nolint:bodyclose // Dial sees to it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -330,7 +330,7 @@ func TestFeedMessages(t *testing.T) {
 	dial := func(header http.Header) (*websocket.Conn, *http.Response, error) {
 		return websocket.Dial(limited(t), "ws://node/v1/events:feed", &websocket.DialOptions{HTTPClient: client, HTTPHeader: header})
 	}
-	ws, _, err := dial(nil)
+	ws, _, err := dial(nil) //nolint:bodyclose // Dial sees to it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +356,8 @@ func TestFeedMessages(t *testing.T) {
 	if _, _, err := ws.Read(limited(t)); websocket.CloseStatus(err) != websocket.StatusMessageTooBig {
 		t.Errorf("a message of over 1 MiB: %v", err)
 	}
-	if _, resp, err := dial(http.Header{"Origin": {"https://elsewhere.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
+	_, resp, err := dial(http.Header{"Origin": {"https://elsewhere.example"}}) //nolint:bodyclose // Dial sees to it
+	if err == nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("a web page of elsewhere: %v, %v", resp, err)
 	}
 	if status, body := raw(t, path, "GET", "/v1/events:feed", ""); status != http.StatusUpgradeRequired {
