@@ -274,20 +274,6 @@ func TestFeedBroken(t *testing.T) {
 	if w, err := feed.Report(limited(t), api.ReportRequest{Key: "quick"}); err != nil || w.Stream != "quick" {
 		t.Errorf("meanwhile: %+v, %v", w, err)
 	}
-	ended, cancel := context.WithCancel(limited(t))
-	cancel()
-	for i := range 20 {
-		if _, err := feed.Report(ended, api.ReportRequest{Key: fmt.Sprint(i)}); !errors.Is(err, api.ErrUnreachable) {
-			t.Errorf("with a context that has ended: %v", err)
-		}
-	}
-	large := api.ReportRequest{Key: "large", Report: event.Report{Text: strings.Repeat("<", 200_000)}} // each takes six bytes
-	if _, err := feed.Report(limited(t), large); !errors.Is(err, api.ErrInvalid) {
-		t.Errorf("too large: %v", err)
-	}
-	if w, err := feed.Report(limited(t), api.ReportRequest{Key: "a\xff"}); err != nil || w.Stream != "a\ufffd" {
-		t.Errorf("a key that is no text: %+v, %v", w, err)
-	}
 	if n := len(conns); n != 1 {
 		t.Errorf("%d connections, want 1", n)
 	}
@@ -317,6 +303,45 @@ func TestFeedBroken(t *testing.T) {
 	close(goOn)
 	if w, err := feed.Report(limited(t), api.ReportRequest{Key: "quick"}); err != nil || w.Stream != "quick" || len(conns) != 2 {
 		t.Errorf("connected again: %+v, %v, %d connections", w, err, len(conns))
+	}
+}
+
+// TestFeedBadReports: a report that cannot be sent, or not as it is, disturbs no other.
+func TestFeedBadReports(t *testing.T) {
+	goOn := make(chan struct{})
+	b := &crowded{wait: func(_ context.Context, key string) error {
+		if key == "slow" {
+			<-goOn
+		}
+		return nil
+	}}
+	path := filepath.Join(t.TempDir(), "api.sock")
+	defer running(t, path, b, b)()
+	c := api.NewClient("unix:" + path)
+	defer c.Close()
+	feed := c.Feed()
+	defer feed.Close()
+	slow, err := feed.Send(limited(t), api.ReportRequest{Key: "slow"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(limited(t))
+	cancel()
+	for i := range 20 {
+		if _, err := feed.Report(ended, api.ReportRequest{Key: fmt.Sprint(i)}); !errors.Is(err, api.ErrUnreachable) {
+			t.Errorf("with a context that has ended: %v", err)
+		}
+	}
+	large := api.ReportRequest{Key: "large", Report: event.Report{Text: strings.Repeat("<", 200_000)}} // each takes six bytes
+	if _, err := feed.Report(limited(t), large); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("too large: %v", err)
+	}
+	if w, err := feed.Report(limited(t), api.ReportRequest{Key: "a\xff"}); err != nil || w.Stream != "a\ufffd" {
+		t.Errorf("a key that is no text: %+v, %v", w, err)
+	}
+	close(goOn)
+	if w, err := slow.Result(limited(t)); err != nil || w.Stream != "slow" {
+		t.Errorf("one that was under way: %+v, %v", w, err)
 	}
 }
 
