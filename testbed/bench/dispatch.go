@@ -172,7 +172,7 @@ func (d dispatching) equip(ctx context.Context) error {
 // report is an event that one of the rules matches.
 func (d dispatching) report(i int) event.Report {
 	r := report(i)
-	r.Type = fmt.Sprintf("%05d", i*7919%d.cfg.Rules)
+	r.Type, r.Priority = fmt.Sprintf("%05d", i*7919%d.cfg.Rules), 3
 	return r
 }
 
