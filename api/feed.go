@@ -240,14 +240,14 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request) {
 		if workers < FeedMax {
 			workers++
 			if !f.start(func() { s.feedWorker(ctx, f, message) }) { // ends with work, or when the server ends
-				f.answer(s.refused(message, errStops))
+				f.answer(s.refused(numberOf(message), errStops))
 			}
 			continue
 		}
 		select {
 		case f.work <- message:
 		case <-f.ending:
-			f.answer(s.refused(message, errStops))
+			f.answer(s.refused(numberOf(message), errStops))
 		}
 	}
 }
@@ -273,7 +273,7 @@ func (s *Server) feedWorker(ctx context.Context, f *feed, message string) {
 func (s *Server) fed(ctx context.Context, message string) FeedAnswer {
 	m, err := feedMessage(message)
 	if err != nil {
-		return s.refused(message, err)
+		return s.refused(numberOf(message), err)
 	}
 	id, self, err := s.cfg.Site.Leader(ctx)
 	var out WriteResult
@@ -285,19 +285,24 @@ func (s *Server) fed(ctx context.Context, message string) FeedAnswer {
 		return s.fedElsewhere(ctx, m, id)
 	}
 	if err != nil {
-		return s.refused(message, err)
+		return s.refused(m.N, err)
 	}
 	return FeedAnswer{N: m.N, Result: &out}
 }
 
 // refused is the answer to a message that led to an error.
-func (s *Server) refused(message string, err error) FeedAnswer {
+func (s *Server) refused(n uint64, err error) FeedAnswer {
+	refusal, _ := s.refusal(feedPath, err)
+	return FeedAnswer{N: n, Error: &refusal}
+}
+
+// numberOf returns a message's number, whatever else is wrong with it.
+func numberOf(message string) uint64 {
 	var m struct {
 		N uint64 `json:"n"`
 	}
-	_ = json.Unmarshal([]byte(message), &m) // whatever else is wrong with it
-	refusal, _ := s.refusal(feedPath, err)
-	return FeedAnswer{N: m.N, Error: &refusal}
+	_ = json.Unmarshal([]byte(message), &m) // zero, then
+	return m.N
 }
 
 // fedElsewhere passes a report on, as a request of its own would be.
@@ -309,8 +314,7 @@ func (s *Server) fedElsewhere(ctx context.Context, m FeedMessage, id string) Fee
 		r, err = http.NewRequestWithContext(ctx, http.MethodPost, reportPath, bytes.NewReader(b))
 	}
 	if err != nil {
-		refusal, _ := s.refusal(feedPath, err)
-		return FeedAnswer{N: m.N, Error: &refusal}
+		return s.refused(m.N, err)
 	}
 	r.Header.Set("Content-Type", "application/json")
 	s.forward(&w, r, s.handle(s.report), id)
@@ -322,8 +326,7 @@ func (s *Server) fedElsewhere(ctx context.Context, m FeedMessage, id string) Fee
 		}{&a.Error}
 	}
 	if err := json.Unmarshal(w.body.Bytes(), into); err != nil || (a.Result == nil) == (a.Error == nil) {
-		refusal, _ := s.refusal(feedPath, fmt.Errorf("%w: leader %s answered %d", ErrUnknownOutcome, id, w.status))
-		return FeedAnswer{N: m.N, Error: &refusal}
+		return s.refused(m.N, fmt.Errorf("%w: leader %s answered %d", ErrUnknownOutcome, id, w.status))
 	}
 	return a
 }

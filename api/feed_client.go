@@ -42,6 +42,7 @@ type Feed struct {
 // fedConn is one connection of a feed.
 type fedConn struct {
 	feedWire
+	client *Client
 	// slots holds a token for each report that was sent and not answered, though
 	// nobody may wait for it any longer: the node takes so many.
 	slots chan struct{}
@@ -56,7 +57,6 @@ type fedConn struct {
 
 // FedReport is a report that was sent.
 type FedReport struct {
-	c      *Client
 	conn   *fedConn
 	n      uint64
 	key    string
@@ -103,7 +103,6 @@ func (f *Feed) Send(ctx context.Context, r ReportRequest) (*FedReport, error) {
 	if err != nil {
 		return nil, f.c.failed(err, http.MethodGet)
 	}
-	sent.c = f.c
 	message, err := json.Marshal(FeedMessage{N: sent.n, ReportRequest: r})
 	switch {
 	case err != nil:
@@ -136,13 +135,13 @@ func (r *FedReport) Result(ctx context.Context) (WriteResult, error) {
 	select {
 	case <-r.done: // perhaps just before the end
 	default:
-		return WriteResult{}, r.c.failed(err, http.MethodPost)
+		return WriteResult{}, r.conn.client.failed(err, http.MethodPost)
 	}
 	switch {
 	case r.answer.Error != nil:
 		return WriteResult{}, r.answer.Error.err()
 	case r.answer.Result == nil:
-		return WriteResult{}, fmt.Errorf("%w: %s answered neither with a result nor with an error", ErrUnknownOutcome, r.c.addr)
+		return WriteResult{}, fmt.Errorf("%w: %s answered neither with a result nor with an error", ErrUnknownOutcome, r.conn.client.addr)
 	}
 	return *r.answer.Result, nil
 }
@@ -170,8 +169,8 @@ func (f *Feed) connected(ctx context.Context) (*fedConn, error) {
 	}
 	ws.SetReadLimit(answerBytesMax)
 	conn := &fedConn{
-		feedWire: newFeedWire(ws, sendTimeout, func() { _ = ws.CloseNow() }),
-		slots:    make(chan struct{}, FeedMax), ended: make(chan struct{}), waiting: map[uint64]*FedReport{}, keys: map[string]*FedReport{},
+		feedWire: newFeedWire(ws, sendTimeout, func() { _ = ws.CloseNow() }), client: f.c,
+		slots: make(chan struct{}, FeedMax), ended: make(chan struct{}), waiting: map[uint64]*FedReport{}, keys: map[string]*FedReport{},
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -243,23 +242,15 @@ func (c *fedConn) leave(n uint64, answer FeedAnswer) bool {
 
 // send sends a message when the node takes another one. With an error it was not sent.
 func (c *fedConn) send(ctx context.Context, message []byte) error {
-	for _, token := range []chan struct{}{c.slots, c.writing} {
-		var err error
-		select {
-		case token <- struct{}{}:
-			continue
-		case <-c.ended:
-			err = c.err
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-		if token == c.writing {
-			<-c.slots
-		}
+	if err := c.take(ctx, c.slots); err != nil {
 		return err
 	}
-	defer func() { <-c.writing }()
-	if err := context.Cause(ctx); err != nil {
+	err := c.take(ctx, c.writing)
+	if err == nil {
+		defer func() { <-c.writing }()
+		err = context.Cause(ctx) // take may have had the choice
+	}
+	if err != nil {
 		<-c.slots
 		return err
 	}
@@ -267,6 +258,18 @@ func (c *fedConn) send(ctx context.Context, message []byte) error {
 		_ = c.ws.CloseNow() // perhaps it was sent: run ends the connection
 	}
 	return nil
+}
+
+// take takes a token.
+func (c *fedConn) take(ctx context.Context, tokens chan<- struct{}) error {
+	select {
+	case tokens <- struct{}{}:
+		return nil
+	case <-c.ended:
+		return c.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // run hands out answers until the connection ends.

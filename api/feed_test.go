@@ -64,6 +64,28 @@ func running(t *testing.T, path string, b api.Backend, site api.Site) (stop func
 	})
 }
 
+// slow has reports with the key slow wait for a channel.
+func slow(until *chan struct{}) func(context.Context, string) error {
+	return func(_ context.Context, key string) error {
+		if key == "slow" {
+			<-*until
+		}
+		return nil
+	}
+}
+
+// feedTo returns a feed to a node that does what b does.
+func feedTo(t *testing.T, b *crowded) *api.Feed {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "api.sock")
+	t.Cleanup(running(t, path, b, b))
+	c := api.NewClient("unix:" + path)
+	t.Cleanup(c.Close)
+	feed := c.Feed()
+	t.Cleanup(feed.Close)
+	return feed
+}
+
 // TestFeed: many report over one connection, each is told what became of its own,
 // and no more are under way at once than may be.
 func TestFeed(t *testing.T) {
@@ -74,12 +96,7 @@ func TestFeed(t *testing.T) {
 		}
 		return nil
 	}}
-	path := filepath.Join(t.TempDir(), "api.sock")
-	defer running(t, path, b, b)()
-	c := api.NewClient("unix:" + path)
-	defer c.Close()
-	feed := c.Feed()
-	defer feed.Close()
+	feed := feedTo(t, b)
 	var all sync.WaitGroup
 	for i := range 4 * api.FeedMax {
 		all.Go(func() {
@@ -116,12 +133,7 @@ func TestFeedOrder(t *testing.T) {
 		defer mu.Unlock()
 		titles = append(titles, r.Report.Title)
 	}
-	path := filepath.Join(t.TempDir(), "api.sock")
-	defer running(t, path, b, b)()
-	c := api.NewClient("unix:" + path)
-	defer c.Close()
-	feed := c.Feed()
-	defer feed.Close()
+	feed := feedTo(t, b)
 	var sent []*api.FedReport
 	var want []string
 	for i := range 100 {
@@ -169,7 +181,7 @@ func TestFeedStalled(t *testing.T) {
 }
 
 // TestFeedForward: a node that does not lead passes a feed's reports on to the one
-// that does, and says so when there is none.
+// that does, hands on what that answers, and takes them in when it leads meanwhile.
 func TestFeedForward(t *testing.T) {
 	inner := newPipes()
 	leader, follower := &backend{}, &backend{leader: "2-x", other: inner}
@@ -190,6 +202,10 @@ func TestFeedForward(t *testing.T) {
 	}
 	if _, err := feed.Report(limited(t), api.ReportRequest{}); !errors.Is(err, api.ErrInvalid) {
 		t.Errorf("without a key: %v", err)
+	}
+	follower.other, follower.moves = nil, []string{"3-x", ""} // nobody, and then this node
+	if w, err := feed.Report(limited(t), api.ReportRequest{Key: "moved"}); err != nil || w.Stream != "moved" || w.Held != "" {
+		t.Errorf("the leadership came here: %+v, %v", w, err)
 	}
 }
 
@@ -240,12 +256,7 @@ func TestFeedEnds(t *testing.T) {
 // outcome; one with its key waits for it, and all others go on.
 func TestFeedBroken(t *testing.T) {
 	goOn := make(chan struct{})
-	b := &crowded{wait: func(_ context.Context, key string) error {
-		if key == "slow" {
-			<-goOn
-		}
-		return nil
-	}}
+	b := &crowded{wait: slow(&goOn)}
 	path := filepath.Join(t.TempDir(), "api.sock")
 	defer running(t, path, b, b)()
 	var mu sync.Mutex
@@ -309,18 +320,8 @@ func TestFeedBroken(t *testing.T) {
 // TestFeedBadReports: a report that cannot be sent, or not as it is, disturbs no other.
 func TestFeedBadReports(t *testing.T) {
 	goOn := make(chan struct{})
-	b := &crowded{wait: func(_ context.Context, key string) error {
-		if key == "slow" {
-			<-goOn
-		}
-		return nil
-	}}
-	path := filepath.Join(t.TempDir(), "api.sock")
-	defer running(t, path, b, b)()
-	c := api.NewClient("unix:" + path)
-	defer c.Close()
-	feed := c.Feed()
-	defer feed.Close()
+	b := &crowded{wait: slow(&goOn)}
+	feed := feedTo(t, b)
 	slow, err := feed.Send(limited(t), api.ReportRequest{Key: "slow"})
 	if err != nil {
 		t.Fatal(err)

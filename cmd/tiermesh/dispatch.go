@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -147,15 +146,11 @@ one for that mode; see tiermesh mode. A rule with the code of an earlier one of
 this site takes its place. --dry-run checks them and writes nothing.`,
 		Example: "  tiermesh dispatch publish rules.json --dry-run\n  tiermesh dispatch publish - < rules.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in := cmd.InOrStdin()
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return fmt.Errorf("%w: %w", errInput, err)
-				}
-				defer func() { _ = f.Close() }()
-				in = f
+			in, err := input(cmd, args[0])
+			if err != nil {
+				return err
 			}
+			defer func() { _ = in.Close() }()
 			dec := json.NewDecoder(in)
 			dec.DisallowUnknownFields()
 			if err := dec.Decode(&r.Rules); err != nil {

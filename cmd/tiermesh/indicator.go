@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -111,15 +110,11 @@ func (g *global) define(ctx context.Context, cmd *cobra.Command, c *api.Client, 
 
 // defineFile defines one indicator a JSON value; a bad one is named and left out.
 func (g *global) defineFile(cmd *cobra.Command, file, key string) error {
-	in := cmd.InOrStdin()
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errInput, err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
+	in, err := input(cmd, file)
+	if err != nil {
+		return err
 	}
+	defer func() { _ = in.Close() }()
 	dec := json.NewDecoder(in)
 	dec.DisallowUnknownFields()
 	return g.client(cmd, func(ctx context.Context, c *api.Client) error {

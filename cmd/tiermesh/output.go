@@ -24,6 +24,18 @@ type column struct {
 	wide  bool
 }
 
+// input opens a file, or standard input for "-".
+func input(cmd *cobra.Command, file string) (io.ReadCloser, error) {
+	if file == "-" {
+		return io.NopCloser(cmd.InOrStdin()), nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errInput, err)
+	}
+	return f, nil
+}
+
 // client runs f against the node, within the time-out.
 func (g *global) client(cmd *cobra.Command, f func(ctx context.Context, c *api.Client) error) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(g.timeout))

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,15 +54,11 @@ A retry with the same --key and the same file is safe.`,
 			if batch < 1 || batch > api.ReadingsMax {
 				return usagef("--batch %d: want 1 to %d", batch, api.ReadingsMax)
 			}
-			in := cmd.InOrStdin()
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return fmt.Errorf("%w: %w", errInput, err)
-				}
-				defer func() { _ = f.Close() }()
-				in = f
+			in, err := input(cmd, args[0])
+			if err != nil {
+				return err
 			}
+			defer func() { _ = in.Close() }()
 			if key == "" {
 				key = uuid.NewString()
 			}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -46,15 +45,11 @@ type reportedLine struct {
 // reportFile reports line by line; a bad line is named and set aside, the rest
 // goes on, and the command ends in an error.
 func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) error {
-	in := cmd.InOrStdin()
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return fmt.Errorf("%w: %w", errInput, err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
+	in, err := input(cmd, file)
+	if err != nil {
+		return err
 	}
+	defer func() { _ = in.Close() }()
 	ctx, cancel := context.WithCancel(cmd.Context())
 	defer cancel()
 	feed := c.Feed()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -94,6 +95,12 @@ func Writes(ctx context.Context, cfg WritesConfig, emit func(Case) error) error 
 	}
 	cfg.Nodes = max(cfg.Nodes, 1)
 	drawn() // before anything is measured
+	// The nodes and the clients share one process. Go looks for network events when a
+	// processor has nothing else to do; as processes of their own each would have one
+	// that does. The bare log has the same.
+	before := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(max(before, cfg.Nodes+1))
+	defer runtime.GOMAXPROCS(before)
 	for _, clients := range cfg.Clients {
 		cfg.Progress(fmt.Sprintf("%d events, %d clients, %d nodes, via %s", cfg.N, clients, cfg.Nodes, cfg.Via))
 		c, err := writesCase(ctx, cfg, clients)
