@@ -138,13 +138,8 @@ func keyed(r *http.Request, into any, key *string) error {
 	return checkKey(*key)
 }
 
-// named is the document that a path names, with or without its kind.
-func named(kind string, r *http.Request) tiers.DocID {
-	if id := tiers.DocID(r.PathValue("name")); id.Kind() == kind {
-		return id
-	}
-	return tiers.NewDocID(kind, r.PathValue("name"))
-}
+// named is the document that a path names, with or without its kind and its stream.
+func named(kind string, r *http.Request) tiers.DocID { return tiers.OfKind(kind, r.PathValue("name")) }
 
 func (s *Server) listTasks(r *http.Request) (any, error) {
 	q := TaskQuery{ListQuery: ListQuery{Kind: dispatch.KindTask, Limit: limitDefault}}

@@ -43,10 +43,14 @@ func (n *Node) PutBlob(ctx context.Context, data []byte) (tiers.DocID, error) {
 // in, after it compared them with the part's name. The error wraps
 // [store.ErrNotFound].
 func (n *Node) Blob(id tiers.DocID) ([]byte, error) {
-	k, err := n.find(id, tiers.ClassBulk)
+	keys, err := n.keysOf(id, tiers.ClassBulk) // of one name there is one content
 	if err != nil {
 		return nil, err
 	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%w: this site holds no %s", store.ErrNotFound, id)
+	}
+	k := keys[0]
 	history, err := n.group.Store().Changes(k)
 	if err != nil {
 		return nil, err

@@ -41,7 +41,7 @@ func translate(err error) error {
 	}{
 		{event.ErrInvalid, api.ErrInvalid}, {event.ErrNotNow, api.ErrRejected}, {track.ErrInvalid, api.ErrInvalid}, {track.ErrNotNow, api.ErrRejected}, {tiers.ErrInvalidID, api.ErrInvalid},
 		{tiers.ErrInvalidTopology, api.ErrInvalid}, {tiers.ErrStaleTopology, api.ErrRejected}, {ErrNotCity, api.ErrRejected},
-		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {engine.ErrEngine, api.ErrRejected}, {ErrHeldBack, api.ErrUnavailable}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected},
+		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {engine.ErrEngine, api.ErrRejected}, {ErrHeldBack, api.ErrUnavailable}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected}, {ErrAmbiguous, api.ErrRejected},
 		{responder.ErrInvalid, api.ErrInvalid}, {responder.ErrNow, api.ErrRejected}, {responder.ErrFenced, api.ErrRejected}, {dispatch.ErrInvalid, api.ErrInvalid},
 		{store.ErrHeld, api.ErrRejected}, {store.ErrFenced, api.ErrRejected}, {store.ErrBadClaim, api.ErrInvalid},
 		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},
@@ -250,15 +250,19 @@ func parseCursor(s string) (*store.IndexHit, error) {
 }
 
 // View implements [api.Backend]: the name is looked up in every stream that
-// this site holds, which a document of that name may stand in.
+// this site holds, which a document of that name may stand in; a full name says which.
 func (b backend) View(_ context.Context, kind, name string) ([]json.RawMessage, error) {
-	doc := tiers.NewDocID(kind, strings.TrimPrefix(name, kind+":"))
-	if err := doc.Validate(); err != nil {
+	doc := tiers.OfKind(kind, name)
+	if doc.Local().Kind() != kind {
+		return nil, fmt.Errorf("%w: %.96q: want %s:…", api.ErrInvalid, name, kind)
+	}
+	keys, err := b.n.keysOf(doc)
+	if err != nil {
 		return nil, translate(err)
 	}
 	var out []json.RawMessage
-	for _, s := range b.n.group.Store().Streams() {
-		v, err := b.n.views.View(store.DocKey{Stream: s, Doc: doc})
+	for _, k := range keys {
+		v, err := b.n.views.View(k)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}

@@ -8,6 +8,9 @@ var (
 	ErrConfig = errors.New("node: invalid configuration")
 	// ErrExists rejects the creation of a document that exists.
 	ErrExists = errors.New("node: document exists")
+	// ErrAmbiguous rejects a name that several documents have, in streams of several
+	// sites: their full names tell them apart.
+	ErrAmbiguous = errors.New("several documents have this name")
 	// ErrNotWriter rejects a write to a stream that this site may not write to.
 	ErrNotWriter = errors.New("node: site may not write to this stream")
 	// ErrNoStream reports a site to which a document cannot go from here.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,14 +15,49 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
-// Event returns an event's present view.
+// Event returns the present view of the event of a name. Several that have the name
+// and are one, see [Node.mergeNamesakes], are their original; the error wraps
+// [ErrAmbiguous] when they are not one.
 func (n *Node) Event(id tiers.DocID) (store.DocKey, event.View, error) {
-	k, err := n.find(id, tiers.ClassUrgent, tiers.ClassRoutine)
+	keys, err := n.eventKeys(id)
 	if err != nil {
-		return k, event.View{}, err
+		return store.DocKey{}, event.View{}, err
 	}
-	v, err := n.eventView(k)
-	return k, v, err
+	v, err := n.eventView(keys[0])
+	return keys[0], v, err
+}
+
+// eventKeys returns where the one event of a name stands: its original's first, then
+// that of duplicates with the same name.
+func (n *Node) eventKeys(id tiers.DocID) ([]store.DocKey, error) {
+	keys, err := n.keysOf(id, tiers.ClassUrgent, tiers.ClassRoutine)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(keys) == 0:
+		return nil, fmt.Errorf("%w: this site holds no %s", store.ErrNotFound, id)
+	case len(keys) == 1:
+		return keys, nil
+	}
+	first := -1
+	for i, k := range keys {
+		v, err := n.eventView(k)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		if into, merged := v.Original(); merged && into.Event == id.Local() {
+			continue
+		}
+		if first >= 0 {
+			return nil, ambiguous(id, keys)
+		}
+		first = i
+	}
+	if first < 0 {
+		return nil, ambiguous(id, keys)
+	}
+	keys[0], keys[first] = keys[first], keys[0]
+	return keys, nil
 }
 
 // eventView returns an event's present view. The error wraps [store.ErrNotFound] also

@@ -22,16 +22,38 @@ const rootStepsMax = 16
 // holds the way.
 func (n *Node) rootOf(id tiers.DocID) (store.DocKey, event.View, error) {
 	k, v, err := n.Event(id)
-	for range rootStepsMax {
-		if err != nil || v.Into == "" {
-			break
-		}
-		nk, nv, nerr := n.Event(v.Into)
-		if errors.Is(nerr, store.ErrNotFound) {
-			break
-		}
-		k, v, err = nk, nv, nerr
+	if err != nil {
+		return k, v, err
 	}
+	return n.rootFrom(k, v)
+}
+
+func (n *Node) rootFrom(k store.DocKey, v event.View) (store.DocKey, event.View, error) {
+	for range rootStepsMax {
+		o, merged := v.Original()
+		if !merged {
+			break
+		}
+		nk, nv, err := n.otherEvent(o)
+		if errors.Is(err, store.ErrNotFound) {
+			break
+		}
+		if err != nil {
+			return k, v, err
+		}
+		k, v = nk, nv
+	}
+	return k, v, nil
+}
+
+// otherEvent returns the event that another one's document tells of.
+func (n *Node) otherEvent(o event.Other) (store.DocKey, event.View, error) {
+	stream, err := tiers.ParseStream(o.Stream)
+	if err != nil { // it was written without
+		return n.Event(o.Event)
+	}
+	k := store.DocKey{Stream: stream, Doc: o.Event}
+	v, err := n.eventView(k)
 	return k, v, err
 }
 
@@ -42,7 +64,7 @@ func (n *Node) rootOf(id tiers.DocID) (store.DocKey, event.View, error) {
 // [Node.ActOnEvent]'s.
 func (n *Node) MergeEvents(ctx context.Context, key string, a, b tiers.DocID, note, who string) (tiers.DocID, error) {
 	if done, err := n.group.Earlier(key); err == nil && len(done) == 2 {
-		return done[0].Doc, nil
+		return n.nameOf(store.DocKey{Stream: done[0].Stream, Doc: done[0].Doc}), nil
 	}
 	ka, va, err := n.rootOf(a)
 	if err != nil {
@@ -70,7 +92,15 @@ func (n *Node) MergeEvents(ctx context.Context, key string, a, b tiers.DocID, no
 	if _, err := n.docs.write(ctx, key, edits...); err != nil {
 		return "", err
 	}
-	return ka.Doc, nil
+	return n.nameOf(ka), nil
+}
+
+// nameOf is an event's name: in full if the bare one is ambiguous here.
+func (n *Node) nameOf(k store.DocKey) tiers.DocID {
+	if _, err := n.eventKeys(k.Doc); errors.Is(err, ErrAmbiguous) {
+		return tiers.DocID(k.String())
+	}
+	return k.Doc
 }
 
 // mergeEdits merges kb into ka: what both documents say of it has one time, so that
@@ -136,8 +166,8 @@ func (n *Node) UnmergeEvents(ctx context.Context, key string, a, b tiers.DocID, 
 	if err != nil {
 		return replication.Written{}, err
 	}
-	if b == "" {
-		b = va.Into
+	if o, merged := va.Original(); b == "" && merged {
+		b = o.Name()
 	}
 	if done, err := n.group.Earlier(key); err == nil && len(done) == 2 {
 		return done[1], nil
@@ -148,6 +178,9 @@ func (n *Node) UnmergeEvents(ctx context.Context, key string, a, b tiers.DocID, 
 	kb, vb, err := n.Event(b)
 	if err != nil {
 		return replication.Written{}, err
+	}
+	if kb == ka { // one name for two: they are one, and a is its original
+		return replication.Written{}, fmt.Errorf("%w: %s: name both in full: %v", ErrAmbiguous, b, append(va.Merged, tiers.DocID(ka.String())))
 	}
 	if err := n.writesBoth(ka, kb); err != nil {
 		return replication.Written{}, err
@@ -221,7 +254,7 @@ func (n *Node) mergePass(ctx context.Context) error {
 // passable reports whether an error is of one document alone, and notes it.
 func (n *Node) passable(k store.DocKey, err error) bool {
 	return n.passOver(fmt.Sprintf("the merges of %s cannot be brought to an end", k), err) ||
-		errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrNotWriter) || errors.Is(err, event.ErrNotNow)
+		errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrNotWriter) || errors.Is(err, event.ErrNotNow) || errors.Is(err, ErrAmbiguous)
 }
 
 // untie merges what [event.View.Knots] wants.
@@ -246,37 +279,38 @@ func (n *Node) untieOne(ctx context.Context, k store.DocKey) error {
 	if len(knots) == 0 {
 		return nil
 	}
-	at := k.Stream.Site
-	keys := map[tiers.DocID]store.DocKey{}
-	for _, id := range append([]tiers.DocID{knots[0].Original.Event}, duplicates(knots)...) {
-		if keys[id], err = n.find(id, tiers.ClassUrgent, tiers.ClassRoutine); err != nil {
+	first, original, err := n.otherEvent(knots[0].Original)
+	if err != nil {
+		return err
+	}
+	at := commonAncestor(n.Topology(), k.Stream.Site, first.Stream.Site)
+	var all []knotted
+	for _, p := range knots {
+		kd, d, err := n.otherEvent(p.Duplicate)
+		if err != nil {
 			return err
 		}
-		at = commonAncestor(n.Topology(), at, keys[id].Stream.Site)
+		all = append(all, knotted{kd, d})
+		at = commonAncestor(n.Topology(), at, kd.Stream.Site)
 	}
 	if at != n.creds.ID.Site {
 		return nil
 	}
-	first, original, err := n.Event(knots[0].Original.Event)
-	if err != nil {
-		return err
-	}
 	settle := event.Action{At: n.group.Clock().Now(), By: at, Kind: event.KindSettle}
-	settle.Other, settle.Others = &event.Other{Event: first.Doc, ReportedAtMS: original.Report.ReportedAtMS}, duplicates(knots)
+	settle.Other = &event.Other{Event: first.Doc, Stream: first.Stream.String(), ReportedAtMS: original.Report.ReportedAtMS}
+	for _, p := range knots {
+		settle.Others = append(settle.Others, p.Duplicate.Name())
+	}
 	op, err := event.ActionOp(settle)
 	if err != nil {
 		return err
 	}
 	edits := []Edit{{Key: k, Ops: []crdt.Op{op}}}
-	for _, p := range knots {
-		_, d, err := n.Event(p.Duplicate.Event)
-		if err != nil {
-			return err
-		}
-		if _, ever := d.MergedWith(first.Doc); ever {
+	for _, d := range all {
+		if _, ever := d.MergedWith(tiers.DocID(first.String())); ever {
 			continue // or somebody took them apart
 		}
-		more, err := n.mergeEdits(first, original, keys[d.ID], d, "", "")
+		more, err := n.mergeEdits(first, original, d.key, d.View, "", "")
 		if err != nil {
 			return err
 		}
@@ -286,12 +320,10 @@ func (n *Node) untieOne(ctx context.Context, k store.DocKey) error {
 	return err
 }
 
-func duplicates(knots []event.Pair) []tiers.DocID {
-	var out []tiers.DocID
-	for _, p := range knots {
-		out = append(out, p.Duplicate.Event)
-	}
-	return out
+// knotted is an event that is to be merged.
+type knotted struct {
+	key store.DocKey
+	event.View
 }
 
 // joined makes one edit of those of one document.
@@ -331,7 +363,7 @@ func (n *Node) handOverOne(ctx context.Context, k store.DocKey) error {
 	if err != nil || v.Into == "" {
 		return err
 	}
-	ko, original, err := n.rootOf(v.Into)
+	ko, original, err := n.rootFrom(k, v)
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,7 @@ func (n *Node) suspects(v event.View) ([]event.Suspect, error) {
 			if h.Value > event.NearValue(prefix, at+within) || looked == nearHitsMax {
 				break
 			}
-			if h.Key.Doc == v.ID {
+			if h.Key.Doc == v.ID && h.Key.Stream.String() == v.Stream {
 				continue
 			}
 			looked++
@@ -125,7 +125,7 @@ func (n *Node) suspect(v event.View, k store.DocKey, near event.Nearness) (s eve
 		return s, false, err
 	}
 	like, ok := event.Alike(v.Report, o.Report, near)
-	_, ever := v.MergedWith(o.ID)
+	_, ever := v.MergedWith(tiers.DocID(k.String()))
 	if !ok || ever || o.State == event.StateMerged || o.State == event.StateVoid {
 		return s, false, nil
 	}
@@ -257,7 +257,7 @@ func (n *Node) mergeIfCertain(ctx context.Context, k store.DocKey) error {
 		if !s.Certain() || commonAncestor(n.Topology(), k.Stream.Site, tiers.SiteID(site)) != n.creds.ID.Site {
 			continue
 		}
-		_, err := n.MergeEvents(ctx, "", v.ID, s.Event, "the same source, or the same words of the same person", "")
+		_, err := n.MergeEvents(ctx, "", tiers.DocID(k.String()), event.Other{Event: s.Event, Stream: s.Stream}.Name(), "the same source, or the same words of the same person", "")
 		return err
 	}
 	return nil

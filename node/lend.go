@@ -37,27 +37,10 @@ func (n *Node) poolNamed(name string) (store.DocKey, responder.PoolView, error) 
 	return k, p, err
 }
 
-// commandNamed finds a document in the command streams that this site holds: its
-// own first. The error wraps [store.ErrNotFound].
+// commandNamed finds a document in the command streams that this site holds. The
+// error is as [Node.find]'s.
 func (n *Node) commandNamed(doc tiers.DocID) (store.DocKey, error) {
-	if err := doc.Validate(); err != nil {
-		return store.DocKey{}, err
-	}
-	own := docKey(n.creds.ID.Site, tiers.ClassCommand, doc)
-	keys := []store.DocKey{own}
-	for _, s := range n.group.Store().Streams() {
-		if s.Class == tiers.ClassCommand && s != own.Stream {
-			keys = append(keys, store.DocKey{Stream: s, Doc: doc})
-		}
-	}
-	for _, k := range keys {
-		if _, err := n.group.Store().Changes(k); err == nil {
-			return k, nil
-		} else if !isNotFound(err) {
-			return k, err
-		}
-	}
-	return own, fmt.Errorf("%w: this site holds no %s", store.ErrNotFound, doc)
+	return n.find(doc, tiers.ClassCommand)
 }
 
 // lendHolder is who holds the units of a pool at their home.

@@ -62,16 +62,16 @@ type mesh struct {
 
 func newMesh(t *testing.T) *mesh { return newMeshWith(t, local.Config{}) }
 
-// newMeshWith is a mesh of sites that are configured so.
+// newMeshWith is a mesh of sites that are configured so; those of cfg come on top.
 func newMeshWith(t *testing.T, cfg local.Config) *mesh {
 	t.Helper()
 	dir := t.TempDir()
 	cfg.Dir, cfg.Federation, cfg.RedialMax, cfg.Engine = dir, "cq", 200*time.Millisecond, worker()
-	cfg.Sites = []tiers.Site{
+	cfg.Sites = append([]tiers.Site{
 		{ID: city, Tier: tiers.TierCity, Name: "重庆市"},
 		{ID: district, Tier: tiers.TierDistrict, Name: "万州区", Parent: city},
 		{ID: township, Tier: tiers.TierTownship, Name: "高笋塘街道", Parent: district},
-	}
+	}, cfg.Sites...)
 	c, err := local.Open(limited(t), cfg, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -99,7 +98,7 @@ func (n *Node) relayOriginal(upstream []Edit, task tiers.DocID, outcome string) 
 		if a.Kind != event.KindHandOver || a.Task != task || a.Other == nil {
 			continue
 		}
-		k, original, err := n.Event(a.Other.Event)
+		k, original, err := n.otherEvent(*a.Other)
 		if err != nil || !slices.Contains(original.Tasks, task) || !n.Topology().MayWrite(k.Stream, n.creds.ID.Site) {
 			return nil, nil // it is not here, and who holds it sees the task itself
 		}
@@ -116,9 +115,8 @@ func (n *Node) upstream(b dispatch.Brief) (store.DocKey, bool) {
 	if b.Parent != "" {
 		doc, stream = b.Parent, b.ParentStream
 	}
-	site, class, _ := strings.Cut(stream, "/")
-	c, err := tiers.ParseClass(class)
-	k := docKey(tiers.SiteID(site), c, doc)
+	id, err := tiers.ParseStream(stream)
+	k := store.DocKey{Stream: id, Doc: doc}
 	if err != nil || !n.Topology().MayWrite(k.Stream, n.creds.ID.Site) {
 		return k, false
 	}

@@ -2,8 +2,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -173,7 +171,7 @@ func (n *Node) taskSite(d dispatch.Decision) (tiers.SiteID, string) {
 // writes nothing. The error wraps [store.ErrNotFound].
 func (n *Node) Explain(_ context.Context, name string) (api.Explanation, error) {
 	out := api.Explanation{Units: []dispatch.Candidate{}, Notes: []string{}}
-	v, err := n.eventNamed(name)
+	_, v, err := n.Event(tiers.OfKind(event.Kind, name))
 	if err != nil {
 		return out, err
 	}
@@ -229,26 +227,6 @@ func (n *Node) Explain(_ context.Context, name string) (api.Explanation, error) 
 		out.Notes = append(out.Notes, fmt.Sprintf("no free unit has the skill %s: the task goes out without one", d.Skill))
 	}
 	return out, nil
-}
-
-// eventNamed finds an event in the streams that this site holds.
-func (n *Node) eventNamed(name string) (event.View, error) {
-	doc := tiers.NewDocID(event.Kind, name)
-	if err := doc.Validate(); err != nil {
-		return event.View{}, err
-	}
-	var v event.View
-	for _, s := range n.group.Store().Streams() {
-		found, err := n.views.View(store.DocKey{Stream: s, Doc: doc})
-		if errors.Is(err, store.ErrNotFound) {
-			continue
-		}
-		if err == nil {
-			err = json.Unmarshal(found.JSON, &v)
-		}
-		return v, err
-	}
-	return v, fmt.Errorf("%w: this site holds no %s", store.ErrNotFound, doc)
 }
 
 // PublishRules writes dispatch rules to this site's catalog, all or none; with

@@ -18,24 +18,60 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
-// find returns the document with an identifier in the one stream that this site
-// holds it in. The error wraps [store.ErrNotFound].
+// find returns the document of a name in the streams of some classes that this site
+// holds; a full name ([tiers.FullName]) says in which. A name that two sites gave to
+// two documents is refused: no command acts on one of them by chance. The error wraps
+// [store.ErrNotFound], [ErrAmbiguous] or [tiers.ErrInvalidID].
 func (n *Node) find(doc tiers.DocID, classes ...tiers.Class) (store.DocKey, error) {
-	if err := doc.Validate(); err != nil {
+	keys, err := n.keysOf(doc, classes...)
+	switch {
+	case err != nil:
 		return store.DocKey{}, err
+	case len(keys) == 0:
+		return store.DocKey{}, fmt.Errorf("%w: this site holds no %s", store.ErrNotFound, doc)
+	case len(keys) > 1:
+		return store.DocKey{}, ambiguous(doc, keys)
+	}
+	return keys[0], nil
+}
+
+// ambiguous is the error of a name that several documents have.
+func ambiguous(doc tiers.DocID, keys []store.DocKey) error {
+	names := make([]string, len(keys))
+	for i, k := range keys {
+		names[i] = k.String()
+	}
+	return fmt.Errorf("%w: %s: name one of them in full: %s", ErrAmbiguous, doc, strings.Join(names, ", "))
+}
+
+// keysOf returns where documents of a name, or the one of a full name, stand: in all
+// streams that this site holds, or those of some classes, in stream order. The error
+// wraps [tiers.ErrInvalidID].
+func (n *Node) keysOf(doc tiers.DocID, classes ...tiers.Class) (out []store.DocKey, err error) {
+	stream, local, full, err := doc.Split()
+	if err == nil {
+		err = local.Validate()
+	}
+	if err != nil {
+		return nil, err
 	}
 	st := n.group.Store()
-	for _, s := range st.Streams() {
-		if !slices.Contains(classes, s.Class) {
+	streams := []tiers.StreamID{stream}
+	if !full {
+		streams = st.Streams()
+	}
+	for _, s := range streams {
+		if len(classes) > 0 && !slices.Contains(classes, s.Class) {
 			continue
 		}
-		k := store.DocKey{Stream: s, Doc: doc}
-		_, err := st.Changes(k)
-		if !errors.Is(err, store.ErrNotFound) {
-			return k, err
+		k := store.DocKey{Stream: s, Doc: local}
+		if _, err := st.Changes(k); err == nil {
+			out = append(out, k)
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return nil, err
 		}
 	}
-	return store.DocKey{}, fmt.Errorf("%w: this site holds no %s", store.ErrNotFound, doc)
+	return out, nil
 }
 
 // read decodes a document's present view.
@@ -197,7 +233,7 @@ type Start struct {
 // StartTasks fans an event out into tasks, all or none, and returns their
 // identifiers. The error wraps what [Node.Act]'s does.
 func (n *Node) StartTasks(ctx context.Context, key string, id tiers.DocID, s Start) ([]tiers.DocID, error) {
-	k, err := n.find(id, tiers.ClassUrgent, tiers.ClassRoutine)
+	k, ev, err := n.Event(id)
 	if err != nil {
 		return nil, err
 	}
@@ -210,10 +246,6 @@ func (n *Node) StartTasks(ctx context.Context, key string, id tiers.DocID, s Sta
 	}
 	if s.To != self && !t.IsAncestor(self, s.To) {
 		return nil, fmt.Errorf("%w: to %.64q: want %s or a site below it", ErrNoStream, s.To, self)
-	}
-	var ev event.View
-	if err := n.read(k, &ev); err != nil {
-		return nil, err
 	}
 	planned, err := n.planTasks(s, key, dispatch.Brief{
 		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type, Place: ev.Report.Place, Priority: ev.Report.Priority,

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -20,17 +19,13 @@ import (
 // Timeline implements [api.Backend].
 func (b backend) Timeline(ctx context.Context, name string) (api.Timeline, error) {
 	n := b.n
-	doc := tiers.NewDocID(event.Kind, strings.TrimPrefix(name, event.Kind+":"))
-	if err := doc.Validate(); err != nil {
+	keys, err := n.eventKeys(tiers.OfKind(event.Kind, name))
+	if err != nil {
 		return api.Timeline{}, translate(err)
 	}
 	self := n.creds.ID.Site
-	out := api.Timeline{By: self, AtMS: n.opts.Now().UnixMilli(), Timeline: review.Timeline{Event: doc, Asked: []tiers.SiteID{self}}}
+	out := api.Timeline{By: self, AtMS: n.opts.Now().UnixMilli(), Timeline: review.Timeline{Event: keys[0].Doc, Asked: []tiers.SiteID{self}}}
 	x := timeline{n: n, t: &out.Timeline, holds: n.peersHold(ctx)}
-	keys := n.keysOf(doc)
-	if len(keys) == 0 {
-		return out, fmt.Errorf("%w: this site holds no %s", api.ErrNotFound, doc)
-	}
 	done := map[tiers.DocID]bool{}
 	for _, k := range keys {
 		tasks, err := x.event(k)
@@ -42,7 +37,11 @@ func (b backend) Timeline(ctx context.Context, name string) (api.Timeline, error
 				continue
 			}
 			done[task] = true
-			for _, k := range n.keysOf(task) {
+			keys, err := n.keysOf(task)
+			if err != nil {
+				return out, translate(err)
+			}
+			for _, k := range keys {
 				if err := x.document(k); err != nil {
 					return out, translate(err)
 				}
@@ -51,18 +50,6 @@ func (b backend) Timeline(ctx context.Context, name string) (api.Timeline, error
 	}
 	out.Timeline = review.Merge(out.Timeline)
 	return out, nil
-}
-
-// keysOf returns where a document of that name stands, in stream order.
-func (n *Node) keysOf(doc tiers.DocID) (out []store.DocKey) {
-	st := n.group.Store()
-	for _, s := range st.Streams() {
-		k := store.DocKey{Stream: s, Doc: doc}
-		if _, err := st.Changes(k); err == nil {
-			out = append(out, k)
-		}
-	}
-	return out
 }
 
 // peersHold returns how much of each chain the sites hold that this one is linked

@@ -2,7 +2,9 @@ package tiers
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 // Class fixes a record's priority (its [Lane]), who may write it and which
@@ -95,6 +97,14 @@ type StreamID struct {
 
 // String returns site/class, as in 500101/routine.
 func (s StreamID) String() string { return string(s.Site) + "/" + s.Class.String() }
+
+// ParseStream is the inverse of [StreamID.String]. The error wraps [ErrInvalidID].
+func ParseStream(text string) (StreamID, error) {
+	site, class, _ := strings.Cut(text, "/")
+	c, err := ParseClass(class)
+	s := StreamID{SiteID(site), c}
+	return s, errors.Join(err, s.Site.Validate())
+}
 
 // Validate checks both halves. The error wraps [ErrInvalidID].
 func (s StreamID) Validate() error {

@@ -48,6 +48,36 @@ func (d DocID) Name() string {
 	return name
 }
 
+// FullName names a document in the whole federation: its stream and its name there,
+// as in "500101001/urgent/event:01932f1c-…". It is what a [DocID] becomes in text
+// where the name alone would mean several documents; it is no valid DocID.
+func FullName(stream StreamID, doc DocID) DocID { return DocID(stream.String() + "/" + string(doc)) }
+
+// Split takes a full name apart; full is false, and the stream empty, for a name
+// without a stream. The document is not validated. The error wraps [ErrInvalidID].
+func (d DocID) Split() (stream StreamID, doc DocID, full bool, err error) {
+	i := strings.LastIndexByte(string(d), '/')
+	if i < 0 {
+		return StreamID{}, d, false, nil
+	}
+	if stream, err = ParseStream(string(d[:i])); err != nil {
+		return StreamID{}, "", true, fmt.Errorf("%w: in %.128q: want site/class/kind:name, or kind:name", err, string(d))
+	}
+	return stream, d[i+1:], true, nil
+}
+
+// OfKind reads a name as people write it: with or without its kind, and its stream.
+func OfKind(kind, text string) DocID {
+	if text == "" || DocID(text).Local().Kind() != "" {
+		return DocID(text)
+	}
+	i := strings.LastIndexByte(text, '/') + 1
+	return DocID(text[:i]) + NewDocID(kind, text[i:])
+}
+
+// Local returns the name without its stream.
+func (d DocID) Local() DocID { return d[strings.LastIndexByte(string(d), '/')+1:] }
+
 // Validate reports whether the identifier is kind:name with a kind of lower
 // case letters and a name of letters, digits, '-', '_' or '.', at most 96
 // bytes in all. The error wraps [ErrInvalidID].

@@ -147,13 +147,8 @@ func orNew(key string) string {
 	return key
 }
 
-// eventID is an event's identifier, with or without its kind.
-func eventID(text string) tiers.DocID {
-	if strings.HasPrefix(text, event.Kind+":") || text == "" {
-		return tiers.DocID(text)
-	}
-	return tiers.NewDocID(event.Kind, text)
-}
+// eventID is an event's identifier, with or without its kind, or its full name.
+func eventID(text string) tiers.DocID { return tiers.OfKind(event.Kind, text) }
 
 // printEvent shows where an event stands after a write.
 func (g *global) printEvent(w io.Writer, r api.EventResult, err error) error {
@@ -360,12 +355,7 @@ func newQuarantineList(g *global) *cobra.Command {
 	return cmd
 }
 
-func quarantineID(text string) tiers.DocID {
-	if strings.HasPrefix(text, event.KindQuarantine+":") {
-		return tiers.DocID(text)
-	}
-	return tiers.NewDocID(event.KindQuarantine, text)
-}
+func quarantineID(text string) tiers.DocID { return tiers.OfKind(event.KindQuarantine, text) }
 
 func newQuarantineShow(g *global) *cobra.Command {
 	return &cobra.Command{

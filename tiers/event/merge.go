@@ -25,23 +25,33 @@ type Reporter struct {
 // and an unmerge, in hybrid-time order, is the merge. It stands in both documents
 // alike, so both see it alike.
 type merges struct {
-	// with are the events that it is merged with now, known all that it ever was.
+	// with are the events that it is merged with now, known all that it ever was, both
+	// by [Other.Name].
 	with, known map[tiers.DocID]Other
 	// settled are the events whose pair with an original needs nothing any more.
 	settled map[pair]struct{}
 }
 
-// pair is a duplicate and its original.
+// pair is a duplicate and its original, by [Other.Name].
 type pair struct{ duplicate, original tiers.DocID }
 
 // Pair is two events that are one: the duplicate is the one that was reported later.
 type Pair struct{ Duplicate, Original Other }
 
-// Earlier orders events: by when they were reported, then by name. Of two that are
+// Name is the event's full name, or the bare one where the stream is not known: what
+// tells it from another event that was given its name.
+func (o Other) Name() tiers.DocID {
+	if o.Stream == "" {
+		return o.Event
+	}
+	return tiers.DocID(o.Stream + "/" + string(o.Event))
+}
+
+// Earlier orders events: by when they were reported, then by name, then by stream. Of two that are
 // one the first is the original, whoever merges them and in which order they are
 // named: no merges, made wherever, go round in a circle.
 func Earlier(a, b Other) int {
-	return cmp.Or(cmp.Compare(a.ReportedAtMS, b.ReportedAtMS), cmp.Compare(a.Event, b.Event))
+	return cmp.Or(cmp.Compare(a.ReportedAtMS, b.ReportedAtMS), cmp.Compare(a.Event, b.Event), cmp.Compare(a.Stream, b.Stream))
 }
 
 // Self is the event as another one's document tells of it.
@@ -77,13 +87,13 @@ func (m *merges) note(a Action) {
 	switch {
 	case a.Other == nil:
 	case a.Kind == KindMerge:
-		m.with[a.Other.Event], m.known[a.Other.Event] = *a.Other, *a.Other
+		m.with[a.Other.Name()], m.known[a.Other.Name()] = *a.Other, *a.Other
 	case a.Kind == KindUnmerge:
-		delete(m.with, a.Other.Event)
-		m.known[a.Other.Event] = *a.Other
+		delete(m.with, a.Other.Name())
+		m.known[a.Other.Name()] = *a.Other
 	case a.Kind == KindSettle:
 		for _, n := range a.Others {
-			m.settled[pair{n, a.Other.Event}] = struct{}{}
+			m.settled[pair{n, a.Other.Name()}] = struct{}{}
 		}
 	}
 }
@@ -94,21 +104,48 @@ func (v *View) neighbours() []Other {
 }
 
 // MergedWith reports whether the event is merged with another now, and whether it
-// ever was.
+// ever was. A bare name means any event of that name.
 func (v *View) MergedWith(id tiers.DocID) (now, ever bool) {
-	_, now = v.merges.with[id]
-	_, ever = v.merges.known[id]
-	return now, ever
+	has := func(in map[tiers.DocID]Other) bool {
+		for name, o := range in {
+			if id == name || id == o.Event || name == id.Local() {
+				return true
+			}
+		}
+		return false
+	}
+	return has(v.merges.with), has(v.merges.known)
+}
+
+// Original is the event that this one is a duplicate of.
+func (v *View) Original() (o Other, merged bool) {
+	near := v.neighbours()
+	if len(near) == 0 || Earlier(near[0], v.Self()) >= 0 {
+		return Other{}, false
+	}
+	return near[0], true
+}
+
+// nameFor is how the event's view tells of another: in full if that has its name.
+func (v *View) nameFor(o Other) tiers.DocID {
+	if o.Event == v.ID {
+		return o.Name()
+	}
+	return o.Event
 }
 
 // merged derives what merges come to.
 func (v *View) merged() {
 	self := v.Self()
-	seen := map[tiers.DocID]bool{}
+	type at struct { // of one event
+		id   tiers.DocID
+		site tiers.SiteID
+	}
+	seen := map[at]bool{}
 	var reporters []Reporter
 	add := func(r Reporter) {
-		if !seen[r.Event] {
-			seen[r.Event] = true
+		if k := (at{r.Event, r.Site}); !seen[k] {
+			seen[k] = true
 			reporters = append(reporters, r)
 		}
 	}
@@ -116,11 +153,11 @@ func (v *View) merged() {
 	for _, o := range v.neighbours() {
 		if Earlier(o, self) < 0 {
 			if v.Into == "" {
-				v.Into, v.State = o.Event, StateMerged
+				v.Into, v.State = v.nameFor(o), StateMerged
 			}
 			continue
 		}
-		v.Merged = append(v.Merged, o.Event)
+		v.Merged = append(v.Merged, v.nameFor(o))
 		if o.Priority > 0 {
 			v.raise(o.Priority)
 		}
@@ -132,7 +169,7 @@ func (v *View) merged() {
 		return
 	}
 	slices.SortFunc(reporters, func(a, b Reporter) int {
-		return cmp.Or(cmp.Compare(a.ReportedAtMS, b.ReportedAtMS), cmp.Compare(a.Event, b.Event))
+		return cmp.Or(cmp.Compare(a.ReportedAtMS, b.ReportedAtMS), cmp.Compare(a.Event, b.Event), cmp.Compare(a.Site, b.Site))
 	})
 	v.Reporters = reporters
 }
@@ -153,7 +190,11 @@ func (v *View) Knots() []Pair {
 	first := near[0]
 	var out []Pair
 	for _, o := range near[1:] {
-		if _, done := v.merges.settled[pair{o.Event, first.Event}]; !done {
+		_, done := v.merges.settled[pair{o.Name(), first.Name()}]
+		if !done && o.Event != first.Event { // as builds wrote it that knew no full names
+			_, done = v.merges.settled[pair{o.Event, first.Event}]
+		}
+		if !done {
 			out = append(out, Pair{Duplicate: o, Original: first})
 		}
 	}
