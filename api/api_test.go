@@ -470,7 +470,7 @@ func TestOpenAPI(t *testing.T) {
 	now := time.Now()
 	for name, v := range map[string]any{
 		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{Held: "x", Field: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{},
-		"Status": api.Status{}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
+		"Status": api.Status{Findings: api.Findings{CertificateEnds: &now}}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"RepairRequest": api.RepairRequest{From: "x"}, "RepairReport": api.RepairReport{},
 		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
 		"MemberChange": api.MemberChange{ID: "x", Node: 1, Addr: "x"},

@@ -166,6 +166,9 @@ type Findings struct {
 	Alarms []string `json:"alarms"`
 	// Forks are the chains of which records were set aside here.
 	Forks []ForkStatus `json:"forks"`
+	// CertificateEnds is until when the node's own certificate is valid; after that no
+	// peer links to it. Nil from a node of an earlier build.
+	CertificateEnds *time.Time `json:"certificate_ends,omitempty"`
 }
 
 // ForkStatus is a chain that its site wrote twice, and of which this site gave

@@ -52,7 +52,9 @@ func printStatus(w io.Writer, s api.Status, now time.Time) error {
 	fmt.Fprintf(w, "%s %s (%s) node %d of federation %s: %s, incarnation %d, topology %d, up %s\n",
 		s.Site, s.Name, s.Tier, s.Node, s.Federation, s.Role, s.Incarnation, s.TopologyVersion,
 		time.Duration(s.UptimeS*float64(time.Second)).Round(time.Second))
-	fmt.Fprintf(w, "%d records, %d views behind, %d records refused\n\n", s.Records, s.ViewsDirty, s.Refused)
+	fmt.Fprintf(w, "%d records, %d views behind, %d records refused\n", s.Records, s.ViewsDirty, s.Refused)
+	printExpiry(w, s, now)
+	fmt.Fprintln(w)
 	var rows [][]string
 	for _, l := range s.Links {
 		equal := "no"
@@ -86,6 +88,21 @@ func printStatus(w io.Writer, s api.Status, now time.Time) error {
 		fmt.Fprintln(w, "alarm:", a)
 	}
 	return nil
+}
+
+// renewWithin is for how long before its end a certificate's renewal is asked for.
+const renewWithin = 30 * day
+
+// printExpiry says until when the node's certificate is valid, and what to do when
+// that is soon.
+func printExpiry(w io.Writer, s api.Status, now time.Time) {
+	if s.CertificateEnds == nil {
+		return
+	}
+	fmt.Fprintf(w, "certificate valid until %s, %s\n", s.CertificateEnds.Local().Format(timeWithZone), untilText(*s.CertificateEnds, now))
+	if s.CertificateEnds.Sub(now) < renewWithin {
+		fmt.Fprintf(w, "warning: renew the certificate, or links end with it: tiermesh ca issue --site %s --node %d --out DIR, where DIR is the node's credentials\n", s.Site, s.Node)
+	}
 }
 
 func ago(t *time.Time, now time.Time) string {

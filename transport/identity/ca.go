@@ -7,7 +7,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"math/big"
@@ -40,14 +39,16 @@ type CA struct {
 	key        *ecdsa.PrivateKey
 }
 
-// InitCA creates an authority in dir: ca.crt and ca.key. It overwrites nothing.
-// The error wraps [ErrExists] or [ErrNoIdentity].
+// InitCA creates an authority in dir: ca.crt and ca.key, both or neither. It
+// overwrites nothing. The error wraps [ErrExists] or [ErrNoIdentity].
 func InitCA(dir, federation string, now time.Time) error {
 	if err := validFederation(federation); err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(dir, fileCAKey)); err == nil {
-		return fmt.Errorf("%w: %s holds a key already; choose another directory", ErrExists, dir)
+	for _, name := range []string{fileCAKey, fileCACert} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return fmt.Errorf("%w: %s holds a key or certificate already; choose another directory", ErrExists, dir)
+		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -64,10 +65,11 @@ func InitCA(dir, federation string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		os.MkdirAll(dir, 0o700),
-		writeKey(filepath.Join(dir, fileCAKey), key),
-		writePEM(filepath.Join(dir, fileCACert), "CERTIFICATE", der, 0o644))
+	private, err := keyFile(fileCAKey, key)
+	if err != nil {
+		return err
+	}
+	return place(dir, []file{private, certFile(fileCACert, der)}, nil)
 }
 
 func sign(tmpl, parent *x509.Certificate, pub, signer any) ([]byte, error) {
@@ -103,18 +105,23 @@ func OpenCA(dir string) (*CA, error) {
 // IssueConfig says what to issue.
 type IssueConfig struct {
 	ID ID
-	// OutDir receives node.crt, node.key, ca.crt, site.key and site.pub.
+	// OutDir receives node.crt, node.key, ca.crt, site.key and site.pub. Where it
+	// holds those of the same node, its certificate is renewed and its keys stay.
 	OutDir string
-	// SiteKeyFrom is a directory with the site.key to share: every node of a
-	// site signs with the same one. Empty keeps OutDir's or makes a new one.
+	// SiteKeyFrom is the directory of a node of the same site, whose site.key to
+	// share: every node of a site signs with the same one. Empty keeps OutDir's or
+	// makes a new one.
 	SiteKeyFrom string
-	Now         time.Time
+	// Check is given the site's public key when all is ready and nothing is in its
+	// place yet; its error ends the issue, and nothing was written. Nil checks nothing.
+	Check func(sitePublic []byte) error
+	Now   time.Time
 	// ValidFor is the certificate's validity; zero means two years.
 	ValidFor time.Duration
 }
 
-// Issue makes a node's certificate and keys. The error wraps [ErrFederation],
-// [ErrNoIdentity] or [ErrCredentials].
+// Issue makes a node's certificate and keys, all files or none. The error wraps
+// [ErrFederation], [ErrNoIdentity], [ErrCredentials], or is that of Check.
 func (ca *CA) Issue(cfg IssueConfig) error {
 	if err := cfg.ID.Validate(); err != nil {
 		return err
@@ -125,13 +132,16 @@ func (ca *CA) Issue(cfg IssueConfig) error {
 	if cfg.ValidFor == 0 {
 		cfg.ValidFor = nodeValidFor
 	}
+	if err := cfg.checkOwners(); err != nil {
+		return err
+	}
 	site, err := siteKey(cfg)
 	if err != nil {
 		return err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := nodeKey(cfg.OutDir)
 	if err != nil {
-		return fmt.Errorf("make node key: %w", err)
+		return err
 	}
 	uri, err := url.Parse(cfg.ID.String())
 	if err != nil {
@@ -147,21 +157,76 @@ func (ca *CA) Issue(cfg IssueConfig) error {
 	if err != nil {
 		return err
 	}
-	pub, err := x509.MarshalPKIXPublicKey(site.Public())
+	files, err := ca.credentials(site, key, der)
 	if err != nil {
-		return fmt.Errorf("encode site key: %w", err)
-	}
-	out := func(name string) string { return filepath.Join(cfg.OutDir, name) }
-	// The certificate comes last: a directory that has one is complete.
-	if err := errors.Join(
-		os.MkdirAll(cfg.OutDir, 0o700),
-		writeKey(out(fileSiteKey), site),
-		writePEM(out(fileSitePub), "PUBLIC KEY", pub, 0o644),
-		writePEM(out(fileCACert), "CERTIFICATE", ca.cert.Raw, 0o644),
-		writeKey(out(fileNodeKey), key)); err != nil {
 		return err
 	}
-	return writePEM(out(fileNodeCert), "CERTIFICATE", der, 0o644)
+	public := site.Public().(ed25519.PublicKey)
+	return place(cfg.OutDir, files, func() error {
+		if cfg.Check == nil {
+			return nil
+		}
+		return cfg.Check(public)
+	})
+}
+
+// credentials are a node's files. The certificate comes last: a directory that has
+// one is complete.
+func (ca *CA) credentials(site ed25519.PrivateKey, key *ecdsa.PrivateKey, cert []byte) ([]file, error) {
+	pub, err := x509.MarshalPKIXPublicKey(site.Public())
+	if err != nil {
+		return nil, fmt.Errorf("encode site key: %w", err)
+	}
+	siteKey, err := keyFile(fileSiteKey, site)
+	if err != nil {
+		return nil, err
+	}
+	nodeKey, err := keyFile(fileNodeKey, key)
+	if err != nil {
+		return nil, err
+	}
+	return []file{siteKey, {fileSitePub, "PUBLIC KEY", pub, 0o644}, certFile(fileCACert, ca.cert.Raw), nodeKey, certFile(fileNodeCert, cert)}, nil
+}
+
+// checkOwners refuses the directory of another node, or a site key of another site.
+func (c IssueConfig) checkOwners() error {
+	owner := func(dir string) (ID, bool) {
+		cert, err := readCert(filepath.Join(dir, fileNodeCert))
+		if err != nil {
+			return ID{}, false
+		}
+		id, err := FromCertificate(cert)
+		return id, err == nil
+	}
+	if id, ok := owner(c.OutDir); ok && id != c.ID {
+		return fmt.Errorf("%w: %s holds those of %s; choose another directory", ErrCredentials, c.OutDir, id)
+	}
+	if id, ok := owner(c.SiteKeyFrom); c.SiteKeyFrom != "" && ok && (id.Site != c.ID.Site || id.Federation != c.ID.Federation) {
+		return fmt.Errorf("%w: %s holds the site key of %s; take that of another node of %s", ErrCredentials, c.SiteKeyFrom, id.Site, c.ID.Site)
+	}
+	return nil
+}
+
+// nodeKey returns the key that the directory has, so that a renewal replaces nothing
+// but the certificate, or a new one.
+func nodeKey(dir string) (*ecdsa.PrivateKey, error) {
+	path := filepath.Join(dir, fileNodeKey)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, fmt.Errorf("make node key: %w", err)
+		}
+		return key, nil
+	}
+	k, err := readKey(path)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := k.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s is not an ECDSA key", ErrCredentials, path)
+	}
+	return key, nil
 }
 
 // siteKey returns the site's signing key: shared, kept, or new.
@@ -187,64 +252,4 @@ func readSiteKey(path string) (ed25519.PrivateKey, error) {
 		return nil, fmt.Errorf("%w: %s is not an Ed25519 key", ErrCredentials, path)
 	}
 	return key, nil
-}
-
-func writeKey(path string, key any) error {
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", path, err)
-	}
-	return writePEM(path, "PRIVATE KEY", der, 0o600)
-}
-
-// writePEM replaces a file at once and durably.
-func writePEM(path, kind string, der []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	err = pem.Encode(f, &pem.Block{Type: kind, Bytes: der})
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
-}
-
-func readBlock(path, kind string) ([]byte, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCredentials, err)
-	}
-	block, _ := pem.Decode(b)
-	if block == nil || block.Type != kind {
-		return nil, fmt.Errorf("%w: %s holds no PEM block %q", ErrCredentials, path, kind)
-	}
-	return block.Bytes, nil
-}
-
-func readCert(path string) (*x509.Certificate, error) {
-	der, err := readBlock(path, "CERTIFICATE")
-	if err != nil {
-		return nil, err
-	}
-	c, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrCredentials, path, err)
-	}
-	return c, nil
-}
-
-func readKey(path string) (any, error) {
-	der, err := readBlock(path, "PRIVATE KEY")
-	if err != nil {
-		return nil, err
-	}
-	k, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrCredentials, path, err)
-	}
-	return k, nil
 }

@@ -4,10 +4,13 @@ import (
 	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -217,5 +220,139 @@ func TestHandshake(t *testing.T) {
 				t.Errorf("client: %v, want %v", clientErr, row.want)
 			}
 		})
+	}
+}
+
+// contents reads a directory, by name.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			b = []byte("directory")
+		}
+		out[e.Name()] = string(b)
+	}
+	return out
+}
+
+// TestIssueIsAllOrNothing: what fails, before or after files are in their places,
+// leaves the directory and its parent as they were.
+func TestIssueIsAllOrNothing(t *testing.T) {
+	ca := mustCA(t, "cq")
+	refused := errors.New("refused")
+	id := identity.ID{Federation: "cq", Site: "500101", Node: 1}
+	blocked := func(name string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			t.Helper()
+			if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil { // no file can take its place
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, row := range map[string]struct {
+		before func(t *testing.T, dir string)
+		check  func([]byte) error
+	}{
+		"refused, new directory": {func(*testing.T, string) {}, func([]byte) error { return refused }},
+		"refused, renewal": {func(t *testing.T, dir string) {
+			t.Helper()
+			issue(t, ca, identity.IssueConfig{ID: id, OutDir: dir})
+		}, func([]byte) error { return refused }},
+		"the last file cannot be placed": {blocked("node.crt"), nil},
+		"the second file cannot be placed": {func(t *testing.T, dir string) {
+			t.Helper()
+			issue(t, ca, identity.IssueConfig{ID: id, OutDir: dir})
+			remove(t, dir, "site.pub")
+			blocked("site.pub")(t, dir)
+		}, nil},
+		"another node's directory": {func(t *testing.T, dir string) {
+			t.Helper()
+			issue(t, ca, identity.IssueConfig{ID: identity.ID{Site: "500102"}, OutDir: dir})
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			parent := t.TempDir()
+			dir := filepath.Join(parent, "out")
+			row.before(t, dir)
+			before := contents(t, dir)
+			_, existed := contents(t, parent)["out"]
+			if err := ca.Issue(identity.IssueConfig{ID: id, OutDir: dir, Now: time.Now(), Check: row.check}); err == nil {
+				t.Fatal("issued")
+			}
+			if after := contents(t, dir); !maps.Equal(before, after) {
+				t.Errorf("the directory holds %v, before %v", slices.Sorted(maps.Keys(after)), slices.Sorted(maps.Keys(before)))
+			}
+			if _, exists := contents(t, parent)["out"]; exists != existed || len(contents(t, parent)) > 1 {
+				t.Errorf("beside it are %v", contents(t, parent))
+			}
+		})
+	}
+}
+
+// TestInitCAIsAllOrNothing: an authority that cannot be written whole is not there.
+func TestInitCAIsAllOrNothing(t *testing.T) {
+	parent := t.TempDir()
+	write(t, parent, "file", "x")
+	if err := identity.InitCA(filepath.Join(parent, "file", "ca"), "cq", time.Now()); err == nil {
+		t.Error("an authority below a file")
+	}
+	if all := contents(t, parent); len(all) != 1 {
+		t.Errorf("left behind: %v", all)
+	}
+	only := t.TempDir()
+	write(t, only, "ca.crt", "another's")
+	if err := identity.InitCA(only, "cq", time.Now()); !errors.Is(err, identity.ErrExists) {
+		t.Errorf("over another's certificate: %v", err)
+	}
+}
+
+// TestRenewKeepsKeys: a certificate that is renewed is another, for the same keys, and
+// of the same node alone.
+func TestRenewKeepsKeys(t *testing.T) {
+	ca, dir := mustCA(t, "cq"), t.TempDir()
+	id := identity.ID{Federation: "cq", Site: "500101", Node: 1}
+	issue(t, ca, identity.IssueConfig{ID: id, OutDir: dir})
+	before := contents(t, dir)
+	issue(t, ca, identity.IssueConfig{ID: id, OutDir: dir})
+	for name, text := range contents(t, dir) {
+		if same := text == before[name]; same != (name != "node.crt") {
+			t.Errorf("%s: the same is %v", name, same)
+		}
+	}
+	for name, cfg := range map[string]identity.IssueConfig{
+		"a second node in the first one's directory": {ID: identity.ID{Federation: "cq", Site: "500101", Node: 2}, OutDir: dir},
+		"the site key of another site":               {ID: identity.ID{Federation: "cq", Site: "500102", Node: 1}, OutDir: filepath.Join(t.TempDir(), "x"), SiteKeyFrom: dir},
+	} {
+		cfg.Now = time.Now()
+		if err := ca.Issue(cfg); !errors.Is(err, identity.ErrCredentials) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDescribe: what can be read is told, and why it cannot be used.
+func TestDescribe(t *testing.T) {
+	ca, dir := mustCA(t, "cq"), t.TempDir()
+	issue(t, ca, identity.IssueConfig{ID: identity.ID{Site: "500101"}, OutDir: dir})
+	d, err := identity.Describe(dir)
+	if err != nil || d.ID != "spiffe://cq/site/500101/node/1" || d.Authority || d.Problem != "" || d.Issuer != "tiermesh CA of cq" || len(d.SiteKey) != 64 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if err := ca.Issue(identity.IssueConfig{
+		ID: identity.ID{Federation: "cq", Site: "500101", Node: 1}, OutDir: dir, Now: time.Now().Add(-48 * time.Hour), ValidFor: time.Hour,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = identity.Describe(dir); err != nil || !strings.Contains(d.Problem, "expired") || !d.NotAfter.Before(time.Now()) {
+		t.Errorf("%+v, %v", d, err)
+	}
+	if _, err := identity.Describe(t.TempDir()); !errors.Is(err, identity.ErrCredentials) {
+		t.Errorf("an empty directory: %v", err)
 	}
 }
