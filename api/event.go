@@ -54,7 +54,9 @@ type BatchRequest struct {
 	// First is the place of the first report, when the batch is a part of something
 	// longer.
 	First int
-	Items []event.Item
+	// DryRun only says what would become of each, and writes nothing.
+	DryRun bool
+	Items  []event.Item
 }
 
 // The outcomes of a report of a batch.
@@ -310,8 +312,14 @@ func (s *Server) reportBatch(r *http.Request) (any, error) {
 				return nil, fmt.Errorf("%w: first %.40q: want 0 or more", ErrInvalid, values[0])
 			}
 			req.First = n
+		case "dry_run":
+			dry, err := strconv.ParseBool(values[0])
+			if err != nil {
+				return nil, fmt.Errorf("%w: dry_run %.40q: want true or false", ErrInvalid, values[0])
+			}
+			req.DryRun = dry
 		default:
-			return nil, fmt.Errorf("%w: unknown parameter %q: want key or first", ErrInvalid, name)
+			return nil, fmt.Errorf("%w: unknown parameter %q: want key, first or dry_run", ErrInvalid, name)
 		}
 	}
 	if err := checkKey(req.Key); err != nil {

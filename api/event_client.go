@@ -20,8 +20,16 @@ func eventPath(id tiers.DocID, rest string) string {
 
 // ReportBatch reports a batch of JSON lines; see [BatchRequest] for
 // key and first.
-func (c *Client) ReportBatch(ctx context.Context, key string, first int, body []byte) (out BatchResult, err error) {
-	v := url.Values{"key": {key}, "first": {strconv.Itoa(first)}}
+func (c *Client) ReportBatch(ctx context.Context, key string, first int, body []byte) (BatchResult, error) {
+	return c.reportBatch(ctx, url.Values{"key": {key}, "first": {strconv.Itoa(first)}}, body)
+}
+
+// RehearseBatch says what [Client.ReportBatch] would do; nothing is written.
+func (c *Client) RehearseBatch(ctx context.Context, key string, first int, body []byte) (BatchResult, error) {
+	return c.reportBatch(ctx, url.Values{"key": {key}, "first": {strconv.Itoa(first)}, "dry_run": {"true"}}, body)
+}
+
+func (c *Client) reportBatch(ctx context.Context, v url.Values, body []byte) (out BatchResult, err error) {
 	b, err := c.raw(ctx, http.MethodPost, batchPath+"?"+v.Encode(), ndjson, body)
 	if err == nil {
 		err = json.Unmarshal(b, &out)

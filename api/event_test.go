@@ -160,9 +160,14 @@ func TestEvents(t *testing.T) {
 	discard := api.DiscardRequest{Key: "k", ID: "quarantine:1", Reason: "r", Who: "w"}
 	_, err = c.Discard(ctx, discard)
 	asked("discard", discard, err)
+	if _, err := c.RehearseBatch(ctx, "k", 7, []byte("{}")); err != nil {
+		t.Error(err)
+	} else if dry, ok := b.events.got.(api.BatchRequest); !ok || !dry.DryRun || dry.First != 7 {
+		t.Errorf("a dry run: %+v", b.events.got)
+	}
 	out, err := c.ReportBatch(ctx, "k", 500, []byte("{\"type\":\"x\"}\n{\n"))
 	batch, ok := b.events.got.(api.BatchRequest)
-	if err != nil || !ok || out.Counts["done"] != 2 || batch.Key != "k" || batch.First != 500 || batch.Items[0].Report.Type != "x" || batch.Items[1].Err == nil {
+	if err != nil || !ok || out.Counts["done"] != 2 || batch.Key != "k" || batch.First != 500 || batch.DryRun || batch.Items[0].Report.Type != "x" || batch.Items[1].Err == nil {
 		t.Errorf("%+v, %v; %+v", out, err, b.events.got)
 	}
 	if status, body := raw(t, path, "GET", "/v1/events", ""); status != 200 || b.query.Kind != "event" {
@@ -198,6 +203,7 @@ func TestEventBadInput(t *testing.T) {
 		{"GET", "/v1/quarantine?colour=red", "", "unknown parameter"},
 		{"POST", "/v1/events:batch", "{}", "makes a retry safe"},
 		{"POST", "/v1/events:batch?key=k&first=-1", "{}", "first"},
+		{"POST", "/v1/events:batch?key=k&dry_run=perhaps", "{}", "dry_run"},
 		{"POST", "/v1/events:batch?key=k&colour=red", "{}", "unknown parameter"},
 		{"POST", "/v1/events:batch?key=k", many, "batch of 1001 reports: want 1 to 1000"},
 		{"POST", "/v1/events:batch?key=k", "", "batch of 0 reports"},
@@ -252,9 +258,9 @@ func eventSchemas() map[string]any {
 		"CorrectRequest": api.CorrectRequest{}, "MergeRequest": api.MergeRequest{}, "Suspect": event.Suspect{Likeness: like},
 		"SuspectList": api.SuspectList{}, "SuspectPair": api.SuspectPair{}, "SuspectPairList": api.SuspectPairList{},
 		"AttachRequest": api.AttachRequest{}, "AttachmentState": api.AttachmentState{Attachment: file}, "AttachmentList": api.AttachmentList{},
-		"BlobResult": api.BlobResult{}, "Held": event.Held{Raw: "x", Bytes: []byte{1}, Field: "x", ID: "x", Channel: "x", Reporter: "x"},
+		"BlobResult": api.BlobResult{}, "Held": event.Held{Raw: "x", Bytes: []byte{1}, Field: "x", ID: "x", Channel: "x", Reporter: "x", Type: "x", SourceKey: "x", Origin: &event.Origin{}},
 		"QuarantineAction": event.QuarantineAction{Who: "x", Event: "x", Set: map[string]string{"x": "x"}, Reason: "x"},
-		"QuarantineView":   event.QuarantineView{Event: "x", Pending: 1, Refused: 1},
+		"QuarantineView":   event.QuarantineView{Event: "x", First: &event.Held{}, Pending: 1, Refused: 1},
 		"ReleaseRequest":   api.ReleaseRequest{}, "DiscardRequest": api.DiscardRequest{},
 	}
 }

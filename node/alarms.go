@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -9,76 +10,122 @@ import (
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
-// alarmsMax is how many alarms are kept for the operator; the oldest go first.
-const alarmsMax = 64
+// How many findings are kept for the operator: of one kind, and in all. Where there are
+// more, the oldest of the kind that has the most goes: no kind drives another one out,
+// however often it is found.
+const (
+	alarmsOfKind = 8
+	alarmsMax    = 256
+)
 
-// alarmsOfPeer is how many of these one peer can be the cause of, so that none
-// drives the findings about others out.
-const alarmsOfPeer = 8
+// alarmKind is what a finding is about. What is found again of one kind and subject is
+// one finding, counted.
+type alarmKind string
+
+// The kinds of findings.
+const (
+	alarmApp        alarmKind = "app"
+	alarmBlocked    alarmKind = "blocked"
+	alarmBootstrap  alarmKind = "bootstrap"
+	alarmBundle     alarmKind = "bundle"
+	alarmCalendar   alarmKind = "calendar"
+	alarmCatalog    alarmKind = "catalog"
+	alarmFork       alarmKind = "fork"
+	alarmHeld       alarmKind = "held"
+	alarmIndicator  alarmKind = "indicator"
+	alarmMember     alarmKind = "member"
+	alarmMode       alarmKind = "mode"
+	alarmNamesake   alarmKind = "namesake"
+	alarmPeer       alarmKind = "peer"
+	alarmPlan       alarmKind = "plan"
+	alarmRelay      alarmKind = "relay"
+	alarmRepair     alarmKind = "repair"
+	alarmRetired    alarmKind = "retired"
+	alarmRolledBack alarmKind = "rolled_back"
+	alarmRouting    alarmKind = "routing"
+	alarmRule       alarmKind = "rule"
+	alarmScrub      alarmKind = "scrub"
+	alarmSilence    alarmKind = "silence"
+	alarmTopology   alarmKind = "topology"
+	alarmUnreadable alarmKind = "unreadable"
+)
 
 // alarms are the findings that an operator should see. Safe for concurrent use.
 type alarms struct {
 	now func() time.Time
 
 	mu   sync.Mutex // guards list
-	list []alarm
+	list []alarm    // by when each was found last
 }
 
 // alarm is one finding, and when and how often it was made.
 type alarm struct {
-	text  string
-	peer  tiers.SiteID // whose conduct it is; empty for no peer's
-	last  time.Time
-	times int
+	kind        alarmKind
+	subject     string
+	text        string // as it was found last
+	first, last time.Time
+	times       int
 }
 
 func newAlarms(now func() time.Time) *alarms { return &alarms{now: now} }
 
-// raise notes a finding. One that stands in the list moves to its end and is
-// counted, so that what repeats itself drives nothing else out.
-func (a *alarms) raise(text string) { a.raiseOf("", text) }
-
-// raiseOf notes a finding about a peer's conduct.
-func (a *alarms) raiseOf(peer tiers.SiteID, text string) {
+// raise notes a finding: of a kind, about a subject. One that stands in the list moves
+// to its end, is counted, and says what was found last.
+func (a *alarms) raise(kind alarmKind, subject, text string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	x := alarm{text: text, peer: peer}
-	if i := slices.IndexFunc(a.list, func(o alarm) bool { return o.text == text }); i >= 0 {
+	now := a.now()
+	x := alarm{kind: kind, subject: subject, first: now}
+	if i := slices.IndexFunc(a.list, func(o alarm) bool { return o.kind == kind && o.subject == subject }); i >= 0 {
 		x = a.list[i]
 		a.list = slices.Delete(a.list, i, i+1)
 	}
-	x.last = a.now()
+	x.text, x.last = text, now
 	x.times++
 	a.list = append(a.list, x)
-	same := func(o alarm) bool { return o.peer == peer }
-	if n := count(a.list, same); peer != "" && n > alarmsOfPeer {
-		i := slices.IndexFunc(a.list, same)
-		a.list = slices.Delete(a.list, i, i+1)
+	if a.count(kind) > alarmsOfKind {
+		a.drop(kind)
 	}
-	if over := len(a.list) - alarmsMax; over > 0 {
-		a.list = slices.Delete(a.list, 0, over)
+	if len(a.list) > alarmsMax {
+		most := slices.MaxFunc(a.list, func(x, y alarm) int { return cmp.Compare(a.count(x.kind), a.count(y.kind)) })
+		a.drop(most.kind)
 	}
 }
 
-func count(list []alarm, is func(alarm) bool) (n int) {
-	for _, x := range list {
-		if is(x) {
+// count is how many findings of a kind there are.
+func (a *alarms) count(kind alarmKind) (n int) {
+	for _, x := range a.list {
+		if x.kind == kind {
 			n++
 		}
 	}
 	return n
 }
 
-// once notes a finding that stands, unless it is in the list.
-func (a *alarms) once(text string) {
-	a.mu.Lock()
-	known := slices.ContainsFunc(a.list, func(o alarm) bool { return o.text == text })
-	a.mu.Unlock()
-	if !known {
-		a.raise(text)
+// drop drops the oldest finding of a kind.
+func (a *alarms) drop(kind alarmKind) {
+	if i := slices.IndexFunc(a.list, func(x alarm) bool { return x.kind == kind }); i >= 0 {
+		a.list = slices.Delete(a.list, i, i+1)
 	}
 }
 
+// raiseOf notes a finding about a peer's conduct: those about each peer are a kind of
+// their own, so that none drives out the findings about others.
+func (a *alarms) raiseOf(peer tiers.SiteID, text string) {
+	a.raise(alarmPeer+alarmKind(" "+string(peer)), text, text)
+}
+
+// once notes a finding that stands, unless it is in the list.
+func (a *alarms) once(kind alarmKind, subject, text string) {
+	a.mu.Lock()
+	known := slices.ContainsFunc(a.list, func(o alarm) bool { return o.kind == kind && o.subject == subject && o.text == text })
+	a.mu.Unlock()
+	if !known {
+		a.raise(kind, subject, text)
+	}
+}
+
+// all lists the findings, the latest last.
 func (a *alarms) all() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

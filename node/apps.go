@@ -63,7 +63,7 @@ func (n *Node) appsPass(ctx context.Context) error {
 		err := n.decideReplication(ctx, h.Key)
 		switch {
 		case errors.Is(err, crdt.ErrUnavailable):
-			n.alarms.raise(fmt.Sprintf("%s cannot be decided on: %v", h.Key, err))
+			n.alarms.raise(alarmApp, h.Key.String(), fmt.Sprintf("%s cannot be decided on: %v", h.Key, err))
 		case n.passOver(fmt.Sprintf("%s cannot be decided on", h.Key), err):
 		case err != nil && !isNotFound(err):
 			return fmt.Errorf("decide on %s: %w", h.Key, err)

@@ -131,7 +131,7 @@ func (n *Node) plan(peer tiers.SiteID, has map[crdt.ChainID]crdt.Head) (federati
 			return m, err
 		}
 		if hash != lack.After.Hash {
-			n.alarms.raise(fmt.Sprintf("chain %s forks at %d: this site and %s hold different records; it is left out of the bundle",
+			n.alarms.raise(alarmFork, lack.Chain.String(), fmt.Sprintf("chain %s forks at %d: this site and %s hold different records; it is left out of the bundle",
 				lack.Chain, lack.After.Seq, peer))
 			continue
 		}

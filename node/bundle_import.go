@@ -31,7 +31,7 @@ func (n *Node) importBundle(ctx context.Context, r io.Reader) (api.ImportReport,
 	}
 	for _, f := range result.Refused {
 		if f.Fork {
-			n.alarms.raise(fmt.Sprintf("bundle from %s: %s", m.From, f.Reason))
+			n.alarms.raise(alarmBundle, string(m.From), fmt.Sprintf("bundle from %s: %s", m.From, f.Reason))
 		}
 		out.Refused = append(out.Refused, api.ImportRefusal{
 			Stream: f.Chain.Stream.String(), Author: f.Chain.Author.String(), Reason: f.Reason,

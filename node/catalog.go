@@ -162,7 +162,7 @@ func (n *Node) usedVersion(name, code string) catalog.Used {
 	}
 	e, _, err := n.lookup(c, code)
 	if err != nil {
-		n.alarms.raise(fmt.Sprintf("version of %s %s cannot be read: %v", name, code, err))
+		n.alarms.raise(alarmCatalog, name+"/"+code, fmt.Sprintf("version of %s %s cannot be read: %v", name, code, err))
 	}
 	return e.used
 }

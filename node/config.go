@@ -34,6 +34,8 @@ type Config struct {
 	StandInAfter string `json:"stand_in_after,omitempty"`
 	// Duplicates says when two reports are suspected to be of one thing.
 	Duplicates Duplicates `json:"duplicates,omitzero"`
+	// Area says where the federation's events happen.
+	Area Area `json:"area,omitzero"`
 }
 
 // standInAfter returns the time of StandInAfter, which was checked.
@@ -56,7 +58,10 @@ func (c Config) Validate() error {
 	if d, err := time.ParseDuration(c.StandInAfter); c.StandInAfter != "" && (err != nil || d <= 0) {
 		return fmt.Errorf("%w: \"stand_in_after\" %q: want a positive duration such as 90s", ErrConfig, c.StandInAfter)
 	}
-	return c.Duplicates.Validate()
+	if err := c.Duplicates.Validate(); err != nil {
+		return err
+	}
+	return c.Area.Validate()
 }
 
 // Options are what the process gives a node: the outside world, injected.

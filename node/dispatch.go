@@ -120,7 +120,7 @@ func goesAway(err error) bool {
 // what cannot be done; what waits for records is done when they come.
 func (n *Node) passOver(what string, err error) bool {
 	if spoilt(err) {
-		n.alarms.raise(fmt.Sprintf("%s: %v", what, err))
+		n.alarms.raise(alarmBlocked, what, fmt.Sprintf("%s: %v", what, err))
 		return true
 	}
 	return errors.Is(err, ErrHeldBack)
@@ -274,7 +274,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.
 	}
 	to, note := n.taskSite(decision)
 	if note != "" {
-		n.alarms.raise(note)
+		n.alarms.raise(alarmRouting, decision.Rule, note)
 	}
 	at := n.group.Clock().Now()
 	planned, err := n.fannedOut(to, dispatch.TaskID(k.Doc), subject.SubjectMode, dispatch.Brief{
@@ -369,7 +369,7 @@ func (n *Node) ruleAt(k store.DocKey) (r dispatch.Rule, ok bool, err error) {
 		r, err = dispatch.RuleFromView(v.JSON)
 	}
 	if err != nil {
-		n.alarms.raise(fmt.Sprintf("rule %s is unusable: %v", k, err))
+		n.alarms.raise(alarmRule, k.String(), fmt.Sprintf("rule %s is unusable: %v", k, err))
 		return r, false, nil
 	}
 	return r, !e.Retired(), nil

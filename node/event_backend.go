@@ -24,11 +24,21 @@ const batchWriters = 64
 // ReportBatch implements [api.Events].
 func (b backend) ReportBatch(ctx context.Context, r api.BatchRequest) (api.BatchResult, error) {
 	out := api.BatchResult{Counts: map[string]int{}, Items: make([]api.ItemOutcome, len(r.Items))}
+	at := b.n.opts.Now().UnixMilli() // one time for all, so that lists by time keep their order
+	if r.DryRun {
+		p := b.n.rehearse()
+		for i := range r.Items {
+			done, err := p.takeIn(incoming(r, i, at))
+			out.Items[i] = itemOutcome(i, done, translate(err))
+			out.Counts[out.Items[i].Outcome]++
+		}
+		return out, nil
+	}
 	var g errgroup.Group // ends with the batch
 	g.SetLimit(batchWriters)
-	for i, it := range r.Items {
+	for i := range r.Items {
 		g.Go(func() error {
-			done, err := b.n.TakeIn(ctx, Incoming{Key: "batch:" + itemKey(r.Key, r.First+i, it), Item: it, Quarantine: true})
+			done, err := b.n.TakeIn(ctx, incoming(r, i, at))
 			out.Items[i] = itemOutcome(i, done, translate(err))
 			return nil
 		})
@@ -40,9 +50,20 @@ func (b backend) ReportBatch(ctx context.Context, r api.BatchRequest) (api.Batch
 	return out, nil
 }
 
+// incoming is a report of a batch.
+func incoming(r api.BatchRequest, i int, at int64) Incoming {
+	return Incoming{
+		Key: "batch:" + itemKey(r.Key, r.First+i, r.Items[i]), Item: r.Items[i],
+		Origin: event.Origin{Batch: r.Key, Row: r.First + i + 1}, AtMS: at, Quarantine: true,
+	}
+}
+
 // itemOutcome tells of a report what became of it.
 func itemOutcome(i int, done TakenIn, err error) api.ItemOutcome {
-	out := api.ItemOutcome{Index: i, Outcome: api.OutcomeDone, ID: done.Doc, Stream: done.Stream.String(), Seq: done.Seq, Field: done.Field, Message: done.Held}
+	out := api.ItemOutcome{Index: i, Outcome: api.OutcomeDone, ID: done.Doc, Seq: done.Seq, Field: done.Field, Message: done.Held}
+	if done.Doc != "" { // nothing is written of a rehearsal
+		out.Stream = done.Stream.String()
+	}
 	switch {
 	case err != nil:
 		out = api.ItemOutcome{Index: i, Outcome: api.OutcomeUnknown, Field: event.FieldOf(err), Message: err.Error()}
@@ -52,7 +73,7 @@ func itemOutcome(i int, done TakenIn, err error) api.ItemOutcome {
 	case done.Held != "":
 		out.Outcome = api.OutcomeQuarantined
 	case done.Again:
-		out.Outcome = api.OutcomeDuplicate
+		out.Outcome, out.Message = api.OutcomeDuplicate, done.Note
 	}
 	return out
 }

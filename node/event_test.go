@@ -44,6 +44,20 @@ func (m *mesh) batch(site tiers.SiteID, key string, lines ...string) api.BatchRe
 	return out
 }
 
+// rehearse says what a batch would come to.
+func (m *mesh) rehearse(site tiers.SiteID, key string, lines ...string) api.BatchResult {
+	m.t.Helper()
+	items, err := event.ParseBatch([]byte(strings.Join(lines, "\n")), true)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	out, err := m.Node(site).Backend().ReportBatch(limited(m.t), api.BatchRequest{Key: key, Items: items, DryRun: true})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return out
+}
+
 // count is how many events, or held reports, a site lists.
 func (m *mesh) count(site tiers.SiteID) (events, held int) {
 	m.t.Helper()
@@ -73,8 +87,17 @@ func TestBatchAcrossCut(t *testing.T) {
 	m.publishType("01001")
 	m.Isolate(township)
 	lines := batchLines()
+	before := m.Node(township).Group().Store().Counts().Records
+	dry := m.rehearse(township, "b1", lines...)
+	checkBatch(t, dry)
+	if now := m.Node(township).Group().Store().Counts().Records; now != before {
+		t.Errorf("a dry run wrote %d records", now-before)
+	}
 	first := m.batch(township, "b1", lines...)
 	checkBatch(t, first)
+	if again := m.rehearse(township, "b1", lines...); again.Counts[api.OutcomeDone] != 0 || again.Counts[api.OutcomeQuarantined] != first.Counts[api.OutcomeQuarantined] {
+		t.Errorf("a dry run of what is there: %v", again.Counts)
+	}
 	again := m.batch(township, "b1", lines...)
 	m.Heal()
 	m.wait("sites agree", m.agreed)
@@ -171,7 +194,7 @@ func TestQuarantine(t *testing.T) {
 	if again, err := b.Report(limited(t), api.ReportRequest{Key: "1", Report: r}); err != nil || again.ID != w.ID || again.Held == "" {
 		t.Errorf("%+v, %v", again, err)
 	}
-	if !strings.Contains(strings.Join(m.Node(township).Alarms(), "\n"), "urgent report is in quarantine") {
+	if !strings.Contains(strings.Join(m.Node(township).Alarms(), "\n"), "urgent reports are in quarantine") {
 		t.Errorf("%v", m.Node(township).Alarms())
 	}
 	bad := event.Report{Type: "01001", Title: "x", Priority: 9}

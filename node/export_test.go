@@ -59,6 +59,9 @@ func NewAlarms() Alarms { return Alarms{newAlarms(time.Now)} }
 // RaiseOf notes a finding about a peer's conduct.
 func (a Alarms) RaiseOf(peer tiers.SiteID, text string) { a.raiseOf(peer, text) }
 
+// Raise notes a finding.
+func (a Alarms) Raise(kind, subject, text string) { a.raise(alarmKind(kind), subject, text) }
+
 // All returns the list.
 func (a Alarms) All() []string { return a.all() }
 

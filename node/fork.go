@@ -112,7 +112,7 @@ func (n *Node) reissueAll(ctx context.Context) error {
 		return err
 	}
 	for _, a := range all {
-		n.alarms.once(fmt.Sprintf("chain %s forked: %d records from %d on are set aside as evidence, a peer held others signed by the same site: a disk of it was cloned",
+		n.alarms.once(alarmFork, a.Chain.String(), fmt.Sprintf("chain %s forked: %d records from %d on are set aside as evidence, a peer held others signed by the same site: a disk of it was cloned",
 			a.Chain, a.Records, a.Kept+1))
 		if a.Chain.Author.Site != n.creds.ID.Site {
 			continue
@@ -122,7 +122,7 @@ func (n *Node) reissueAll(ctx context.Context) error {
 			return err
 		}
 		if done < a.Records {
-			n.alarms.once(fmt.Sprintf("of %d records of %s that were set aside, %d were written once more; the others edit documents that both sides of the fork hold, and stay as evidence",
+			n.alarms.once(alarmFork, "again "+a.Chain.String(), fmt.Sprintf("of %d records of %s that were set aside, %d were written once more; the others edit documents that both sides of the fork hold, and stay as evidence",
 				a.Records, a.Chain, done))
 		}
 	}

@@ -168,7 +168,7 @@ func (n *Node) definitionAt(site tiers.SiteID, code string) (tiers.SiteID, indic
 		if err == nil {
 			return at, d, nil
 		}
-		n.alarms.raise(fmt.Sprintf("indicator %s of site %s is unusable: %v", code, at, err))
+		n.alarms.raise(alarmIndicator, code, fmt.Sprintf("indicator %s of site %s is unusable: %v", code, at, err))
 	}
 	return "", indicator.Definition{}, nil
 }
@@ -259,7 +259,7 @@ func (n *Node) raise(ctx context.Context, d indicator.Definition, series string,
 		r.Type = indicator.AlertType
 	}
 	if err := r.Validate(n.opts.Now()); err != nil {
-		n.alarms.raise(fmt.Sprintf("alert of %s could not be made: %v", series, err))
+		n.alarms.raise(alarmIndicator, "alert", fmt.Sprintf("alert of %s could not be made: %v", series, err))
 		return nil
 	}
 	ops, err := event.CreateOps(r)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,6 +24,10 @@ type Incoming struct {
 	// Key is the idempotency key.
 	Key string
 	event.Item
+	// Origin is its place in a batch; the zero value for none.
+	Origin event.Origin
+	// AtMS is when it came, in Unix milliseconds; 0 for now.
+	AtMS int64
 	// Quarantine keeps what is no event; without it only an unknown type is kept,
 	// and everything else is refused.
 	Quarantine bool
@@ -36,6 +41,8 @@ type TakenIn struct {
 	// Held is why it stands in quarantine, Field which field that is about; empty for
 	// an event.
 	Held, Field string
+	// Note says more of a report that was taken in before; empty for nothing.
+	Note string
 }
 
 // Report takes in one event at this site, durably, and returns where it stands. A
@@ -50,20 +57,17 @@ func (n *Node) Report(ctx context.Context, key string, r event.Report) (replicat
 
 // TakeIn takes in what was reported, durably: as an event, or in quarantine. With an
 // identifier of the client's, that takes the key's place: the same report again is
-// the first one, another report with it is refused, or kept in quarantine. The
-// error is as [Node.Report]'s.
+// the first one, another report with it is refused, or kept in quarantine. What is held
+// already, under this key or of this origin, is tried again: it becomes an event now,
+// or stays the one that is held. The error is as [Node.Report]'s.
 func (n *Node) TakeIn(ctx context.Context, in Incoming) (TakenIn, error) {
-	now := n.opts.Now()
-	r := in.Report
-	if r.ReportedAtMS == 0 {
-		r.ReportedAtMS = now.UnixMilli()
+	r, err := n.assess(&in)
+	k, v, held, lookErr := n.heldBefore(in)
+	if lookErr != nil {
+		return TakenIn{}, lookErr
 	}
-	err := in.Err
-	if err == nil {
-		err = r.Validate(now)
-	}
-	if err == nil && !n.knowsType(r.Type) {
-		in.Quarantine, err = true, event.UnknownType(r.Type)
+	if held {
+		return n.takeInAgain(ctx, in, r, err, k, v)
 	}
 	var done TakenIn
 	if err == nil {
@@ -73,6 +77,37 @@ func (n *Node) TakeIn(ctx context.Context, in Incoming) (TakenIn, error) {
 		return done, err
 	}
 	return n.hold(ctx, in, err)
+}
+
+// assess checks what came in and returns the report as it is to be written. What is of
+// an unknown type is always kept. The error wraps [event.ErrInvalid].
+func (n *Node) assess(in *Incoming) (event.Report, error) {
+	if in.Err != nil {
+		return in.Report, in.Err
+	}
+	r, err := n.checked(in.Report, n.opts.Now().UnixMilli())
+	if err == nil && !n.knowsType(r.Type) {
+		in.Quarantine, err = true, event.UnknownType(r.Type)
+	}
+	return r, err
+}
+
+// checked returns a report as it is written, with its time and what this site doubts
+// of it, unless a rule refuses it.
+func (n *Node) checked(r event.Report, receivedMS int64) (event.Report, error) {
+	if r.ReportedAtMS == 0 {
+		r.ReportedAtMS = receivedMS
+	}
+	r.Doubt = ""
+	if err := r.ValidateIn(n.opts.Now(), n.area); err != nil {
+		return r, err
+	}
+	if why := r.Outside(n.area); why != "" && n.cfg.Area.Outside == OutsideRefuse {
+		return r, event.OutsideArea(why)
+	} else if why != "" {
+		r.Doubt = why
+	}
+	return r, nil
 }
 
 // takeIn writes a report that is valid.
@@ -111,17 +146,13 @@ func (n *Node) takeInNamed(ctx context.Context, in Incoming, r event.Report) (Ta
 	if err != nil {
 		return TakenIn{}, err
 	}
-	self := n.creds.ID.Site
-	st := n.group.Store()
-	for _, class := range []tiers.Class{tiers.ClassUrgent, tiers.ClassRoutine} {
-		k := docKey(self, class, id)
-		if _, err := st.Changes(k); err == nil {
-			return n.named(k, in.Report)
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return TakenIn{}, err
-		}
+	if k, there, err := n.ownEventNamed(id); err != nil {
+		return TakenIn{}, err
+	} else if there {
+		return n.named(k, in.Report)
 	}
-	ops, err := event.CreateOps(r)
+	self := n.creds.ID.Site
+	ops, err := event.NamedOps(r)
 	if err != nil {
 		return TakenIn{}, err
 	}
@@ -149,6 +180,19 @@ func (n *Node) takeInNamed(ctx context.Context, in Incoming, r event.Report) (Ta
 	return out, err
 }
 
+// ownEventNamed finds the event of this site that has a name.
+func (n *Node) ownEventNamed(id tiers.DocID) (store.DocKey, bool, error) {
+	for _, class := range []tiers.Class{tiers.ClassUrgent, tiers.ClassRoutine} {
+		k := docKey(n.creds.ID.Site, class, id)
+		if _, err := n.group.Store().Changes(k); err == nil {
+			return k, true, nil
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return k, false, err
+		}
+	}
+	return store.DocKey{}, false, nil
+}
+
 // named is the outcome of a report whose identifier a document has.
 func (n *Node) named(k store.DocKey, r event.Report) (TakenIn, error) {
 	same, err := n.sameReport(k, r)
@@ -167,16 +211,24 @@ func (n *Node) named(k store.DocKey, r event.Report) (TakenIn, error) {
 
 // sameReport reports whether a document is of this report.
 func (n *Node) sameReport(k store.DocKey, r event.Report) (bool, error) {
+	kept, err := n.reportOf(k)
+	return err == nil && event.Same(kept, r), err
+}
+
+// reportOf returns an event's report as it came, without corrections.
+func (n *Node) reportOf(k store.DocKey) (event.Report, error) {
 	history, err := n.group.Store().Changes(k)
 	if err != nil {
-		return false, err
+		return event.Report{}, err
+	}
+	if len(history.Raw) == 0 {
+		return event.Report{}, fmt.Errorf("%w: the report of %s has not come here yet", store.ErrNotFound, k)
 	}
 	d, err := n.docs.isolated.Read(history.Raw[:1]) // the change that created it
 	if err != nil {
-		return false, fmt.Errorf("read %s: %w", k, err)
+		return event.Report{}, fmt.Errorf("read %s: %w", k, err)
 	}
-	kept, err := event.ReportOf(d)
-	return err == nil && event.Same(kept, r), err
+	return event.ReportOf(d)
 }
 
 // knowsType reports whether a type stands in a catalog of this site or above, or
@@ -202,46 +254,86 @@ func (n *Node) knowsType(code string) bool {
 	return there || err != nil
 }
 
+// rawOf is what came, as it is kept.
+func rawOf(in Incoming) ([]byte, error) {
+	if in.Raw != nil {
+		return in.Raw, nil
+	}
+	return json.Marshal(struct {
+		ID string `json:"id,omitempty"`
+		event.Report
+	}{in.ID, in.Report})
+}
+
+// held is what is to be kept of something that is no event, and why.
+func (n *Node) heldOf(in Incoming, why error) (event.Held, error) {
+	raw, err := rawOf(in)
+	if err != nil {
+		return event.Held{}, why
+	}
+	h, err := event.Hold(raw, event.FieldOf(why), why.Error(), cmp.Or(in.AtMS, n.opts.Now().UnixMilli()))
+	if err != nil {
+		return h, errors.Join(why, err)
+	}
+	if !in.Origin.None() {
+		h.Origin = &in.Origin
+	}
+	return h, nil
+}
+
 // hold keeps what is no event, and why, in quarantine.
 func (n *Node) hold(ctx context.Context, in Incoming, why error) (TakenIn, error) {
-	raw := in.Raw
-	if raw == nil {
-		var err error
-		if raw, err = json.Marshal(struct {
-			ID string `json:"id,omitempty"`
-			event.Report
-		}{in.ID, in.Report}); err != nil {
-			return TakenIn{}, why
-		}
-	}
-	h, err := event.Hold(raw, event.FieldOf(why), why.Error(), n.opts.Now().UnixMilli())
+	h, err := n.heldOf(in, why)
 	if err != nil {
-		return TakenIn{}, errors.Join(why, err)
+		return TakenIn{}, err
 	}
 	ops, err := event.HoldOps(h)
 	if err != nil {
 		return TakenIn{}, err
 	}
-	id, err := uuid.NewV7FromReader(n.opts.Random)
-	if err != nil {
-		return TakenIn{}, fmt.Errorf("new id: %w", err)
+	doc := heldID(in.Origin, h.SourceKey)
+	if in.Origin.None() {
+		id, err := uuid.NewV7FromReader(n.opts.Random)
+		if err != nil {
+			return TakenIn{}, fmt.Errorf("new id: %w", err)
+		}
+		doc = tiers.NewDocID(event.KindQuarantine, id.String())
 	}
-	key := in.Key
-	if in.ID != "" { // its own key is the identifier's
-		sum := sha256.Sum256(raw)
-		key = "held:" + in.ID + ":" + hex.EncodeToString(sum[:16])
+	k := docKey(n.creds.ID.Site, tiers.ClassRoutine, doc)
+	done, err := n.create(ctx, holdKey(in, h.Content()), k, ops)
+	if errors.Is(err, ErrExists) { // it came twice at once
+		done, err = TakenIn{Written: replication.Written{Stream: k.Stream, Doc: doc}, Again: true}, nil
 	}
-	done, err := n.create(ctx, key, docKey(n.creds.ID.Site, tiers.ClassRoutine, tiers.NewDocID(event.KindQuarantine, id.String())), ops)
 	if err != nil {
 		return TakenIn{}, err
 	}
 	if done.Doc.Kind() == event.KindQuarantine {
 		done.Held, done.Field = why.Error(), h.Field
-		if in.Report.Priority == 1 || in.Report.Priority == 2 {
-			n.alarms.raise(fmt.Sprintf("an urgent report is in quarantine: %s: %s", done.Doc, h.Reason))
+		if p := in.Report.Priority; !done.Again && (p == 1 || p == 2) {
+			n.alarms.raise(alarmHeld, "", fmt.Sprintf("urgent reports are in quarantine, the last one is %s: %s", done.Doc, h.Reason))
 		}
 	}
 	return done, nil
+}
+
+// holdKey is the idempotency key under which something is held. With an identifier of
+// the client's its own key is the identifier's.
+func holdKey(in Incoming, raw []byte) string {
+	if in.ID == "" {
+		return in.Key
+	}
+	sum := sha256.Sum256(raw)
+	return "held:" + in.ID + ":" + hex.EncodeToString(sum[:16])
+}
+
+// heldID is the document of what is held of a place in a batch: one, however often and
+// in whichever encoding it comes. Two rows that have source keys are one only if these
+// are equal.
+func heldID(o event.Origin, sourceKey string) tiers.DocID {
+	sum := sha256.Sum256(fmt.Appendf(nil, "tiermesh held v1\x00%s\x00%d\x00%s", o.Batch, o.Row, sourceKey))
+	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
+	id, _ := uuid.FromBytes(sum[:16]) // of 16 bytes
+	return tiers.NewDocID(event.KindQuarantine, id.String())
 }
 
 // itemKey is the idempotency key of a report of a batch: of the batch's key, the

@@ -366,7 +366,7 @@ func (n *Node) rolledBack(ctx context.Context, holder string, c federation.Claim
 	if held >= c.Head.Seq || c.Chain.Author.Incarnation != st.Incarnation() {
 		return // the session had not heard of the latest records
 	}
-	n.alarms.raise(fmt.Sprintf("this site was rolled back: %s holds %d records of %s, the site %d; starting incarnation %d",
+	n.alarms.raise(alarmRolledBack, c.Chain.String(), fmt.Sprintf("this site was rolled back: %s holds %d records of %s, the site %d; starting incarnation %d",
 		holder, c.Head.Seq, c.Chain, held, c.Chain.Author.Incarnation+1))
 	if err := n.group.NewIncarnation(ctx, c.Chain.Author.Incarnation); err != nil {
 		n.log.Error("new incarnation", "err", err)

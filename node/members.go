@@ -181,7 +181,7 @@ func (m *memberLoop) tell(id, text string) {
 	if !m.told[id] {
 		m.told[id] = true
 		m.n.log.Warn("member", "peer", id, "text", text)
-		m.n.alarms.raise(text)
+		m.n.alarms.raise(alarmMember, id, text)
 	}
 }
 

@@ -83,7 +83,7 @@ func (n *Node) modeView(by, area tiers.SiteID) (command.ModeView, error) {
 func (n *Node) dispatchMode(site tiers.SiteID) dispatch.SubjectMode {
 	s, err := n.Mode(site)
 	if err != nil {
-		n.alarms.raise(fmt.Sprintf("the mode of site %s is not known, it counts as normal: %v", site, err))
+		n.alarms.raise(alarmMode, string(site), fmt.Sprintf("the mode of site %s is not known, it counts as normal: %v", site, err))
 		return dispatch.SubjectMode{}
 	}
 	return dispatch.SubjectMode{Mode: s.Mode, Level: s.Level, Urgent: s.Hours == command.HoursUrgent}

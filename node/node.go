@@ -52,8 +52,9 @@ type Node struct {
 	ending ending
 }
 
-// dispatching is what a node keeps in memory to dispatch by.
+// dispatching is what a node keeps in memory to take in reports and dispatch by.
 type dispatching struct {
+	area     *event.Area // nil for everywhere
 	routing  routing
 	board    board
 	modes    modes
@@ -126,6 +127,10 @@ func Open(cfg Config, opts Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	area, err := cfg.Area.read()
+	if err != nil {
+		return nil, err
+	}
 	site, ok := topology.Site(creds.ID.Site)
 	if !ok || topology.Federation() != creds.ID.Federation {
 		return nil, fmt.Errorf("%w: certificate is for site %s of federation %q, topology %s (federation %q) does not list it",
@@ -135,7 +140,7 @@ func Open(cfg Config, opts Options) (*Node, error) {
 		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
 		registry: prometheus.NewRegistry(), noticed: noticed{alarms: newAlarms(opts.Now), indicators: newIndicators()},
-		dispatching: dispatching{catalogs: newCatalogs()},
+		dispatching: dispatching{catalogs: newCatalogs(), area: area},
 	}
 	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
@@ -187,7 +192,7 @@ func (n *Node) openEngines() {
 	cfg := view.Config{
 		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: Folds(), Counting: counting, Logger: n.log,
 		Quarantined: func(k store.DocKey, err error) {
-			n.alarms.raise(fmt.Sprintf("document %s is quarantined: %v", k, err))
+			n.alarms.raise(alarmUnreadable, k.String(), fmt.Sprintf("document %s is quarantined: %v", k, err))
 		},
 	}
 	cfg.Folds[event.Kind] = n.foldEvent()

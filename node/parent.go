@@ -177,7 +177,7 @@ func (l *links) retirement(peer tiers.SiteID) {
 	l.up.retired = true
 	l.mu.Unlock()
 	if first {
-		l.n.alarms.raise("this site is retired: the city refuses its links; its data stays readable")
+		l.n.alarms.raise(alarmRetired, "links", "this site is retired: the city refuses its links; its data stays readable")
 		l.sendAway("this site is retired")
 	}
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -46,58 +45,78 @@ func (n *Node) Release(ctx context.Context, key string, id tiers.DocID, set map[
 	if err != nil {
 		return replication.Written{}, err
 	}
-	r, err := v.Held.Released(set)
+	r, err := n.wouldRelease(v, set)
 	if err != nil {
 		return replication.Written{}, err
 	}
-	if r.ReportedAtMS == 0 {
-		r.ReportedAtMS = v.Held.ReceivedAtMS
-	}
-	if err := r.Validate(n.opts.Now()); err != nil {
-		return replication.Written{}, err
-	}
-	if !n.knowsType(r.Type) {
-		return replication.Written{}, event.UnknownType(r.Type)
-	}
-	doc, err := n.releasedID(v.Held)
-	if err != nil {
-		return replication.Written{}, err
-	}
-	at := n.group.Clock().Now()
-	a := event.Action{At: at, By: n.creds.ID.Site, Kind: event.KindRelease, Note: string(id)}
-	a.Who = who
-	ops, err := event.CreateOps(r, a)
-	if err != nil {
-		return replication.Written{}, err
-	}
-	done, err := n.docs.write(ctx, key, n.decide(k, event.QuarantineAction{
-		At: at, By: n.creds.ID.Site, Kind: event.QuarantineRelease, Who: who, Event: doc, Set: set,
-	}), Edit{Key: docKey(k.Stream.Site, event.Class(r.Priority), doc), Create: true, Ops: ops})
-	if err != nil {
-		return replication.Written{}, err
-	}
-	return done[1], nil
+	return n.release(ctx, key, k, v.Held.ID, r, event.QuarantineAction{Who: who, Set: set}, true)
 }
 
-// releasedID is the identifier that the client gave, if no event has it, or a new
-// one.
-func (n *Node) releasedID(h event.Held) (tiers.DocID, error) {
-	if id, err := event.ClientID(h.ID); err == nil {
-		free := true
-		for _, c := range []tiers.Class{tiers.ClassUrgent, tiers.ClassRoutine} {
-			if _, err := n.group.Store().Changes(docKey(n.creds.ID.Site, c, id)); !errors.Is(err, store.ErrNotFound) {
-				free = false
+// wouldRelease is the report that something held would be released as. The error wraps
+// [event.ErrInvalid].
+func (n *Node) wouldRelease(v event.QuarantineView, set map[string]string) (event.Report, error) {
+	r, err := v.Held.Released(set)
+	if err != nil {
+		return r, err
+	}
+	if r, err = n.checked(r, v.Held.ReceivedAtMS); err == nil && !n.knowsType(r.Type) {
+		err = event.UnknownType(r.Type)
+	}
+	return r, err
+}
+
+// release writes an event and, with it, the decision on what is held. The event has the
+// identifier that the client gave. One of this site that has it already is the event if
+// it is of the same content; if not, the new one is renamed, or refused.
+func (n *Node) release(ctx context.Context, key string, k store.DocKey, clientID string, r event.Report, decision event.QuarantineAction, rename bool) (replication.Written, error) {
+	a := event.Action{At: n.group.Clock().Now(), By: n.creds.ID.Site, Kind: event.KindRelease, Note: string(k.Doc)}
+	a.Who = decision.Who
+	decision.At, decision.By, decision.Kind = a.At, a.By, event.QuarantineRelease
+	create := event.CreateOps
+	id, err := event.ClientID(clientID)
+	if err == nil {
+		ek, there, err := n.ownEventNamed(id)
+		if err != nil {
+			return replication.Written{}, err
+		}
+		same := false
+		if there {
+			if same, err = n.sameReport(ek, r); err != nil {
+				return replication.Written{}, err
 			}
 		}
-		if free {
-			return id, nil
+		switch {
+		case same:
+			decision.Event = id
+			_, err := n.writeOne(ctx, key, n.decide(k, decision))
+			return replication.Written{Stream: ek.Stream, Doc: id}, err
+		case there && !rename:
+			return replication.Written{}, event.OtherContent(id)
+		case there:
+			id = ""
+		default:
+			create = event.NamedOps
 		}
+	} else {
+		id = ""
 	}
-	id, err := uuid.NewV7FromReader(n.opts.Random)
+	if id == "" {
+		u, err := uuid.NewV7FromReader(n.opts.Random)
+		if err != nil {
+			return replication.Written{}, fmt.Errorf("new event id: %w", err)
+		}
+		id = tiers.NewDocID(event.Kind, u.String())
+	}
+	ops, err := create(r, a)
 	if err != nil {
-		return "", fmt.Errorf("new event id: %w", err)
+		return replication.Written{}, err
 	}
-	return tiers.NewDocID(event.Kind, id.String()), nil
+	decision.Event = id
+	done, err := n.docs.write(ctx, key, n.decide(k, decision), Edit{Key: docKey(k.Stream.Site, event.Class(r.Priority), id), Create: true, Ops: ops})
+	if err != nil {
+		return replication.Written{}, err
+	}
+	return done[len(done)-1], nil
 }
 
 // Discard notes why what is held is no event; it stays where it is. The error is as

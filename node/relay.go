@@ -37,7 +37,7 @@ func (n *Node) relayPass(ctx context.Context) error {
 		err := n.relayOne(ctx, h.Key)
 		switch {
 		case errors.Is(err, crdt.ErrUnavailable):
-			n.alarms.raise(fmt.Sprintf("the outcome of %s cannot be passed on: %v", h.Key, err))
+			n.alarms.raise(alarmRelay, h.Key.String(), fmt.Sprintf("the outcome of %s cannot be passed on: %v", h.Key, err))
 		case n.passOver(fmt.Sprintf("the outcome of %s cannot be passed on", h.Key), err):
 		case err != nil && !errors.Is(err, store.ErrNotFound):
 			return fmt.Errorf("relay %s: %w", h.Key, err)

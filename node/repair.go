@@ -81,7 +81,7 @@ func (n *Node) repaired(ctx context.Context, out api.RepairReport, err error) (a
 	}
 	after, err := n.scrub(ctx)
 	out.After, out.Records = scrubFindings(after.Findings), after.Records
-	n.alarms.raise(fmt.Sprintf("the store was repaired from %s: %d findings before, %d after; what was damaged is in %s",
+	n.alarms.raise(alarmRepair, out.From, fmt.Sprintf("the store was repaired from %s: %d findings before, %d after; what was damaged is in %s",
 		out.From, len(out.Before), len(out.After), out.Kept))
 	return out, err
 }

@@ -108,7 +108,7 @@ func (n *Node) route(list bool) (*dispatch.Table, map[string]string, error) {
 	}
 	table, bad := dispatch.NewTable(rules)
 	for _, err := range bad {
-		n.alarms.raise(fmt.Sprintf("rule is unusable: %v", err))
+		n.alarms.raise(alarmRule, err.Error(), fmt.Sprintf("rule is unusable: %v", err))
 	}
 	r.table, r.categories, r.used, r.from = table, categories, used, now
 	r.types.Store(&categories)

@@ -21,7 +21,7 @@ func (n *Node) scrub(ctx context.Context) (store.ScrubResult, error) {
 		r.Findings = append(append(r.Findings, snapshots...), n.compare(ctx)...)
 	}
 	if len(r.Findings) > 0 {
-		n.alarms.raise(fmt.Sprintf("scrub: %d findings, the first: %s; %s", len(r.Findings), r.Findings[0], n.remedy(own == 0)))
+		n.alarms.raise(alarmScrub, "", fmt.Sprintf("scrub: %d findings, the first: %s; %s", len(r.Findings), r.Findings[0], n.remedy(own == 0)))
 	}
 	return r, err
 }

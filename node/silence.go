@@ -131,7 +131,7 @@ func (n *Node) silenceLimits() (set []command.Limit, err error) {
 	err = n.eachView(command.KindLimit, func(k store.DocKey, b []byte) error {
 		l, err := command.LimitFromView(b)
 		if err != nil {
-			n.alarms.raise(fmt.Sprintf("limit of silence %s is unusable: %v", k, err))
+			n.alarms.raise(alarmSilence, "limit "+k.String(), fmt.Sprintf("limit of silence %s is unusable: %v", k, err))
 			return nil
 		}
 		set = append(set, l)
@@ -241,7 +241,7 @@ func (n *Node) raiseSilence(ctx context.Context, o observed, site tiers.SiteID, 
 	if p := o.limits[site].Event; p != 0 && v.Behind == "" {
 		r := n.silenceReport(a, p)
 		if err := r.Validate(n.opts.Now()); err != nil {
-			n.alarms.raise(fmt.Sprintf("event of the silence of %s could not be made: %v", site, err))
+			n.alarms.raise(alarmSilence, "event", fmt.Sprintf("event of the silence of %s could not be made: %v", site, err))
 		} else {
 			ek := docKey(o.Self, event.Class(p), command.EventID(a))
 			a.Event = ek.Doc

@@ -357,7 +357,7 @@ func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, mode dispatch.Subjec
 		p, err := n.responsePlan(b.Plan)
 		switch {
 		case errors.Is(err, store.ErrNotFound) || errors.Is(err, dispatch.ErrInvalid) || errors.Is(err, tiers.ErrInvalidID):
-			n.alarms.raise(fmt.Sprintf("rule %s names plan %.64q, which is not in force: %v", b.Rule, b.Plan, err))
+			n.alarms.raise(alarmPlan, b.Plan, fmt.Sprintf("rule %s names plan %.64q, which is not in force: %v", b.Rule, b.Plan, err))
 		case err != nil:
 			return nil, err
 		default:
@@ -413,7 +413,7 @@ func (n *Node) calendarFor(l dispatch.Limit, startMS int64) (out *dispatch.Calen
 	_, err = n.inForce(tiers.NewDocID(dispatch.KindCalendar, dispatch.DefaultCalendar().Code), func(b []byte) error {
 		c, err := dispatch.CalendarFromView(b)
 		if err != nil { // two good edits of its fields may not go together
-			n.alarms.raise(fmt.Sprintf("the calendar is unusable, limits are counted by the built-in one: %v", err))
+			n.alarms.raise(alarmCalendar, "", fmt.Sprintf("the calendar is unusable, limits are counted by the built-in one: %v", err))
 			return nil
 		}
 		out = c.Around(startMS)

@@ -54,7 +54,7 @@ func (n *Node) publishedTopology() (*tiers.Topology, error) {
 func (n *Node) adoptTopology() error {
 	t, err := n.publishedTopology()
 	if errors.Is(err, tiers.ErrInvalidTopology) {
-		n.alarms.raise("published topology refused: " + err.Error())
+		n.alarms.raise(alarmTopology, "published", "published topology refused: "+err.Error())
 		return nil
 	}
 	now := n.Topology()
@@ -80,7 +80,7 @@ func (n *Node) enforce(t *tiers.Topology) {
 	n.topology.Store(t)
 	n.log.Info("topology adopted", "topology_version", t.Version())
 	if self, ok := t.Site(n.creds.ID.Site); !ok || self.Retired {
-		n.alarms.raise(fmt.Sprintf("this site is retired in topology version %d: it has no links any more; its data stays readable", t.Version()))
+		n.alarms.raise(alarmRetired, "topology", fmt.Sprintf("this site is retired in topology version %d: it has no links any more; its data stays readable", t.Version()))
 	}
 	select {
 	case n.links.adopted <- struct{}{}:
@@ -154,7 +154,7 @@ func (n *Node) publishTopology(ctx context.Context) error {
 	if published != nil {
 		next, err := published.Succeed(copyDoc(mine.Doc()))
 		if err != nil {
-			n.alarms.raise("the bootstrap topology cannot follow the published one, which stays in force: " + err.Error())
+			n.alarms.raise(alarmBootstrap, "", "the bootstrap topology cannot follow the published one, which stays in force: "+err.Error())
 			n.enforce(published)
 			return nil //nolint:nilerr // the operator was told
 		}

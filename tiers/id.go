@@ -3,6 +3,7 @@ package tiers
 import (
 	"fmt"
 	"strings"
+	"unicode"
 )
 
 // SiteID is the opaque, stable code of a site: its administrative division
@@ -105,4 +106,12 @@ func only(s, extra string) bool {
 		}
 	}
 	return true
+}
+
+// Blank reports whether a text shows nothing: it has only spaces and characters that
+// cannot be seen.
+func Blank(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool {
+		return !unicode.IsSpace(r) && !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Mn, unicode.Zl, unicode.Zp)
+	}) < 0
 }

@@ -22,7 +22,7 @@ var (
 	eventColumns = []column{
 		{title: "ID", path: "id"}, {title: "REPORTED", path: "report.reported_at_ms"}, {title: "STATE", path: "state"},
 		{title: "P", path: "report.priority"}, {title: "TYPE", path: "report.type"}, {title: "TITLE", path: "report.title"},
-		{title: "SITE", path: "site"}, {title: "PLACE", path: "report.place", wide: true}, {title: "TASKS", path: "tasks", wide: true},
+		{title: "SITE", path: "site"}, {title: "PLACE", path: "report.place", wide: true}, {title: "DOUBT", path: "report.doubt", wide: true}, {title: "TASKS", path: "tasks", wide: true},
 	}
 )
 
@@ -178,7 +178,7 @@ func newReport(g *global) *cobra.Command {
 	var r event.Report
 	var key, file, id string
 	var keep bool
-	var lat, lon float64
+	var at point
 	cmd := &cobra.Command{
 		Use: "report", Short: "Report an event to this site", Args: exactArgs(0),
 		Long: `Reports one event from flags, or many from a file of JSON lines, each
@@ -197,9 +197,7 @@ is the document there, and why; tiermesh event quarantine goes on with it.`,
 				if file != "" {
 					return g.reportFile(cmd, c, file)
 				}
-				if cmd.Flags().Changed("lat") || cmd.Flags().Changed("lon") {
-					r.Lat, r.Lon = &lat, &lon
-				}
+				r.Lat, r.Lon = at.given(cmd)
 				if key == "" {
 					key = uuid.NewString()
 				}
@@ -220,7 +218,6 @@ is the document there, and why; tiermesh event quarantine goes on with it.`,
 	f.StringVar(&r.Reporter, "reporter", "", "who reports")
 	f.StringVar(&r.Channel, "channel", "cli", "how it was reported")
 	f.IntVar(&r.Priority, "priority", 3, "1 (highest) to 4; 1 and 2 are urgent")
-	f.Float64Var(&lat, "lat", 0, "latitude, degrees")
-	f.Float64Var(&lon, "lon", 0, "longitude, degrees")
+	at.flags(cmd)
 	return cmd
 }

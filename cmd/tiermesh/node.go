@@ -26,7 +26,9 @@ const configExample = `{
   "credentials": "/etc/tiermesh/credentials",
   "topology": "/etc/tiermesh/topology.json",
   "listen": "0.0.0.0:7100",
-  "api": "unix:/run/tiermesh/api.sock"
+  "api": "unix:/run/tiermesh/api.sock",
+  "duplicates": {"metres": 200, "within": "2h"},
+  "area": {"box": [28.1, 105.2, 32.3, 110.3], "outside": "doubtful"}
 }
 `
 
@@ -63,7 +65,14 @@ The configuration (see "tiermesh node example"):
   listen       UDP address for peers, host:port
   api          unix:/path or a loopback host:port; leave out for no API
   stand_in_after  for how long the parent must be silent until this site links
-               straight to the next ancestor; 60s when left out`,
+               straight to the next ancestor; 60s when left out
+  duplicates   when two reports may be of one thing: {"metres": 200,
+               "within": "2h", "merge": false}; with merge the site merges by
+               itself what has one source key, or one person's same words
+  area         where events happen: {"box": [south, west, north, east],
+               "geojson": "area.geojson", "outside": "doubtful"}; of box and file
+               one is enough. A report of a place outside is taken in and marked
+               (event show, event list -o wide: DOUBT), or with "refuse" refused`,
 		Example: "  tiermesh node run --config /etc/tiermesh/node.json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := readConfig(file)
@@ -117,7 +126,7 @@ func readConfig(path string) (node.Config, error) {
 		return cfg, fmt.Errorf("%w: configuration %s: more than one JSON value", errInput, path)
 	}
 	base := filepath.Dir(path)
-	for _, p := range []*string{&cfg.Dir, &cfg.Credentials, &cfg.Topology} {
+	for _, p := range []*string{&cfg.Dir, &cfg.Credentials, &cfg.Topology, &cfg.Area.GeoJSON} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(base, *p)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/tiermesh/tiermesh/crdt"
+	"github.com/tiermesh/tiermesh/tiers"
 )
 
 // ErrInvalid reports an entry that breaks a rule.
@@ -29,7 +30,7 @@ func EventTypeOps(t EventType) ([]crdt.Op, error) {
 
 func entryOps(code string, fields ...[2]string) ([]crdt.Op, error) {
 	for _, f := range append(fields, [2]string{"code", code}) {
-		if f[1] == "" || len(f[1]) > 512 {
+		if tiers.Blank(f[1]) || len(f[1]) > 512 {
 			return nil, fmt.Errorf("%w: %s of %q: want 1 to 512 bytes", ErrInvalid, f[0], code)
 		}
 	}

@@ -138,7 +138,7 @@ func (c *Catalog) Merge(before Fields, r Row) (Fields, []Problem) {
 		if out[f.Name] == "" && before == nil && f.Default != "" {
 			out[f.Name] = f.Default
 		}
-		if f.Required && out[f.Name] == "" && !slices.ContainsFunc(bad, func(p Problem) bool { return p.Field == f.Name }) {
+		if f.Required && tiers.Blank(out[f.Name]) && !slices.ContainsFunc(bad, func(p Problem) bool { return p.Field == f.Name }) {
 			complain(f.Name, "", "a value")
 		}
 	}

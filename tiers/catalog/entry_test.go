@@ -65,7 +65,7 @@ func drawValue(t *rapid.T, f catalog.Field) string {
 	case catalog.Text:
 	}
 	s := rapid.StringOfN(rapid.SampledFrom([]rune("ab 部件,\"\n\r;'=<&>\ufeff\u2028")), 1, 12, -1).Draw(t, f.Name)
-	if strings.TrimSpace(s) == "" && f.Required {
+	if tiers.Blank(s) && f.Required {
 		return "x"
 	}
 	return s

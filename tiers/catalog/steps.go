@@ -92,7 +92,7 @@ func readSteps(s *crdt.Source) (out []Step) {
 
 func checkText(field, value string, bytesMax int, required bool) error {
 	switch {
-	case value == "" && required:
+	case required && tiers.Blank(value):
 		return fmt.Errorf("%w: %s is empty", ErrInvalid, field)
 	case len(value) > bytesMax:
 		return fmt.Errorf("%w: %s is %d bytes long: want at most %d", ErrInvalid, field, len(value), bytesMax)

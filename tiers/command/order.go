@@ -52,7 +52,7 @@ func (b Brief) Validate(now time.Time) error {
 		max         int
 		required    bool
 	}{{"title", b.Title, titleBytesMax, true}, {"text", b.Text, textBytesMax, false}, {"who", b.Who, nameBytesMax, false}} {
-		if f.value == "" && f.required {
+		if f.required && tiers.Blank(f.value) {
 			return fmt.Errorf("%w: %s is empty: an order says what is to be done", ErrInvalid, f.name)
 		}
 		if err := checkText(f.name, f.value, f.max); err != nil {

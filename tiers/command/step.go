@@ -70,7 +70,7 @@ func (s Step) Validate() error {
 		return fmt.Errorf("%w: evidence: %d references: want at most %d", ErrInvalid, len(s.Evidence), evidenceMax)
 	}
 	for _, e := range s.Evidence {
-		if e == "" {
+		if tiers.Blank(e) {
 			return fmt.Errorf("%w: evidence: a reference is empty", ErrInvalid)
 		}
 		if err := checkText("evidence", e, titleBytesMax); err != nil {
@@ -82,7 +82,7 @@ func (s Step) Validate() error {
 		return fmt.Errorf("%w: reason %.64q of %s: want one of %s", ErrInvalid, s.Reason, s.Kind, strings.Join(refusals, ", "))
 	case s.Kind != StepRefuse && s.Reason != "":
 		return fmt.Errorf("%w: reason %.64q: %s takes none", ErrInvalid, s.Reason, s.Kind)
-	case s.Kind == StepReport && s.Note == "":
+	case s.Kind == StepReport && tiers.Blank(s.Note):
 		return fmt.Errorf("%w: note is empty: a report says how things stand", ErrInvalid)
 	case s.Kind != StepExecute && s.Kind != StepReport && len(s.Evidence) > 0:
 		return fmt.Errorf("%w: evidence: %s takes none", ErrInvalid, s.Kind)

@@ -167,7 +167,7 @@ func (a Action) validateKind() error {
 
 // CheckOrgan checks the name of an organ. The error wraps [ErrInvalid].
 func CheckOrgan(name string) error {
-	if name == "" {
+	if tiers.Blank(name) {
 		return fmt.Errorf("%w: organ is empty", ErrInvalid)
 	}
 	return checkText("organ", name, nameBytesMax)

@@ -155,6 +155,11 @@ func (v *TaskView) Check(a Action) error {
 	if err := a.Validate(); err != nil {
 		return err
 	}
+	for _, text := range append([]string{a.Who}, a.Evidence...) {
+		if text != "" && tiers.Blank(text) {
+			return fmt.Errorf("%w: who or evidence is blank: it has only spaces and invisible characters", ErrInvalid)
+		}
+	}
 	l := v.Life
 	l.place = place{home: v.Site, origin: v.Brief.By}
 	if l.origin == "" {

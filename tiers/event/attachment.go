@@ -48,8 +48,11 @@ func AttachmentID(sha string) string { return attachmentIDText + sha[:min(16, le
 
 // Valid reports what is wrong with a reference. The error wraps [ErrInvalid].
 func (a Attachment) Valid() error {
-	if err := checkText("name", a.Name, attachmentName, true); err != nil {
+	if err := checkText("name", a.Name, attachmentName, false); err != nil {
 		return err
+	}
+	if a.Name == "" { // a blank one may stand in what was attached before
+		return invalid("name", "name is empty")
 	}
 	if strings.ContainsAny(a.Name, "/\\\n\r") || a.Name == "." || a.Name == ".." {
 		return invalid("name", "name %.64q: want a file's name without a folder", a.Name)

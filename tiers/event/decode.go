@@ -84,6 +84,8 @@ func setText(r *Report, key, value string) bool {
 		r.Channel = value
 	case "grid":
 		r.Grid = value
+	case "doubt":
+		r.Doubt = value
 	default:
 		return false
 	}

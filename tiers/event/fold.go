@@ -48,6 +48,9 @@ const (
 	// IndexKnot lists events that were merged with several others which do not
 	// hang together yet; see [View.Knots].
 	IndexKnot = "event.knot"
+	// IndexNamed lists the events whose name a client gave, by name: two sites may have
+	// given one name to two.
+	IndexNamed = "event.named"
 	// IndexMerged lists duplicates whose open tasks nobody has taken care of.
 	IndexMerged = "event.merged"
 )
@@ -58,6 +61,9 @@ type View struct {
 	Stream string       `json:"stream"`
 	Site   tiers.SiteID `json:"site"`
 	State  string       `json:"state"`
+	// Named says that a client gave the event its name: another site may hold another
+	// event of that name, which the full name tells apart.
+	Named bool `json:"named,omitempty"`
 	// Report is the report with its corrections applied.
 	Report    Report          `json:"report"`
 	Actions   []Action        `json:"actions"`
@@ -120,6 +126,7 @@ func FoldView(s *crdt.Source) (View, crdt.View, error) {
 	} else if s.Pending == 0 {
 		return v, crdt.View{}, fmt.Errorf("%w: %s has no report", ErrInvalid, s.Doc)
 	}
+	v.Named = root.String(keyNamed) != ""
 	v.readActions(s)
 	v.correct(s)
 	v.State = State(v.Actions)
@@ -149,6 +156,9 @@ func (v *View) index(s *crdt.Source) []crdt.IndexEntry {
 	}
 	if len(v.Knots()) > 0 {
 		index = append(index, crdt.IndexEntry{Name: IndexKnot, Value: s.Doc.Name()})
+	}
+	if v.Named {
+		index = append(index, crdt.IndexEntry{Name: IndexNamed, Value: s.Doc.Name()})
 	}
 	if v.Into != "" && len(v.open) > 0 {
 		index = append(index, crdt.IndexEntry{Name: IndexMerged, Value: s.Doc.Name()})

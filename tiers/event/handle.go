@@ -116,10 +116,10 @@ func (v *View) Check(a Action) error {
 	if err := a.Valid(); err != nil {
 		return err
 	}
-	if a.Who == "" && s.who {
+	if tiers.Blank(a.Who) && s.who {
 		return invalid("who", "who is empty: %s needs the person who does it", a.Kind)
 	}
-	if a.Note == "" && s.note {
+	if tiers.Blank(a.Note) && s.note {
 		return invalid("note", "note is empty: %s needs a reason", a.Kind)
 	}
 	if v.State == StateMerged {

@@ -127,9 +127,11 @@ func FieldOf(err error) string {
 	return ""
 }
 
+const fieldType = "type"
+
 // UnknownType is the error of a type that no catalog at hand has.
 func UnknownType(code string) error {
-	return invalid("type", "type %.64q: no catalog of this site or above has it", code)
+	return invalid(fieldType, "type %.64q: no catalog of this site or above has it", code)
 }
 
 // Same reports whether two reports have the same content; a time that the client did
@@ -138,6 +140,7 @@ func Same(kept, again Report) bool {
 	if again.ReportedAtMS == 0 {
 		again.ReportedAtMS = kept.ReportedAtMS
 	}
+	kept.Doubt, again.Doubt = "", "" // the site's, not the reporter's
 	a, err1 := json.Marshal(kept)
 	b, err2 := json.Marshal(again)
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)

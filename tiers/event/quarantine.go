@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -16,8 +17,17 @@ import (
 // as an event.
 const KindQuarantine = "quarantine"
 
-// IndexQuarantine lists what is held, by state, then time of receipt.
-const IndexQuarantine = "event.quarantine"
+// The indexes of what is held.
+const (
+	// IndexQuarantine lists it by state, then time of receipt, batch and row.
+	IndexQuarantine = "event.quarantine"
+	// IndexWaiting lists what is held because of its type alone, by site and type; see
+	// [WaitingAt].
+	IndexWaiting = "event.quarantine.waiting"
+	// IndexOrigin lists what came in a batch, by the batch's key and the row; see
+	// [OriginAt].
+	IndexOrigin = "event.quarantine.origin"
+)
 
 // RawBytesMax bounds what one document of the quarantine keeps.
 const RawBytesMax = 64 << 10
@@ -35,7 +45,22 @@ const (
 	QuarantineDiscard = "discard"
 )
 
-const keyHeld = "held"
+const (
+	keyHeld = "held"
+	// keyAgain is what a held report was when it came again, or why it is no event since.
+	keyAgain = "again"
+)
+
+// Origin is a place in a batch.
+type Origin struct {
+	// Batch is the batch's key: that of an import names its file.
+	Batch string `json:"batch"`
+	// Row is the report's number in it, from 1.
+	Row int `json:"row"`
+}
+
+// None reports whether it is no place.
+func (o Origin) None() bool { return o.Batch == "" }
 
 // Held is what was received, as it came, and why it is no event.
 type Held struct {
@@ -50,6 +75,19 @@ type Held struct {
 	Channel      string `json:"channel,omitempty"`
 	Reporter     string `json:"reporter,omitempty"`
 	ReceivedAtMS int64  `json:"received_at_ms"`
+	// Type and SourceKey are the report's, where it has them.
+	Type      string `json:"type,omitempty"`
+	SourceKey string `json:"source_key,omitempty"`
+	// Origin is where in a batch it came; nil for none.
+	Origin *Origin `json:"origin,omitempty"`
+}
+
+// Content is what came, as it came.
+func (h Held) Content() []byte {
+	if h.Raw == "" {
+		return h.Bytes
+	}
+	return []byte(h.Raw)
 }
 
 // Hold makes what is to be kept of raw bytes. The error wraps [ErrInvalid] when they
@@ -65,9 +103,11 @@ func Hold(raw []byte, field, reason string, at int64) (Held, error) {
 		h.Bytes = raw
 	}
 	var known struct {
-		ID       any `json:"id"`
-		Channel  any `json:"channel"`
-		Reporter any `json:"reporter"`
+		ID        any `json:"id"`
+		Channel   any `json:"channel"`
+		Reporter  any `json:"reporter"`
+		Type      any `json:"type"`
+		SourceKey any `json:"source_key"`
 	}
 	if json.Unmarshal(raw, &known) == nil {
 		short := func(v any) string {
@@ -77,7 +117,7 @@ func Hold(raw []byte, field, reason string, at int64) (Held, error) {
 			}
 			return s
 		}
-		h.ID, h.Channel, h.Reporter = short(known.ID), short(known.Channel), short(known.Reporter)
+		h.ID, h.Channel, h.Reporter, h.Type, h.SourceKey = short(known.ID), short(known.Channel), short(known.Reporter), short(known.Type), short(known.SourceKey)
 	}
 	return h, nil
 }
@@ -89,6 +129,16 @@ func HoldOps(h Held) ([]crdt.Op, error) {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return []crdt.Op{{Kind: crdt.OpPut, Key: keyHeld, Value: string(b)}, {Kind: crdt.OpMakeList, Key: keyActions}}, nil
+}
+
+// HoldAgainOp returns the operation that notes that something held came again, with
+// other bytes or another reason. The latest is what is released.
+func HoldAgainOp(h Held) (crdt.Op, error) {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return crdt.Op{}, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return crdt.Op{Kind: crdt.OpPut, Key: keyAgain, Value: string(b)}, nil
 }
 
 // QuarantineAction is what was done with what was quarantined.
@@ -122,15 +172,25 @@ func QuarantineOp(a QuarantineAction) (crdt.Op, error) {
 
 // QuarantineView is what people see of what was quarantined.
 type QuarantineView struct {
-	ID      tiers.DocID        `json:"id"`
-	Stream  string             `json:"stream"`
-	Site    tiers.SiteID       `json:"site"`
-	State   string             `json:"state"`
-	Event   tiers.DocID        `json:"event,omitempty"`
+	ID     tiers.DocID  `json:"id"`
+	Stream string       `json:"stream"`
+	Site   tiers.SiteID `json:"site"`
+	State  string       `json:"state"`
+	Event  tiers.DocID  `json:"event,omitempty"`
+	// Held is what is held, as it came last; First as it came first, if that is another.
 	Held    Held               `json:"held"`
+	First   *Held              `json:"first,omitempty"`
 	Actions []QuarantineAction `json:"actions"`
 	Pending int                `json:"pending,omitempty"`
 	Refused int                `json:"refused,omitempty"`
+}
+
+// Reason is why it was decided as it was; empty while it is held.
+func (v *QuarantineView) Reason() string {
+	if len(v.Actions) == 0 {
+		return ""
+	}
+	return v.Actions[0].Reason
 }
 
 // FoldQuarantine derives the view of what was quarantined. The first action, in
@@ -143,6 +203,7 @@ func FoldQuarantine(s *crdt.Source) (crdt.View, error) {
 	if err := s.Head(keyHeld, &v.Held); err != nil {
 		return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	v.latest(s.Document.Root.String(keyAgain))
 	facts, _ := s.Facts(keyActions)
 	for _, f := range facts {
 		var a QuarantineAction
@@ -161,10 +222,55 @@ func FoldQuarantine(s *crdt.Source) (crdt.View, error) {
 	if err != nil {
 		return crdt.View{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
-	return crdt.View{JSON: b, Index: []crdt.IndexEntry{
-		{Name: IndexQuarantine, Value: QuarantinePrefix(v.State) + TimeValue(v.Held.ReceivedAtMS)},
-	}}, nil
+	return crdt.View{JSON: b, Index: v.index()}, nil
 }
+
+// latest puts what came last into the place of what came first.
+func (v *QuarantineView) latest(text string) {
+	var again Held
+	if text == "" || json.Unmarshal([]byte(text), &again) != nil {
+		return
+	}
+	first := v.Held
+	again.ReceivedAtMS, again.Origin = first.ReceivedAtMS, first.Origin
+	v.Held, v.First = again, &first
+}
+
+func (v *QuarantineView) index() []crdt.IndexEntry {
+	at := TimeValue(v.Held.ReceivedAtMS)
+	o := v.Held.Origin
+	if o != nil {
+		at += "/" + url.QueryEscape(o.Batch) + "/" + rowValue(o.Row)
+	}
+	out := []crdt.IndexEntry{{Name: IndexQuarantine, Value: QuarantinePrefix(v.State) + at}}
+	if o != nil {
+		out = append(out, crdt.IndexEntry{Name: IndexOrigin, Value: OriginAt(o.Batch) + rowValue(o.Row)})
+	}
+	if v.Waits() {
+		out = append(out, crdt.IndexEntry{Name: IndexWaiting, Value: WaitingAt(v.Site, v.Held.Type) + at})
+	}
+	return out
+}
+
+// Waits reports whether it is held because nobody knows its type, and nothing else is
+// known to be wrong.
+func (v *QuarantineView) Waits() bool {
+	return v.State == QuarantineHeld && v.Held.Field == fieldType && v.Held.Type != ""
+}
+
+// WaitingAt is the prefix of what a site holds because of a type in [IndexWaiting]; an
+// empty type is for all.
+func WaitingAt(site tiers.SiteID, code string) string {
+	if code == "" {
+		return string(site) + "/"
+	}
+	return string(site) + "/" + url.QueryEscape(code) + "/"
+}
+
+// OriginAt is the prefix of what came in a batch in [IndexOrigin].
+func OriginAt(batch string) string { return url.QueryEscape(batch) + "/" }
+
+func rowValue(row int) string { return fmt.Sprintf("%010d", row) }
 
 // QuarantinePrefix is the part of [IndexQuarantine] of a state.
 func QuarantinePrefix(state string) string { return state + "/" }
@@ -172,10 +278,7 @@ func QuarantinePrefix(state string) string { return state + "/" }
 // Released makes the report that something held is released as: what it says, with
 // fields set. The error wraps [ErrInvalid].
 func (h Held) Released(set map[string]string) (Report, error) {
-	raw := []byte(h.Raw)
-	if h.Raw == "" {
-		raw = h.Bytes
-	}
+	raw := h.Content()
 	fields := map[string]json.RawMessage{}
 	if err := json.Unmarshal(raw, &fields); err != nil {
 		fields = map[string]json.RawMessage{} // everything must be set then

@@ -19,6 +19,9 @@ const (
 	keyReport      = "report"
 	keyActions     = "actions"
 	keyCorrections = "corrections"
+	// keyNamed stands in events whose name a client gave: another site may have given
+	// it, too.
+	keyNamed = "named"
 )
 
 // Limits of a report's texts, in bytes.
@@ -46,6 +49,9 @@ type Report struct {
 	Grid     string `json:"grid,omitempty"`
 	// ReportedAtMS is when it was reported, in Unix milliseconds.
 	ReportedAtMS int64 `json:"reported_at_ms"`
+	// Doubt is what the site that took it in doubts of it, such as a place outside its
+	// area; empty for nothing. It is the site's, not the reporter's.
+	Doubt string `json:"doubt,omitempty"`
 }
 
 // Class returns the class of events of a priority.
@@ -58,7 +64,11 @@ func Class(priority int) tiers.Class {
 
 // Validate checks a report against the present time. The error wraps
 // [ErrInvalid].
-func (r Report) Validate(now time.Time) error {
+func (r Report) Validate(now time.Time) error { return r.ValidateIn(now, nil) }
+
+// ValidateIn is [Report.Validate] with an area, which helps to say what is wrong with a
+// place; see [Report.Outside] for what is right and elsewhere.
+func (r Report) ValidateIn(now time.Time, area *Area) error {
 	for _, f := range []struct {
 		name, value string
 		max         int
@@ -75,12 +85,8 @@ func (r Report) Validate(now time.Time) error {
 	if r.Priority < 1 || r.Priority > 4 {
 		return invalid("priority", "priority %d: want 1 (highest) to 4", r.Priority)
 	}
-	if (r.Lat == nil) != (r.Lon == nil) {
-		return invalid("lat", "lat and lon: want both or neither")
-	}
-	// The negated form also refuses NaN.
-	if r.Lat != nil && (!(*r.Lat >= -90 && *r.Lat <= 90) || !(*r.Lon >= -180 && *r.Lon <= 180)) {
-		return invalid("lat", "lat %v, lon %v: want -90 to 90 and -180 to 180", *r.Lat, *r.Lon)
+	if err := r.checkPoint(area); err != nil {
+		return err
 	}
 	if r.ReportedAtMS < 0 || r.ReportedAtMS > now.Add(24*time.Hour).UnixMilli() {
 		return invalid("reported_at_ms", "reported_at_ms %d (%s): want 1970 to one day from now", r.ReportedAtMS,
@@ -93,6 +99,8 @@ func checkText(name, value string, bytesMax int, required bool) error {
 	switch {
 	case value == "" && required:
 		return invalid(name, "%s is empty", name)
+	case required && tiers.Blank(value):
+		return invalid(name, "%s is blank: it has only spaces and invisible characters", name)
 	case len(value) > bytesMax:
 		return invalid(name, "%s is %d bytes long: want at most %d", name, len(value), bytesMax)
 	case !utf8.ValidString(value):
@@ -122,6 +130,12 @@ func CreateOps(r Report, actions ...Action) ([]crdt.Op, error) {
 		ops = append(ops, op)
 	}
 	return ops, nil
+}
+
+// NamedOps is [CreateOps] of an event whose name a client gave.
+func NamedOps(r Report, actions ...Action) ([]crdt.Op, error) {
+	ops, err := CreateOps(r, actions...)
+	return append(ops, crdt.Op{Kind: crdt.OpPut, Key: keyNamed, Value: "client"}), err
 }
 
 // ReportOf returns the report that a document was created with, without corrections.

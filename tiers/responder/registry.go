@@ -96,7 +96,7 @@ func checkCode(code string) error {
 
 func checkText(name, value string, bytesMax int, required bool) error {
 	switch {
-	case value == "" && required:
+	case required && tiers.Blank(value):
 		return fmt.Errorf("%w: %s is empty", ErrInvalid, name)
 	case len(value) > bytesMax:
 		return fmt.Errorf("%w: %s is %d bytes long: want at most %d", ErrInvalid, name, len(value), bytesMax)

@@ -27,7 +27,7 @@ func BoardOps(b Board) ([]crdt.Op, error) {
 	if err := checkCode("board", KindBoard, b.Code); err != nil {
 		return nil, err
 	}
-	if b.Name == "" {
+	if tiers.Blank(b.Name) {
 		return nil, fmt.Errorf("%w: name of board %s is empty", ErrInvalid, b.Code)
 	}
 	if err := checkText("name", b.Name, boardNameBytesMax); err != nil {

@@ -73,7 +73,7 @@ type Track struct {
 
 // Ops returns the operations that write a track. The error wraps [ErrInvalid].
 func Ops(t Track) ([]crdt.Op, error) {
-	if t.Board == "" || t.Name == "" {
+	if t.Board == "" || tiers.Blank(t.Name) {
 		return nil, fmt.Errorf("%w: board %q and name %q of track %.64q must be given", ErrInvalid, t.Board, t.Name, t.Code)
 	}
 	if err := checkCode("code", Kind, t.Code); err != nil {
@@ -142,7 +142,7 @@ func check(name, value string) error {
 	}
 	switch name {
 	case FieldName:
-		if value == "" {
+		if tiers.Blank(value) {
 			return fmt.Errorf("%w: name is empty", ErrInvalid)
 		}
 	case FieldDeadline:
