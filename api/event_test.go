@@ -160,11 +160,6 @@ func TestEvents(t *testing.T) {
 	discard := api.DiscardRequest{Key: "k", ID: "quarantine:1", Reason: "r", Who: "w"}
 	_, err = c.Discard(ctx, discard)
 	asked("discard", discard, err)
-	if _, err := c.RehearseBatch(ctx, "k", 7, []byte("{}")); err != nil {
-		t.Error(err)
-	} else if dry, ok := b.events.got.(api.BatchRequest); !ok || !dry.DryRun || dry.First != 7 {
-		t.Errorf("a dry run: %+v", b.events.got)
-	}
 	out, err := c.ReportBatch(ctx, "k", 500, []byte("{\"type\":\"x\"}\n{\n"))
 	batch, ok := b.events.got.(api.BatchRequest)
 	if err != nil || !ok || out.Counts["done"] != 2 || batch.Key != "k" || batch.First != 500 || batch.DryRun || batch.Items[0].Report.Type != "x" || batch.Items[1].Err == nil {
@@ -219,6 +214,18 @@ func TestEventBadInput(t *testing.T) {
 		if status, body := raw(t, path, row.method, row.target, row.body); status != http.StatusBadRequest || !strings.Contains(body, row.want) {
 			t.Errorf("%s %s: %d %s", row.method, row.target, status, body)
 		}
+	}
+}
+
+// TestRehearsal: a dry run of a batch says so to the node.
+func TestRehearsal(t *testing.T) {
+	b := &backend{}
+	c, _ := serve(t, b)
+	if _, err := c.RehearseBatch(t.Context(), "k", 7, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if dry, ok := b.events.got.(api.BatchRequest); !ok || !dry.DryRun || dry.First != 7 || dry.Key != "k" {
+		t.Errorf("%+v", b.events.got)
 	}
 }
 
