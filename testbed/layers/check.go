@@ -21,8 +21,8 @@ const (
 )
 
 // blankImports are the only imports for effect: one links the Automerge
-// library, the other enables //go:embed.
-var blankImports = []string{"github.com/automerge/automerge-go", "embed"}
+// library, one enables //go:embed, and one brings the time zones along.
+var blankImports = []string{"github.com/automerge/automerge-go", "embed", "time/tzdata"}
 
 // buildOutput is where "make build" puts the command; git does not know it.
 const buildOutput = "bin"

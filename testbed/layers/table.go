@@ -25,6 +25,9 @@ type Layer struct {
 // package holds.
 var Table = []Layer{
 	{"tiers", nil},
+	{"tiers/instant", nil},
+	{"tiers/strictjson", nil},
+	{"tiers/input", []string{"tiers/strictjson"}},
 	{"crdt", []string{"tiers"}},
 	{"crdt/change", []string{"tiers", "crdt"}},
 	{"crdt/engine", []string{"tiers", "crdt", "crdt/change"}},
@@ -39,7 +42,7 @@ var Table = []Layer{
 	{"tiers/federation", []string{"tiers", "crdt", "transport/wire"}},
 	{"tiers/catalog", []string{"tiers", "crdt"}},
 	{"tiers/track", []string{"tiers", "crdt"}},
-	{"tiers/event", []string{"tiers", "crdt"}},
+	{"tiers/event", []string{"tiers", "tiers/instant", "tiers/strictjson", "crdt"}},
 	{"tiers/dispatch", []string{"tiers", "crdt"}},
 	{"tiers/responder", []string{"tiers", "crdt"}},
 	{"tiers/indicator", []string{"tiers", "crdt", "crdt/reading"}},
@@ -47,7 +50,8 @@ var Table = []Layer{
 	{"tiers/aggregate", []string{"tiers", "crdt"}},
 	{"tiers/review", []string{"tiers", "crdt"}},
 	{"api", []string{
-		"tiers", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "tiers/responder", "tiers/indicator", "tiers/command", "tiers/aggregate", "tiers/review", "crdt", "crdt/reading",
+		"tiers", "tiers/instant", "tiers/strictjson", "tiers/catalog", "tiers/track", "tiers/event", "tiers/dispatch", "tiers/responder", "tiers/indicator",
+		"tiers/command", "tiers/aggregate", "tiers/review", "crdt", "crdt/reading",
 	}},
 	{"node", []string{
 		"tiers", "crdt", "crdt/change", "crdt/engine", "replication", "replication/store", "replication/view", "transport",
@@ -87,7 +91,7 @@ var Owners = []Owner{
 	{"golang.org/x/mod", []string{"tiers/catalog"}},
 	{"golang.org/x/sync", []string{"replication/view", "node", "testbed/..."}},
 	{"golang.org/x/sys", []string{"testbed/netns"}},
-	{"golang.org/x/text", []string{"cmd/..."}},
+	{"golang.org/x/text", []string{"tiers/input", "cmd/..."}},
 	{"gonum.org/v1/plot", []string{"testbed/report"}},
 }
 
