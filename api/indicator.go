@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -34,20 +35,60 @@ type ReadingsRequest struct {
 	// Readings, at most 2,000. Of several for one series and time the last one
 	// counts, also over one that was written earlier.
 	Readings []ReadingRow `json:"readings"`
+	// Compare asks to tell new from old: readings that are there already are counted
+	// and not written again. It costs a look at each hour that is written to.
+	Compare bool `json:"compare,omitempty"`
 }
 
 // ReadingRow is one reading.
 type ReadingRow struct {
 	// Series is CODE or CODE/INSTANCE.
-	Series string  `json:"series"`
-	AtMS   int64   `json:"at_ms"`
-	Value  float64 `json:"value"`
+	Series string `json:"series"`
+	AtMS   int64  `json:"at_ms"`
+	// Value is a number, or a text: of a number, or a missing-value mark of the
+	// indicator. None is the empty mark.
+	Value ReadingValue `json:"value"`
 }
 
-// ReadingsResult says what was taken in.
+// ReadingValue is a value as its source wrote it. In JSON it is a number where it is
+// one, else a text.
+type ReadingValue string
+
+// MarshalJSON writes a number as a number.
+func (v ReadingValue) MarshalJSON() ([]byte, error) {
+	b := []byte(v)
+	if len(b) > 0 && (b[0] == '-' || b[0] >= '0' && b[0] <= '9') && json.Valid(b) {
+		return b, nil
+	}
+	return json.Marshal(string(v))
+}
+
+// UnmarshalJSON takes a number, a text, or null.
+func (v *ReadingValue) UnmarshalJSON(b []byte) error {
+	switch {
+	case len(b) > 0 && b[0] == '"':
+		return json.Unmarshal(b, (*string)(v))
+	case len(b) > 0 && (b[0] == '-' || b[0] >= '0' && b[0] <= '9'):
+		*v = ReadingValue(b)
+	case string(b) == "null":
+		*v = ""
+	default:
+		return fmt.Errorf("value %.40s: want a number, or a text that is a missing-value mark of the indicator", b)
+	}
+	return nil
+}
+
+// ReadingsResult says what was taken in. Accepted and Bad are all readings; with
+// Compare, New, Changed and Known are all that were accepted.
 type ReadingsResult struct {
 	Accepted int `json:"accepted"`
-	// Stream and Seq are where the record stands; empty when nothing was taken in.
+	// Missing counts those that were written as missing.
+	Missing int `json:"missing,omitempty"`
+	// New are of times that had no reading, Changed replace another, Known were there.
+	New     int `json:"new,omitempty"`
+	Changed int `json:"changed,omitempty"`
+	Known   int `json:"known,omitempty"`
+	// Stream and Seq are where the last record stands; empty when nothing was written.
 	Stream string     `json:"stream,omitempty"`
 	Seq    uint64     `json:"seq,omitempty"`
 	Bad    []RowError `json:"bad"`
@@ -86,8 +127,10 @@ type ReadingsPage struct {
 	Site   tiers.SiteID `json:"site"`
 	Series string       `json:"series"`
 	By     string       `json:"by"`
-	// Points are there by raw, Rollups otherwise.
+	// Points are there by raw, Rollups otherwise. Missing are, by raw, the readings
+	// without a value in the same stretch of time.
 	Points  []reading.Point  `json:"points,omitempty"`
+	Missing []reading.Gap    `json:"missing,omitempty"`
 	Rollups []reading.Rollup `json:"rollups,omitempty"`
 	// ReadingsFromMS and MinutesFromMS are from when readings and minute rollups are
 	// kept; before that there are coarser ones. Zero means all.
@@ -119,9 +162,12 @@ type IndicatorState struct {
 
 // SeriesState is a series now.
 type SeriesState struct {
-	Series string  `json:"series"`
-	LastMS int64   `json:"last_ms"`
-	Value  float64 `json:"value"`
+	Series string `json:"series"`
+	// LastMS and Value are of the last reading that has a value; nil for none.
+	LastMS int64    `json:"last_ms"`
+	Value  *float64 `json:"value,omitempty"`
+	// Missing is the last reading where that has no value.
+	Missing *reading.Gap `json:"missing,omitempty"`
 	// Grade is that of a KPI's last value, if any.
 	Grade string `json:"grade,omitempty"`
 	// Level is the most severe one that a vital sign is at, as far as the readings

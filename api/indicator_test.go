@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
@@ -58,6 +59,7 @@ func TestIndicatorRoutes(t *testing.T) {
 		{"POST", "/v1/readings", `{"readings":[]}`, "makes a retry safe"},
 		{"POST", "/v1/readings", many, "2001 readings: want at most 2000"},
 		{"POST", "/v1/readings", `{"key":"k","readings":[{"at":1}]}`, "unknown field"},
+		{"POST", "/v1/readings", `{"key":"k","readings":[{"value":true}]}`, "value true: want a number, or a text"},
 		{"POST", "/v1/readings", `{"key":"` + strings.Repeat("x", 1<<20) + `"}`, "1048576 bytes"},
 		{"POST", "/v1/indicators", `{"indicator":{}}`, "makes a retry safe"},
 	} {
@@ -70,12 +72,42 @@ func TestIndicatorRoutes(t *testing.T) {
 // TestIndicatorSchemas: the document describes every field.
 func TestIndicatorSchemas(t *testing.T) {
 	described(t, map[string]any{
-		"ReadingsRequest": api.ReadingsRequest{}, "ReadingRow": api.ReadingRow{}, "RowError": api.RowError{},
-		"ReadingsResult": api.ReadingsResult{Stream: "x", Seq: 1}, "Point": reading.Point{}, "Rollup": reading.Rollup{},
-		"ReadingsPage": api.ReadingsPage{Points: []reading.Point{{}}, Rollups: []reading.Rollup{{}}, ReadingsFromMS: 1, MinutesFromMS: 1, Late: 1, NextMS: 1},
-		"Grade":        indicator.Grade{}, "Level": indicator.Level{Clear: new(float64), ForS: 1, EventType: "x"},
-		"Indicator":        indicator.Definition{Unit: "x", Grades: []indicator.Grade{{}}, Levels: []indicator.Level{{}}, ReadingDays: 1, MinuteDays: 1},
+		"ReadingsRequest": api.ReadingsRequest{Compare: true}, "ReadingRow": api.ReadingRow{}, "RowError": api.RowError{},
+		"ReadingsResult": api.ReadingsResult{Stream: "x", Seq: 1, Missing: 1, New: 1, Changed: 1, Known: 1},
+		"Point":          reading.Point{}, "Gap": reading.Gap{}, "Mark": indicator.Mark{Reason: "x"}, "Rollup": reading.Rollup{Missing: 1},
+		"ReadingsPage": api.ReadingsPage{
+			Points: []reading.Point{{}}, Missing: []reading.Gap{{}}, Rollups: []reading.Rollup{{}}, ReadingsFromMS: 1, MinutesFromMS: 1, Late: 1, NextMS: 1,
+		},
+		"Grade": indicator.Grade{}, "Level": indicator.Level{Clear: new(float64), ForS: 1, EventType: "x"},
+		"Indicator": indicator.Definition{
+			Unit: "x", Min: new(float64), Max: new(float64), Missing: []indicator.Mark{{}}, Grades: []indicator.Grade{{}}, Levels: []indicator.Level{{}},
+			ReadingDays: 1, MinuteDays: 1,
+		},
 		"IndicatorRequest": api.IndicatorRequest{}, "Crossing": indicator.Crossing{ClearedMS: 1},
-		"SeriesState": api.SeriesState{Grade: "x", Level: &indicator.Crossing{}}, "IndicatorState": api.IndicatorState{Late: 1},
+		"SeriesState": api.SeriesState{Grade: "x", Value: new(float64), Missing: &reading.Gap{}, Level: &indicator.Crossing{}}, "IndicatorState": api.IndicatorState{Late: 1},
 	})
+}
+
+// TestReadingValue: a value keeps what its source wrote, as a number where it is one;
+// none is not 0.
+func TestReadingValue(t *testing.T) {
+	for in, want := range map[string]struct{ value, out string }{
+		`{"value":3.50}`:    {"3.50", "3.50"},
+		`{"value":-9999.0}`: {"-9999.0", "-9999.0"},
+		`{"value":"3.5"}`:   {"3.5", "3.5"},
+		`{"value":"+3.5"}`:  {"+3.5", `"+3.5"`},
+		`{"value":"NaN"}`:   {"NaN", `"NaN"`},
+		`{"value":"true"}`:  {"true", `"true"`},
+		`{"value":"M"}`:     {"M", `"M"`},
+		`{"value":null}`:    {"", `""`},
+		`{}`:                {"", `""`},
+	} {
+		var row api.ReadingRow
+		if err := json.Unmarshal([]byte(in), &row); err != nil || string(row.Value) != want.value {
+			t.Errorf("%s: %q, %v", in, row.Value, err)
+		}
+		if b, err := json.Marshal(row.Value); err != nil || string(b) != want.out {
+			t.Errorf("%s: %s, %v", in, b, err)
+		}
+	}
 }

@@ -369,13 +369,14 @@ func (n *Node) rollUpSite(out *api.RollUp, site tiers.SiteID, d indicator.Defini
 		return err
 	}
 	for _, name := range names {
-		last, ok, err := st.LastReading(site, name)
+		end, _, err := st.LastReading(site, name, d.Range())
 		if err != nil {
 			return err
 		}
-		if !ok {
+		if !end.Known {
 			continue
 		}
+		last := end.Value
 		if out.Series == 0 {
 			out.Min, out.Max, out.OldestMS = last.Value, last.Value, last.AtMS
 		}

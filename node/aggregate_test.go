@@ -195,8 +195,8 @@ func TestRollUp(t *testing.T) {
 		for i, v := range values {
 			in = append(in, node.Reading{Series: "on_time", Point: reading.Point{AtMS: at + int64(i)*60_000, Value: v}})
 		}
-		if _, bad, err := m.Node(site).Import(limited(t), "k", in); err != nil || len(bad) > 0 {
-			t.Fatal(bad, err)
+		if done, err := m.Node(site).Import(limited(t), "k", in, false); err != nil || len(done.Bad) > 0 {
+			t.Fatal(done.Bad, err)
 		}
 	}
 	var r api.RollUp

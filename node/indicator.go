@@ -18,75 +18,6 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/indicator"
 )
 
-// Import takes readings in at this site, durably. bad says why readings are left
-// out, by their place in in; the others are taken in all the same. An import with a
-// key that was used before returns the first one's place. The error wraps
-// [indicator.ErrInvalid], or the write outcomes of package replication.
-func (n *Node) Import(ctx context.Context, key string, in []Reading) (w replication.Written, bad map[int]error, err error) {
-	now := n.opts.Now()
-	at, defs := map[string]int{}, map[string]indicator.Definition{}
-	var series []reading.Series
-	bad = map[int]error{}
-	for i, r := range in {
-		err := n.checkReading(defs, r, now)
-		if err != nil && !errors.Is(err, indicator.ErrInvalid) {
-			return w, nil, err
-		}
-		if err != nil {
-			bad[i] = err
-			continue
-		}
-		k, ok := at[r.Series]
-		if !ok {
-			k = len(series)
-			at[r.Series] = k
-			series = append(series, reading.Series{Name: r.Series})
-		}
-		series[k].Points = append(series[k].Points, r.Point)
-	}
-	if len(series) == 0 {
-		return w, bad, nil
-	}
-	batch, err := reading.AppendBatch(nil, series)
-	if err != nil {
-		return w, bad, fmt.Errorf("%w: %w", indicator.ErrInvalid, err)
-	}
-	if w, err = n.group.AppendReadings(ctx, key, n.group.Clock().Now(), batch); err != nil {
-		return w, bad, err
-	}
-	for _, s := range series {
-		if len(defs[reading.Code(s.Name)].Levels) > 0 {
-			n.indicators.touch(s)
-		}
-	}
-	return w, bad, nil
-}
-
-// Reading is one reading of a series.
-type Reading struct {
-	Series string
-	reading.Point
-}
-
-// checkReading checks one reading; defs are the definitions of this import so far.
-func (n *Node) checkReading(defs map[string]indicator.Definition, r Reading, now time.Time) (err error) {
-	code := reading.Code(r.Series)
-	d, ok := defs[code]
-	if err := reading.ValidName(r.Series); err != nil {
-		return fmt.Errorf("%w: %w", indicator.ErrInvalid, err)
-	}
-	if !ok {
-		if d, err = n.definition(code); err != nil {
-			return err
-		}
-		if d.Code == "" {
-			return fmt.Errorf("%w: series %s: no indicator has the code %q; see tiermesh indicator list", indicator.ErrInvalid, r.Series, code)
-		}
-		defs[code] = d
-	}
-	return d.CheckReading(r.Point, now)
-}
-
 // Define writes a definition to this site's catalog. The error wraps
 // [indicator.ErrInvalid], or [ErrDefined] when an ancestor defines the code.
 func (n *Node) Define(ctx context.Context, key string, d indicator.Definition) (replication.Written, error) {
@@ -224,14 +155,20 @@ func (x *indicators) learn(version, code string, d indicator.Definition) {
 	}
 }
 
-// touch notes that a series has new readings.
+// touch notes that a series has new readings, also that a value became a gap.
 func (x *indicators) touch(s reading.Series) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, p := range s.Points {
-		if old, ok := x.touched[s.Name]; !ok || p.AtMS < old {
-			x.touched[s.Name] = p.AtMS
+	note := func(at int64) {
+		if old, ok := x.touched[s.Name]; !ok || at < old {
+			x.touched[s.Name] = at
 		}
+	}
+	for _, p := range s.Points {
+		note(p.AtMS)
+	}
+	for _, g := range s.Gaps {
+		note(g.AtMS)
 	}
 	select {
 	case x.wake <- struct{}{}:

@@ -14,18 +14,22 @@ import (
 func (b backend) ImportReadings(ctx context.Context, r api.ReadingsRequest) (api.ReadingsResult, error) {
 	in := make([]Reading, len(r.Readings))
 	for i, x := range r.Readings {
-		in[i] = Reading{x.Series, reading.Point{AtMS: x.AtMS, Value: x.Value}}
+		text := string(x.Value)
+		in[i] = Reading{Series: x.Series, Point: reading.Point{AtMS: x.AtMS}, Text: &text}
 	}
-	w, bad, err := b.n.Import(ctx, "api:"+r.Key, in)
+	done, err := b.n.Import(ctx, "api:"+r.Key, in, r.Compare)
 	if err != nil {
 		return api.ReadingsResult{}, translate(err)
 	}
-	out := api.ReadingsResult{Accepted: len(in) - len(bad), Seq: w.Seq, Bad: []api.RowError{}}
-	if out.Accepted > 0 {
-		out.Stream = w.Stream.String()
+	out := api.ReadingsResult{
+		Accepted: len(in) - len(done.Bad), Missing: done.Missing, New: done.New, Changed: done.Changed, Known: done.Known,
+		Seq: done.Seq, Bad: []api.RowError{},
+	}
+	if done.Seq > 0 {
+		out.Stream = done.Stream.String()
 	}
 	for i := range in {
-		if err := bad[i]; err != nil {
+		if err := done.Bad[i]; err != nil {
 			out.Bad = append(out.Bad, api.RowError{Row: i, Message: err.Error()})
 		}
 	}
@@ -59,7 +63,11 @@ func (b backend) Readings(_ context.Context, q api.ReadingsQuery) (api.ReadingsP
 	if err != nil {
 		return api.ReadingsPage{}, fmt.Errorf("%w: %w", api.ErrInvalid, err)
 	}
-	if _, held, err := st.LastReading(site, q.Series); err != nil || !held {
+	_, d, err := b.n.definitionAt(site, reading.Code(q.Series))
+	if err != nil {
+		return api.ReadingsPage{}, translate(err)
+	}
+	if _, held, err := st.LastReading(site, q.Series, d.Range()); err != nil || !held {
 		if err == nil {
 			err = fmt.Errorf("%w: this site holds no series %s of site %s", api.ErrNotFound, q.Series, site)
 		}
@@ -73,14 +81,18 @@ func (b backend) Readings(_ context.Context, q api.ReadingsQuery) (api.ReadingsP
 		Site: site, Series: q.Series, By: q.By, ReadingsFromMS: kept.ReadingsFromMS, MinutesFromMS: kept.MinutesFromMS, Late: kept.Late,
 	}
 	if q.By == api.ByRaw {
-		out.Points, err = st.Readings(site, q.Series, q.FromMS, q.ToMS, q.Limit+1)
-		if len(out.Points) > q.Limit {
-			out.NextMS = out.Points[q.Limit].AtMS
-			out.Points = out.Points[:q.Limit]
+		points, gaps, err := st.ReadingsAndGaps(site, q.Series, q.FromMS, q.ToMS, q.Limit+1)
+		out.Points, out.Missing = d.Range().Part(points, gaps)
+		if n, m := len(out.Points), len(out.Missing); n+m > q.Limit { // the last one is of the next page
+			if m == 0 || n > 0 && out.Points[n-1].AtMS > out.Missing[m-1].AtMS {
+				out.NextMS, out.Points = out.Points[n-1].AtMS, out.Points[:n-1]
+			} else {
+				out.NextMS, out.Missing = out.Missing[m-1].AtMS, out.Missing[:m-1]
+			}
 		}
 		return out, translate(err)
 	}
-	err = st.Rollups(site, q.Series, q.FromMS, q.ToMS, sizes[q.By], -indicator.Zone.Milliseconds(), func(r reading.Rollup) bool {
+	err = st.Rollups(site, q.Series, d.Range(), q.FromMS, q.ToMS, sizes[q.By], -indicator.Zone.Milliseconds(), func(r reading.Rollup) bool {
 		if len(out.Rollups) == q.Limit {
 			out.NextMS = r.StartMS
 			return false
@@ -132,12 +144,15 @@ func (b backend) IndicatorState(_ context.Context, site tiers.SiteID, code strin
 
 func (n *Node) seriesState(site tiers.SiteID, name string, d indicator.Definition) (api.SeriesState, error) {
 	st := n.group.Store()
-	last, _, err := st.LastReading(site, name)
-	out := api.SeriesState{Series: name, LastMS: last.AtMS, Value: last.Value, Grade: d.Grade(last.Value)}
-	if err != nil || len(d.Levels) == 0 {
+	last, _, err := st.LastReading(site, name, d.Range())
+	out := api.SeriesState{Series: name, Missing: last.Gap}
+	if last.Known {
+		out.LastMS, out.Value, out.Grade = last.Value.AtMS, &last.Value.Value, d.Grade(last.Value.Value)
+	}
+	if err != nil || len(d.Levels) == 0 || !last.Known {
 		return out, err
 	}
-	points, err := st.Readings(site, name, last.AtMS-watchBack.Milliseconds(), reading.TimeMaxMS, watchPoints)
+	points, err := st.Readings(site, name, last.Value.AtMS-watchBack.Milliseconds(), reading.TimeMaxMS, watchPoints)
 	if err != nil {
 		return out, err
 	}

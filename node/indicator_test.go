@@ -52,8 +52,8 @@ func (m *mesh) measureAt(n *node.Node, key, series string, from time.Time, value
 	for i, v := range values {
 		in = append(in, node.Reading{Series: series, Point: reading.Point{AtMS: from.Add(time.Duration(i) * time.Minute).UnixMilli(), Value: v}})
 	}
-	if _, bad, err := n.Import(limited(m.t), key, in); err != nil || len(bad) > 0 {
-		m.t.Fatal(bad, err)
+	if done, err := n.Import(limited(m.t), key, in, false); err != nil || len(done.Bad) > 0 {
+		m.t.Fatal(done.Bad, err)
 	}
 }
 
@@ -125,7 +125,7 @@ func TestReadingsFlowUp(t *testing.T) {
 		t.Errorf("alerts %v", got)
 	}
 	s, err := m.Node(city).Backend().IndicatorState(limited(t), township, "water_level")
-	if err != nil || len(s.Series) != 1 || s.Series[0].Level == nil || s.Series[0].Level.Name != "red" || s.Series[0].Alerts != 2 || s.Series[0].Value != 3.6 {
+	if err != nil || len(s.Series) != 1 || s.Series[0].Level == nil || s.Series[0].Level.Name != "red" || s.Series[0].Alerts != 2 || *s.Series[0].Value != 3.6 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	for _, at := range []tiers.SiteID{city, township} {
@@ -141,14 +141,15 @@ func TestReadingRefusals(t *testing.T) {
 	m := newMesh(t)
 	m.define(waterLevel())
 	now := time.Now().UnixMilli()
-	_, bad, err := m.Node(township).Import(limited(t), "k", []node.Reading{
+	done, err := m.Node(township).Import(limited(t), "k", []node.Reading{
 		{Series: "water_level/1", Point: reading.Point{AtMS: now, Value: 1}},
 		{Series: "nothing/1", Point: reading.Point{AtMS: now, Value: 1}},
 		{Series: "water_level/1/2", Point: reading.Point{AtMS: now, Value: 1}},
 		{Series: "water_level/1", Point: reading.Point{AtMS: -1, Value: 1}},
 		{Series: "water_level/1", Point: reading.Point{AtMS: reading.TimeMaxMS, Value: 1}},
 		{Series: "water_level/1", Point: reading.Point{AtMS: now - 40*24*3_600_000, Value: 1}},
-	})
+	}, false)
+	bad := done.Bad
 	if err != nil || len(bad) != 5 || bad[0] != nil {
 		t.Fatal(bad, err)
 	}

@@ -168,12 +168,12 @@ func (w *watcher) again(ctx context.Context, name string, d indicator.Definition
 		s.raised = old.raised
 	}
 	st, self := w.n.group.Store(), w.n.creds.ID.Site
-	lastPoint, ok, err := st.LastReading(self, name)
-	if err != nil || !ok {
+	end, _, err := st.LastReading(self, name, d.Range())
+	if err != nil || !end.Known {
 		return err
 	}
 	var found []*indicator.Crossing
-	from := min(since, lastPoint.AtMS)
+	from := min(since, end.Value.AtMS)
 	for back := watchBack; ; back *= 8 {
 		s.watches = d.Watches()
 		begin := from - back.Milliseconds()
@@ -270,7 +270,7 @@ func (n *Node) thinOne(ctx context.Context, site tiers.SiteID, d indicator.Defin
 		return 0, err
 	}
 	for {
-		k, err := n.group.Thin(ctx, store.Thin{Site: site, Code: d.Code, Readings: readings, Minutes: minutes})
+		k, err := n.group.Thin(ctx, store.Thin{Site: site, Code: d.Code, Readings: readings, Minutes: minutes, Values: d.Range()})
 		if done += k; err != nil || k == 0 {
 			return done, err
 		}

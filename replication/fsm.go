@@ -180,7 +180,7 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 		if !tx.Empty() {
 			return outcome{}, errAlone
 		}
-		n, err := tx.Thin(store.Thin(*cmd.Thin))
+		n, err := tx.Thin(cmd.Thin.thin())
 		return outcome{New: n}, err
 	case cmd.Claim != nil:
 		var c store.Claim

@@ -20,6 +20,20 @@ type thinCommand struct {
 	Code     string       `cbor:"2,keyasint"`
 	Readings uint32       `cbor:"3,keyasint,omitempty"`
 	Minutes  uint32       `cbor:"4,keyasint,omitempty"`
+	// Min, Max and Not say which numbers are values; earlier builds leave them out.
+	Min *float64  `cbor:"5,keyasint,omitempty"`
+	Max *float64  `cbor:"6,keyasint,omitempty"`
+	Not []float64 `cbor:"7,keyasint,omitempty"`
+}
+
+func thinOf(t store.Thin) *thinCommand {
+	return &thinCommand{Site: t.Site, Code: t.Code, Readings: t.Readings, Minutes: t.Minutes, Min: t.Values.Min, Max: t.Values.Max, Not: t.Values.Not}
+}
+
+func (c *thinCommand) thin() store.Thin {
+	t := store.Thin{Site: c.Site, Code: c.Code, Readings: c.Readings, Minutes: c.Minutes}
+	t.Values.Min, t.Values.Max, t.Values.Not = c.Min, c.Max, c.Not
+	return t
 }
 
 // alone reports whether the command needs a Tx, and so an entry, of its own.
@@ -42,8 +56,7 @@ func (g *Group) AppendReadings(ctx context.Context, key string, at crdt.HybridTi
 // rollups; see [store.Tx.Thin]. It returns how many hours it worked on; call it
 // again until that is 0. The error wraps [ErrNotLeader] or [ErrUnknown].
 func (g *Group) Thin(ctx context.Context, t store.Thin) (int, error) {
-	c := thinCommand(t)
-	o, err := g.propose(ctx, command{Thin: &c})
+	o, err := g.propose(ctx, command{Thin: thinOf(t)})
 	return o.New, err
 }
 

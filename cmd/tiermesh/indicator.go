@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 
 var indicatorColumns = []column{
 	{"CODE", "fields.code", false}, {"NAME", "fields.name", false}, {"KIND", "fields.kind", false}, {"UNIT", "fields.unit", false},
-	{"SITE", "site", false}, {"GRADES", "fields.grades", true}, {"LEVELS", "fields.levels", true},
+	{"SITE", "site", false}, {"MIN", "fields.min", true}, {"MAX", "fields.max", true}, {"MISSING", "fields.missing", true}, {"GRADES", "fields.grades", true}, {"LEVELS", "fields.levels", true},
 	{"READING DAYS", "fields.reading_days", true}, {"MINUTE DAYS", "fields.minute_days", true}, {"CONFLICTS", "conflicts", false},
 }
 
@@ -42,7 +43,7 @@ the site where the reading came in, with the priority that the level says.`
 func newIndicatorDefine(g *global) *cobra.Command {
 	var d indicator.Definition
 	var key, file string
-	var levels, grades []string
+	var levels, grades, missing []string
 	cmd := &cobra.Command{
 		Use: "define", Short: "Define an indicator in this site's catalog, or change it", Args: exactArgs(0),
 		Long: `Defines an indicator from flags, or several from a file of JSON lines, each a
@@ -54,9 +55,17 @@ A level is NAME followed by >= or <= and the threshold, then what differs from t
 defaults: clear, the value at which the alarm ends; for, how long the value must
 have been there; priority of the event, 1 to 4; type, the event's type code. Give
 the least severe level first. A grade is NAME, >= or <=, and its target, the best
-first.`,
+first.
+
+A value below --min or above --max is no measurement: it is kept as missing, with
+what the source wrote, and neither raises an alert nor enters a mean. The same
+holds for what a source writes where it has no value, a mark: --missing MARK, or
+MARK=REASON. A mark that is a number stands for every way to write it, and an empty
+one for an empty field. Numbers that were taken in before are judged by what the
+definition says now.`,
 		Example: `  tiermesh indicator define --code water_level --name 水位 --kind vital --unit m \
-    --level 'yellow>=3,clear=2.8,priority=3' --level 'red>=3.5,clear=3.2,for=5m,priority=1'
+    --level 'yellow>=3,clear=2.8,priority=3' --level 'red>=3.5,clear=3.2,for=5m,priority=1' \
+    --min 0 --max 20 --missing -9999 --missing NA --missing M=maintenance
   tiermesh indicator define --code on_time --name 按时办结率 --kind kpi --unit % --grade 'good>=95' --grade 'fair>=85'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if key == "" {
@@ -65,6 +74,7 @@ first.`,
 			if file != "" {
 				return g.defineFile(cmd, file, key)
 			}
+			d.Missing = parseMarks(missing)
 			for _, text := range levels {
 				l, err := parseLevel(text)
 				if err != nil {
@@ -89,6 +99,9 @@ first.`,
 	f.StringVar(&d.Name, "name", "", "name")
 	f.StringVar(&d.Kind, "kind", indicator.Vital, "kpi or vital")
 	f.StringVar(&d.Unit, "unit", "", "unit of the values")
+	f.Var(optionalNumber{&d.Min}, "min", "least value; a smaller one is kept as missing")
+	f.Var(optionalNumber{&d.Max}, "max", "greatest value; a greater one is kept as missing")
+	f.StringArrayVar(&missing, "missing", nil, "MARK or MARK=REASON: what sources write for no value, once for each")
 	f.StringArrayVar(&levels, "level", nil, "level of a vital sign, once for each")
 	f.StringArrayVar(&grades, "grade", nil, "grade of a KPI, once for each")
 	f.IntVar(&d.ReadingDays, "reading-days", 0, "for how many days readings are kept; 0 for 31")
@@ -151,6 +164,15 @@ func parseStep(text string) (name, op string, limit float64, rest []string, err 
 		}
 	}
 	return "", "", 0, nil, fmt.Errorf("want one such as red>=3.5,clear=3.2,for=5m,priority=1,type=01001")
+}
+
+// parseMarks reads MARK, or MARK=REASON.
+func parseMarks(texts []string) (out []indicator.Mark) {
+	for _, text := range texts {
+		mark, reason, _ := strings.Cut(text, "=")
+		out = append(out, indicator.Mark{Mark: mark, Reason: reason})
+	}
+	return out
 }
 
 func parseLevel(text string) (indicator.Level, error) {
@@ -222,6 +244,12 @@ func printIndicator(w io.Writer, s api.IndicatorState) error {
 		}
 		fmt.Fprintf(w, ", event of priority %d\n", l.Priority)
 	}
+	if d.Min != nil || d.Max != nil {
+		fmt.Fprintf(w, "values %s\n", rangeText(d.Min, d.Max))
+	}
+	for _, m := range d.Missing {
+		fmt.Fprintf(w, "missing %q: %s\n", m.Mark, cmp.Or(m.Reason, indicator.NoValue))
+	}
 	fmt.Fprintf(w, "readings are kept for %d days, minutes for %d\n", d.ReadingDays, d.MinuteDays)
 	if s.Late > 0 {
 		fmt.Fprintf(w, "%d readings came too late\n", s.Late)
@@ -232,7 +260,38 @@ func printIndicator(w io.Writer, s api.IndicatorState) error {
 		if x.Level != nil {
 			level = x.Level.Name + " since " + clockTime(x.Level.StartMS)
 		}
-		rows = append(rows, []string{x.Series, clockTime(x.LastMS), fmt.Sprint(x.Value), dash(x.Grade), level, strconv.Itoa(x.Alerts)})
+		last, value, missing := "-", "-", "-"
+		if x.Value != nil {
+			last, value = clockTime(x.LastMS), fmt.Sprint(*x.Value)
+		}
+		if x.Missing != nil {
+			missing = clockTime(x.Missing.AtMS) + " " + gapText(*x.Missing)
+		}
+		rows = append(rows, []string{x.Series, last, value, dash(x.Grade), level, strconv.Itoa(x.Alerts), missing})
 	}
-	return table(w, []string{"SERIES", "LAST", "VALUE", "GRADE", "LEVEL", "ALERTS"}, rows)
+	return table(w, []string{"SERIES", "LAST", "VALUE", "GRADE", "LEVEL", "ALERTS", "MISSING"}, rows)
 }
+
+// rangeText says which values an indicator has.
+func rangeText(low, high *float64) string {
+	switch {
+	case low == nil:
+		return fmt.Sprintf("up to %v", *high)
+	case high == nil:
+		return fmt.Sprintf("from %v", *low)
+	}
+	return fmt.Sprintf("from %v to %v", *low, *high)
+}
+
+// optionalNumber is a number that a flag sets; nil when it is left out.
+type optionalNumber struct{ into **float64 }
+
+func (o optionalNumber) String() string { return "" }
+
+func (o optionalNumber) Set(s string) error {
+	v, err := strconv.ParseFloat(s, 64)
+	*o.into = &v
+	return err
+}
+
+func (o optionalNumber) Type() string { return "number" }

@@ -195,3 +195,11 @@ func orTemporary(dir *string) (remove func(), err error) {
 	*dir = tmp
 	return func() { _ = os.RemoveAll(tmp) }, nil
 }
+
+// count writes how many things there are: 1 row, 2 rows.
+func count(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprint(n, " ", thing)
+}

@@ -47,7 +47,12 @@ series,time,value; a JSON line is {"series": …, "time": …, "value": …}. A 
 RFC 3339, or milliseconds since 1970. A row that breaks a rule is named with its
 line and left out; the others are imported, and the command ends with exit code 3.
 
-A retry with the same --key and the same file is safe.`,
+A value that is outside the range of its indicator, or one of its missing-value
+marks (see "tiermesh indicator define --help"), is kept as missing: with its text
+and the reason, never as a number. It raises no alert.
+
+The sum at the end adds up: each row is new, replaces another value of its time,
+was there before, or is left out. A retry with the same file is safe.`,
 		Example: `  tiermesh reading import readings.csv
   printf 'series,time,value\nwater_level/1,2026-11-25T08:00:00+08:00,3.6\n' | tiermesh reading import -`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -75,13 +80,13 @@ A retry with the same --key and the same file is safe.`,
 
 // importer sends rows in batches.
 type importer struct {
-	cmd      *cobra.Command
-	key      string
-	batches  int
-	accepted int
-	bad      int
-	rows     []api.ReadingRow
-	lines    []int // of rows
+	cmd     *cobra.Command
+	key     string
+	batches int
+	sum     api.ReadingsResult
+	bad     int
+	rows    []api.ReadingRow
+	lines   []int // of rows
 }
 
 func (i *importer) run(ctx context.Context, c *api.Client, in io.Reader, batch int, moved func()) error {
@@ -100,9 +105,13 @@ func (i *importer) run(ctx context.Context, c *api.Client, in io.Reader, batch i
 	if failed == nil {
 		failed = i.send(ctx, c)
 	}
-	fmt.Fprintf(i.cmd.OutOrStdout(), "%d readings imported, %d left out\n", i.accepted, i.bad)
+	fmt.Fprintf(i.cmd.OutOrStdout(), "%s: %d new, %d changed, %d there before, %d left out\n",
+		count(i.sum.Accepted+i.bad, "row"), i.sum.New, i.sum.Changed, i.sum.Known, i.bad)
+	if i.sum.Missing > 0 {
+		fmt.Fprintf(i.cmd.OutOrStdout(), "%d of the new and changed without a value: kept as missing\n", i.sum.Missing)
+	}
 	if failed == nil && i.bad > 0 {
-		failed = fmt.Errorf("%w: %d rows were left out", errInput, i.bad)
+		failed = fmt.Errorf("%w: %s left out", errInput, count(i.bad, "row"))
 	}
 	return failed
 }
@@ -117,11 +126,12 @@ func (i *importer) send(ctx context.Context, c *api.Client) error {
 		return nil
 	}
 	i.batches++
-	done, err := c.ImportReadings(ctx, api.ReadingsRequest{Key: fmt.Sprintf("%s:%d", i.key, i.batches), Readings: i.rows})
+	done, err := c.ImportReadings(ctx, api.ReadingsRequest{Key: fmt.Sprintf("%s:%d", i.key, i.batches), Readings: i.rows, Compare: true})
 	if err != nil {
 		return fmt.Errorf("lines %d to %d, --key %s: %w", i.lines[0], i.lines[len(i.lines)-1], i.key, err)
 	}
-	i.accepted += done.Accepted
+	i.sum.Accepted += done.Accepted
+	i.sum.New, i.sum.Changed, i.sum.Known, i.sum.Missing = i.sum.New+done.New, i.sum.Changed+done.Changed, i.sum.Known+done.Known, i.sum.Missing+done.Missing
 	for _, b := range done.Bad {
 		if b.Row >= 0 && b.Row < len(i.lines) {
 			i.leaveOut(i.lines[b.Row], b.Message)
@@ -158,19 +168,18 @@ func readJSON(in io.Reader, f func(line int, r api.ReadingRow, err error) error)
 			continue
 		}
 		var row struct {
-			Series string          `json:"series"`
-			Time   json.RawMessage `json:"time"`
-			Value  *float64        `json:"value"`
+			Series string            `json:"series"`
+			Time   json.RawMessage   `json:"time"`
+			Value  *api.ReadingValue `json:"value"`
 		}
 		dec := json.NewDecoder(bytes.NewReader(lines.Bytes()))
 		dec.DisallowUnknownFields()
 		err := dec.Decode(&row)
 		out := api.ReadingRow{Series: row.Series}
-		if err == nil && row.Value == nil {
-			err = errors.New("value is missing")
+		if row.Value != nil { // null is the empty mark
+			out.Value = *row.Value
 		}
 		if err == nil {
-			out.Value = *row.Value
 			out.AtMS, err = parseTime(strings.Trim(string(row.Time), `"`))
 		}
 		if err := f(n, out, err); err != nil {
@@ -218,14 +227,9 @@ func csvRow(row []string) (out api.ReadingRow, err error) {
 	if len(row) != 3 {
 		return out, fmt.Errorf("%d columns: want series,time,value", len(row))
 	}
-	out.Series = row[0]
-	if out.AtMS, err = parseTime(row[1]); err != nil {
-		return out, err
-	}
-	if out.Value, err = strconv.ParseFloat(row[2], 64); err != nil {
-		return out, fmt.Errorf("value %.40q: want a number", row[2])
-	}
-	return out, series.Point{AtMS: out.AtMS, Value: out.Value}.Valid() // JSON has no NaN
+	out.Series, out.Value = row[0], api.ReadingValue(strings.TrimSpace(row[2]))
+	out.AtMS, err = parseTime(row[1])
+	return out, err
 }
 
 // parseTime reads RFC 3339, a date at UTC+8, or Unix milliseconds.
@@ -248,7 +252,8 @@ func newReadingShow(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "show SERIES", Short: "Show readings of a series, or their rollups", Args: exactArgs(1),
 		Long: `Shows the readings of a series, or count, mean, min, max and last by the minute,
-hour or day; days begin at midnight, UTC+8. Readings older than the indicator's
+hour or day; days begin at midnight, UTC+8. A reading without a value is shown with
+the reason and what the source wrote; rollups count it as missing. Readings older than the indicator's
 limits are dropped, and their rollups stay: a line at the end says so.`,
 		Example: "  tiermesh reading show water_level/1 --by raw --from 2026-11-25 --limit 20\n  tiermesh reading show water_level/1 --by day --site 500101001",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -288,22 +293,42 @@ func clockTime(ms int64) string {
 	return time.UnixMilli(ms).In(cityZone).Format("2006-01-02 15:04:05.000")
 }
 
+// rawRows are points and gaps in the order of time.
+func rawRows(p api.ReadingsPage) (rows [][]string) {
+	gaps := p.Missing
+	gap := func() {
+		rows = append(rows, []string{clockTime(gaps[0].AtMS), "-", gapText(gaps[0])})
+		gaps = gaps[1:]
+	}
+	for _, x := range p.Points {
+		for len(gaps) > 0 && gaps[0].AtMS < x.AtMS {
+			gap()
+		}
+		rows = append(rows, []string{clockTime(x.AtMS), fmt.Sprint(x.Value), "-"})
+	}
+	for len(gaps) > 0 {
+		gap()
+	}
+	return rows
+}
+
+// gapText says why there is no value, and what the source wrote.
+func gapText(g series.Gap) string { return fmt.Sprintf("%s (%q)", g.Reason, g.Text) }
+
 func (g *global) printReadings(w io.Writer, p api.ReadingsPage) error {
 	if g.output == "json" {
 		return json.NewEncoder(w).Encode(p)
 	}
-	header := []string{"TIME", "VALUE"}
-	var rows [][]string
-	for _, x := range p.Points {
-		rows = append(rows, []string{clockTime(x.AtMS), fmt.Sprint(x.Value)})
-	}
+	header, rows := []string{"TIME", "VALUE", "MISSING"}, rawRows(p)
 	if p.By != api.ByRaw {
-		header = []string{"FROM", "COUNT", "MEAN", "MIN", "MAX", "LAST"}
+		header = []string{"FROM", "COUNT", "MEAN", "MIN", "MAX", "LAST", "MISSING"}
 	}
 	for _, r := range p.Rollups {
-		rows = append(rows, []string{
-			clockTime(r.StartMS), fmt.Sprint(r.Count), fmt.Sprintf("%.6g", r.Mean()), fmt.Sprint(r.Min), fmt.Sprint(r.Max), fmt.Sprint(r.Last),
-		})
+		row := []string{clockTime(r.StartMS), "0", "-", "-", "-", "-", fmt.Sprint(r.Missing)}
+		if r.Count > 0 {
+			row = append(row[:1], fmt.Sprint(r.Count), fmt.Sprintf("%.6g", r.Mean()), fmt.Sprint(r.Min), fmt.Sprint(r.Max), fmt.Sprint(r.Last), row[6])
+		}
+		rows = append(rows, row)
 	}
 	if err := table(w, header, rows); err != nil {
 		return err

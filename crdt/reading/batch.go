@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -37,7 +38,12 @@ type Point struct {
 type Series struct {
 	Name   string
 	Points []Point
+	// Gaps are readings without a value; a batch holds points or gaps.
+	Gaps []Gap
 }
+
+// Text writes a value as briefly as it can be read back.
+func Text(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 
 // Code returns what stands before a series' first slash: the code of its indicator.
 func Code(series string) string {
@@ -79,33 +85,53 @@ func (p Point) Valid() error {
 	return nil
 }
 
-// AppendBatch appends the encoding of a batch to b. It sorts a copy of what it is
-// given; of several points of a series with one time, the last one given counts.
-// The error wraps [ErrInvalid].
+// AppendBatch appends the encoding of a batch, of points or of gaps, to b. It sorts
+// a copy of what it is given; of several readings of a series with one time, the
+// last one given counts. The error wraps [ErrInvalid].
 func AppendBatch(b []byte, in []Series) ([]byte, error) {
 	in = merged(in)
-	total := 0
+	points, gaps := 0, 0
 	start := len(b)
+	if len(in) > 0 && len(in[0].Gaps) > 0 {
+		b = append(b, 0) // version 2
+	}
 	b = binary.AppendUvarint(b, uint64(len(in)))
 	for _, s := range in {
-		if err := ValidName(s.Name); err != nil {
+		if err := s.valid(); err != nil {
 			return nil, err
 		}
-		for _, p := range s.Points {
-			if err := p.Valid(); err != nil {
-				return nil, fmt.Errorf("series %s: %w", s.Name, err)
-			}
-		}
-		total += len(s.Points)
+		points, gaps = points+len(s.Points), gaps+len(s.Gaps)
 		b = binary.AppendUvarint(b, uint64(len(s.Name)))
 		b = append(b, s.Name...)
-		b = appendPoints(b, s.Points, 0)
+		if len(s.Gaps) > 0 {
+			b = appendGaps(b, s.Gaps, 0)
+		} else {
+			b = appendPoints(b, s.Points, 0)
+		}
 	}
-	if total == 0 || total > PointsMax || len(b)-start > BytesMax {
+	if points > 0 && gaps > 0 {
+		return nil, fmt.Errorf("%w: a batch of %d points and %d gaps: want one of them", ErrInvalid, points, gaps)
+	}
+	if total := points + gaps; total == 0 || total > PointsMax || len(b)-start > BytesMax {
 		return nil, fmt.Errorf("%w: a batch of %d readings, %d bytes: want 1 to %d, at most %d bytes",
 			ErrInvalid, total, len(b)-start, PointsMax, BytesMax)
 	}
 	return b, nil
+}
+
+func (s Series) valid() error {
+	if err := ValidName(s.Name); err != nil {
+		return err
+	}
+	for _, p := range s.Points {
+		if err := p.Valid(); err != nil {
+			return fmt.Errorf("series %s: %w", s.Name, err)
+		}
+	}
+	if err := checkGaps(s.Gaps); err != nil {
+		return fmt.Errorf("series %s: %w", s.Name, err)
+	}
+	return nil
 }
 
 // merged joins series of one name, and sorts series and points.
@@ -113,7 +139,7 @@ func merged(in []Series) []Series {
 	at := make(map[string]int, len(in))
 	var out []Series
 	for _, s := range in {
-		if len(s.Points) == 0 {
+		if len(s.Points)+len(s.Gaps) == 0 {
 			continue
 		}
 		i, ok := at[s.Name]
@@ -123,22 +149,26 @@ func merged(in []Series) []Series {
 			out = append(out, Series{Name: s.Name})
 		}
 		out[i].Points = append(out[i].Points, s.Points...)
+		out[i].Gaps = append(out[i].Gaps, s.Gaps...)
 	}
 	slices.SortFunc(out, func(a, b Series) int { return strings.Compare(a.Name, b.Name) })
 	for i := range out {
-		out[i].Points = sorted(out[i].Points)
+		out[i].Points = sorted(out[i].Points, pointAt)
+		out[i].Gaps = sorted(out[i].Gaps, gapAt)
 	}
 	return out
 }
 
-func sorted(p []Point) []Point {
-	byTime := func(a, b Point) int { return cmp.Compare(a.AtMS, b.AtMS) }
-	if !slices.IsSortedFunc(p, byTime) {
-		slices.SortStableFunc(p, byTime)
+func pointAt(p Point) int64 { return p.AtMS }
+
+func sorted[T any](in []T, at func(T) int64) []T {
+	byTime := func(a, b T) int { return cmp.Compare(at(a), at(b)) }
+	if !slices.IsSortedFunc(in, byTime) {
+		slices.SortStableFunc(in, byTime)
 	}
-	kept := p[:0]
-	for i, x := range p {
-		if i+1 < len(p) && p[i+1].AtMS == x.AtMS {
+	kept := in[:0]
+	for i, x := range in {
+		if i+1 < len(in) && at(in[i+1]) == at(x) {
 			continue
 		}
 		kept = append(kept, x)
@@ -148,17 +178,7 @@ func sorted(p []Point) []Point {
 
 // appendPoints appends points with times since base.
 func appendPoints(b []byte, points []Point, base int64) []byte {
-	b = binary.AppendUvarint(b, uint64(len(points)))
-	step := int64(0)
-	for i, p := range points {
-		if i == 0 {
-			b = binary.AppendUvarint(b, uint64(p.AtMS-base))
-			continue
-		}
-		d := p.AtMS - points[i-1].AtMS
-		b = binary.AppendVarint(b, d-step)
-		step = d
-	}
+	b = appendTimes(b, points, pointAt, base)
 	last := uint64(0)
 	for _, p := range points {
 		v := math.Float64bits(p.Value)
@@ -175,14 +195,22 @@ func DecodeBatch(b []byte) ([]Series, error) {
 		return nil, fmt.Errorf("%w: a batch of %d bytes: want at most %d", ErrInvalid, len(b), BytesMax)
 	}
 	d := decoder{b: b}
-	n := d.count(5) // name length, name, count, time, value
+	gaps := len(b) > 0 && b[0] == 0 // version 2
+	if gaps {
+		d.b = b[1:]
+	}
+	n := d.count(5) // name length, name, count, time, value; a gap takes more
 	out := make([]Series, 0, n)
 	left := PointsMax
 	for range n {
 		s := Series{Name: string(d.take(d.uvarint()))}
-		s.Points = d.points(0, left, nil)
-		left -= len(s.Points)
-		if d.bad || len(s.Points) == 0 {
+		if gaps {
+			s.Gaps = d.gaps(0, left)
+		} else {
+			s.Points = d.points(0, left, nil)
+		}
+		left -= len(s.Points) + len(s.Gaps)
+		if d.bad || len(s.Points)+len(s.Gaps) == 0 {
 			return nil, fmt.Errorf("%w: batch is cut off, or too large", ErrInvalid)
 		}
 		if err := ValidName(s.Name); err != nil {
@@ -191,7 +219,7 @@ func DecodeBatch(b []byte) ([]Series, error) {
 		if len(out) > 0 && out[len(out)-1].Name >= s.Name {
 			return nil, fmt.Errorf("%w: batch: series out of order", ErrInvalid)
 		}
-		if err := checkRun(s.Points); err != nil {
+		if err := errors.Join(checkRun(s.Points), checkGaps(s.Gaps)); err != nil {
 			return nil, err
 		}
 		out = append(out, s)

@@ -127,6 +127,11 @@ func FuzzBatch(f *testing.F) {
 	}
 	f.Add(good)
 	f.Add(good[:7])
+	gaps, err := reading.AppendBatch(nil, []reading.Series{{Name: "a", Gaps: []reading.Gap{{AtMS: 5, Text: "M", Reason: "m"}, {AtMS: 9, Text: "m", Reason: "M"}}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(gaps)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, _ = reading.Points(b, 3)
 		_, _ = reading.DecodeRollups(b, 3)
@@ -178,8 +183,8 @@ func TestBlockAnyOrder(t *testing.T) {
 				t.Fatal(got, want)
 			}
 		}
-		enc := reading.AppendRollups(nil, 7, reading.Minutes(got))
-		if back, err := reading.DecodeRollups(enc, 7); err != nil || !slices.Equal(back, reading.Minutes(got)) {
+		enc := reading.AppendRollups(nil, 7, reading.Minutes(got, nil))
+		if back, err := reading.DecodeRollups(enc, 7); err != nil || !slices.Equal(back, reading.Minutes(got, nil)) {
 			t.Fatal(back, err)
 		}
 	})

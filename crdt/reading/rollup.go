@@ -9,14 +9,17 @@ import (
 // Rollup sums up the readings of a stretch of time.
 type Rollup struct {
 	// StartMS is where the stretch begins, in Unix milliseconds.
-	StartMS int64   `json:"start_ms"`
-	Count   uint64  `json:"count"`
-	Sum     float64 `json:"sum"`
-	Min     float64 `json:"min"`
-	Max     float64 `json:"max"`
-	Last    float64 `json:"last"`
+	StartMS int64 `json:"start_ms"`
+	// Count is of values. Where it is 0 nothing is known but Missing.
+	Count uint64  `json:"count"`
+	Sum   float64 `json:"sum"`
+	Min   float64 `json:"min"`
+	Max   float64 `json:"max"`
+	Last  float64 `json:"last"`
 	// LastMS is the time of the last reading.
 	LastMS int64 `json:"last_ms"`
+	// Missing counts the readings without a value; they are in nothing else.
+	Missing uint64 `json:"missing,omitempty"`
 }
 
 // Add takes a later reading in.
@@ -32,15 +35,18 @@ func (r *Rollup) Add(p Point) {
 
 // Merge takes the rollup of a later stretch in; StartMS stays.
 func (r *Rollup) Merge(o Rollup) {
+	missing := r.Missing + o.Missing
 	switch {
 	case o.Count == 0:
+		r.Missing = missing
 		return
 	case r.Count == 0:
 		start := r.StartMS
 		*r = o
-		r.StartMS = start
+		r.StartMS, r.Missing = start, missing
 		return
 	}
+	r.Missing = missing
 	r.Count += o.Count
 	r.Sum += o.Sum
 	r.Min, r.Max = min(r.Min, o.Min), max(r.Max, o.Max)
@@ -58,20 +64,31 @@ func (r Rollup) Mean() float64 {
 // MinuteMS is a minute in milliseconds.
 const MinuteMS = 60_000
 
-// Minutes rolls points, in the order of time, up by the minute.
-func Minutes(points []Point) []Rollup {
+// Minutes rolls points up by the minute, and counts gaps; both are in the order of
+// time.
+func Minutes(points []Point, gaps []Gap) []Rollup {
 	var out []Rollup
 	at, end := (*Rollup)(nil), int64(0)
-	for _, p := range points {
-		if at == nil || p.AtMS >= end {
-			start := p.AtMS - p.AtMS%MinuteMS
+	minute := func(ms int64) *Rollup {
+		if at == nil || ms >= end {
+			start := ms - ms%MinuteMS
 			if out == nil {
 				out = make([]Rollup, 0, 60)
 			}
 			out = append(out, Rollup{StartMS: start})
 			at, end = &out[len(out)-1], start+MinuteMS
 		}
-		at.Add(p)
+		return at
+	}
+	for _, p := range points {
+		for len(gaps) > 0 && gaps[0].AtMS < p.AtMS {
+			minute(gaps[0].AtMS).Missing++
+			gaps = gaps[1:]
+		}
+		minute(p.AtMS).Add(p)
+	}
+	for _, g := range gaps {
+		minute(g.AtMS).Missing++
 	}
 	return out
 }
@@ -93,13 +110,22 @@ func Coarser(in []Rollup, size, offset int64) []Rollup {
 // AppendRollups appends the encoding of rollups that begin in an hour.
 func AppendRollups(b []byte, hour uint32, in []Rollup) []byte {
 	b = binary.AppendUvarint(b, uint64(len(in)))
+	missing := false
 	for _, r := range in {
 		b = binary.AppendUvarint(b, uint64(r.StartMS-int64(hour)*HourMS))
 		b = binary.AppendUvarint(b, r.Count)
-		b = binary.AppendUvarint(b, uint64(r.LastMS-r.StartMS))
+		last := uint64(0)
+		if r.Count > 0 {
+			last = uint64(r.LastMS - r.StartMS)
+		}
+		b = binary.AppendUvarint(b, last)
 		for _, v := range []float64{r.Sum, r.Min, r.Max, r.Last} {
 			b = binary.BigEndian.AppendUint64(b, math.Float64bits(v))
 		}
+		missing = missing || r.Missing > 0
+	}
+	for i := 0; missing && i < len(in); i++ {
+		b = binary.AppendUvarint(b, in[i].Missing)
 	}
 	return b
 }
@@ -112,12 +138,17 @@ func DecodeRollups(b []byte, hour uint32) ([]Rollup, error) {
 		r := &out[i]
 		r.StartMS = int64(hour)*HourMS + int64(d.uvarint())
 		r.Count = d.uvarint()
-		r.LastMS = r.StartMS + int64(d.uvarint())
+		if last := int64(d.uvarint()); r.Count > 0 {
+			r.LastMS = r.StartMS + last
+		}
 		for _, v := range []*float64{&r.Sum, &r.Min, &r.Max, &r.Last} {
 			if enc := d.take(8); enc != nil {
 				*v = math.Float64frombits(binary.BigEndian.Uint64(enc))
 			}
 		}
+	}
+	for i := 0; len(d.b) > 0 && i < len(out); i++ {
+		out[i].Missing = d.uvarint()
 	}
 	if d.bad || len(d.b) > 0 {
 		return nil, fmt.Errorf("%w: rollups of hour %d", ErrInvalid, hour)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/reading"
@@ -43,12 +44,57 @@ type seriesLimits struct {
 	readings, minutes uint32
 	// late counts readings that came after that, and were left out.
 	late uint64
+	// values says which numbers were values when readings were dropped last.
+	values reading.Range
 }
 
 func (l seriesLimits) encode() []byte {
 	b := binary.BigEndian.AppendUint32(nil, l.readings)
 	b = binary.BigEndian.AppendUint32(b, l.minutes)
-	return binary.BigEndian.AppendUint64(b, l.late)
+	b = binary.BigEndian.AppendUint64(b, l.late)
+	return appendRange(b, l.values)
+}
+
+func decodeLimits(v []byte) (seriesLimits, bool) {
+	d := decoder{b: v}
+	l := seriesLimits{readings: d.u32(), minutes: d.u32(), late: d.u64()}
+	l.values = d.valueRange()
+	return l, !d.bad && len(d.b) == 0
+}
+
+// appendRange appends which numbers are values; nothing where all are, as it was
+// before there were ranges.
+func appendRange(b []byte, r reading.Range) []byte {
+	if r.Min == nil && r.Max == nil && len(r.Not) == 0 {
+		return b
+	}
+	for _, bound := range []*float64{r.Min, r.Max} {
+		if bound == nil {
+			b = append(b, 0)
+			continue
+		}
+		b = binary.BigEndian.AppendUint64(append(b, 1), math.Float64bits(*bound))
+	}
+	for _, v := range r.Not {
+		b = binary.BigEndian.AppendUint64(b, math.Float64bits(v))
+	}
+	return b
+}
+
+func (d *decoder) valueRange() (r reading.Range) {
+	if len(d.b) == 0 {
+		return r
+	}
+	for _, into := range []**float64{&r.Min, &r.Max} {
+		if d.u8() != 0 {
+			v := math.Float64frombits(d.u64())
+			*into = &v
+		}
+	}
+	for !d.bad && len(d.b) > 0 {
+		r.Not = append(r.Not, math.Float64frombits(d.u64()))
+	}
+	return r
 }
 
 // limits returns what of an indicator's series was dropped.
@@ -57,9 +103,8 @@ func (s *Store) limits(site tiers.SiteID, code string) (seriesLimits, error) {
 	if errors.Is(err, ErrNotFound) {
 		return seriesLimits{}, nil
 	}
-	d := decoder{b: v}
-	l := seriesLimits{d.u32(), d.u32(), d.u64()}
-	if err == nil && d.bad {
+	l, ok := decodeLimits(v)
+	if err == nil && !ok {
 		err = fmt.Errorf("%w: limits of %s at %s", ErrCorrupt, code, site)
 	}
 	return l, err
@@ -139,13 +184,13 @@ func (t *Tx) putReadings(site tiers.SiteID, at crdt.HybridTime, in []reading.Ser
 			return err
 		}
 		late := l.late
-		for hour, points := range byHour(s.Points) {
-			if hour < l.readings {
-				l.late += uint64(len(points))
+		for x := range segments(s) {
+			if x.hour < l.readings {
+				l.late += uint64(x.len())
 				continue
 			}
-			buf = reading.AppendSegment(buf[:0], hour, uint64(at), points)
-			if err := t.batch.Merge(keyHour(site, s.Name, partReadings, hour), buf, nil); err != nil {
+			buf = x.appendTo(buf[:0], at)
+			if err := t.batch.Merge(keyHour(site, s.Name, partReadings, x.hour), buf, nil); err != nil {
 				return err
 			}
 		}
@@ -158,18 +203,50 @@ func (t *Tx) putReadings(site tiers.SiteID, at crdt.HybridTime, in []reading.Ser
 	return nil
 }
 
-// byHour yields the runs of points that are in one hour.
-func byHour(points []reading.Point) func(yield func(uint32, []reading.Point) bool) {
-	return func(yield func(uint32, []reading.Point) bool) {
-		for len(points) > 0 {
-			hour, n := reading.Hour(points[0].AtMS), 1
-			for n < len(points) && reading.Hour(points[n].AtMS) == hour {
-				n++
-			}
-			if !yield(hour, points[:n]) {
+// segment is what a batch says of one hour of a series: points or gaps.
+type segment struct {
+	hour   uint32
+	points []reading.Point
+	gaps   []reading.Gap
+}
+
+func (s segment) len() int { return len(s.points) + len(s.gaps) }
+
+func (s segment) appendTo(b []byte, at crdt.HybridTime) []byte {
+	if len(s.gaps) > 0 {
+		return reading.AppendGapSegment(b, s.hour, uint64(at), s.gaps)
+	}
+	return reading.AppendSegment(b, s.hour, uint64(at), s.points)
+}
+
+// segments yields the hours of a series of a batch.
+func segments(s reading.Series) func(yield func(segment) bool) {
+	return func(yield func(segment) bool) {
+		for hour, points := range byHour(s.Points, func(p reading.Point) int64 { return p.AtMS }) {
+			if !yield(segment{hour: hour, points: points}) {
 				return
 			}
-			points = points[n:]
+		}
+		for hour, gaps := range byHour(s.Gaps, func(g reading.Gap) int64 { return g.AtMS }) {
+			if !yield(segment{hour: hour, gaps: gaps}) {
+				return
+			}
+		}
+	}
+}
+
+// byHour yields the runs of readings that are in one hour.
+func byHour[T any](in []T, at func(T) int64) func(yield func(uint32, []T) bool) {
+	return func(yield func(uint32, []T) bool) {
+		for len(in) > 0 {
+			hour, n := reading.Hour(at(in[0])), 1
+			for n < len(in) && reading.Hour(at(in[n])) == hour {
+				n++
+			}
+			if !yield(hour, in[:n]) {
+				return
+			}
+			in = in[n:]
 		}
 	}
 }
@@ -181,6 +258,8 @@ type Thin struct {
 	// Readings and Minutes are the hours before which readings become minute
 	// rollups, and minute rollups hour rollups. Limits never go back.
 	Readings, Minutes uint32
+	// Values says which numbers are values; the others are only counted, as missing.
+	Values reading.Range
 }
 
 // thinMax bounds the hours that one [Tx.Thin] works on.
@@ -197,6 +276,7 @@ func (t *Tx) Thin(th Thin) (int, error) {
 	}
 	l.readings = max(l.readings, th.Readings)
 	l.minutes = max(l.minutes, min(th.Minutes, l.readings))
+	l.values = th.Values
 	if err := t.setLimits(th.Site, th.Code, l); err != nil {
 		return 0, err
 	}
@@ -224,7 +304,7 @@ func (t *Tx) thinSeries(site tiers.SiteID, name string, l seriesLimits, most int
 				return errEnough
 			}
 			done++
-			rollups, err := rollupsOf(step.part, hour, v)
+			rollups, err := rollupsOf(step.part, hour, v, l.values)
 			if err != nil {
 				return err
 			}
@@ -252,21 +332,21 @@ func (t *Tx) putRollups(site tiers.SiteID, name string, hour uint32, rollups []r
 	return t.batch.Set(keyHour(site, name, part, hour), reading.AppendRollups(nil, hour, rollups), nil)
 }
 
-// rollupsOf returns the finest rollups that a value of a part holds.
-func rollupsOf(part byte, hour uint32, v []byte) ([]reading.Rollup, error) {
-	var out []reading.Rollup
-	var err error
-	if part == partReadings {
-		var points []reading.Point
-		points, err = reading.Points(v, hour)
-		out = reading.Minutes(points)
-	} else {
-		out, err = reading.DecodeRollups(v, hour)
+// rollupsOf returns the finest rollups that a value of a part holds. Of readings,
+// those that are no values are counted as missing.
+func rollupsOf(part byte, hour uint32, v []byte, values reading.Range) ([]reading.Rollup, error) {
+	if part != partReadings {
+		out, err := reading.DecodeRollups(v, hour)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		return out, nil
 	}
+	points, gaps, err := reading.Both(v, hour)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	return out, nil
+	return reading.Minutes(values.Part(points, gaps)), nil
 }
 
 // hourOf names an hour of a series.
@@ -277,7 +357,7 @@ type hourOf struct {
 
 // eachReadings calls f with each hour of each series in a run of a chain, and
 // refused with each record of readings that takes no part.
-func (s *Store) eachReadings(c crdt.ChainID, first, last uint64, f func(at crdt.HybridTime, h hourOf, points []reading.Point), refused func(seq uint64) error) error {
+func (s *Store) eachReadings(c crdt.ChainID, first, last uint64, f func(at crdt.HybridTime, h hourOf, x segment), refused func(seq uint64) error) error {
 	for seq := first; seq <= last; seq++ {
 		_, enc, err := s.recordAt(c, seq)
 		if err != nil {
@@ -293,9 +373,9 @@ func (s *Store) eachReadings(c crdt.ChainID, first, last uint64, f func(at crdt.
 				return err
 			}
 		}
-		for _, x := range in {
-			for hour, points := range byHour(x.Points) {
-				f(rec.Time, hourOf{x.Name, hour}, points)
+		for _, s := range in {
+			for x := range segments(s) {
+				f(rec.Time, hourOf{s.Name, x.hour}, x)
 			}
 		}
 	}
@@ -306,7 +386,7 @@ func (s *Store) eachReadings(c crdt.ChainID, first, last uint64, f func(at crdt.
 // of all other records of the stream.
 func (t *Tx) remakeReadings(c crdt.ChainID, keep, last uint64) error {
 	blocks := map[hourOf][]byte{}
-	err := t.s.eachReadings(c, keep+1, last, func(_ crdt.HybridTime, h hourOf, _ []reading.Point) { blocks[h] = nil }, func(seq uint64) error {
+	err := t.s.eachReadings(c, keep+1, last, func(_ crdt.HybridTime, h hourOf, _ segment) { blocks[h] = nil }, func(seq uint64) error {
 		t.refused-- // wraps, and back when it is added
 		return t.batch.Delete(keyRefusedReadings(c, seq), nil)
 	})
@@ -318,9 +398,9 @@ func (t *Tx) remakeReadings(c crdt.ChainID, keep, last uint64) error {
 		if chain == c {
 			end = keep
 		}
-		err := t.s.eachReadings(chain, 1, end, func(at crdt.HybridTime, h hourOf, points []reading.Point) {
+		err := t.s.eachReadings(chain, 1, end, func(at crdt.HybridTime, h hourOf, x segment) {
 			if b, ok := blocks[h]; ok {
-				blocks[h] = reading.AppendSegment(b, h.hour, uint64(at), points)
+				blocks[h] = x.appendTo(b, at)
 			}
 		}, func(uint64) error { return nil })
 		if err != nil {
@@ -349,7 +429,7 @@ func (t *Tx) putBlock(site tiers.SiteID, name string, hour uint32, block []byte)
 	case hour >= l.readings:
 		return t.batch.Set(keyHour(site, name, partReadings, hour), block, nil)
 	}
-	rollups, err := rollupsOf(partReadings, hour, block)
+	rollups, err := rollupsOf(partReadings, hour, block, l.values)
 	if err != nil {
 		return err
 	}

@@ -66,20 +66,39 @@ const (
 	start = 20_000 * day // of a day
 )
 
-// drawBatches draws what two incarnations of a site wrote: values of few series at
+// drawRange draws which of those values count.
+func drawRange(t *rapid.T) (r reading.Range) {
+	low, high := -1.0, 100.0
+	if rapid.Bool().Draw(t, "min") {
+		r.Min = &low
+	}
+	if rapid.Bool().Draw(t, "max") {
+		r.Max = &high
+	}
+	if rapid.Bool().Draw(t, "not") {
+		r.Not = []float64{0.7}
+	}
+	return r
+}
+
+// drawBatches draws what two incarnations of a site wrote: values and gaps of few series at
 // few times, so that they collide, spread over two days.
 func drawBatches(t *rapid.T, authors []crdt.Author) map[crdt.Author][][]byte {
 	out := map[crdt.Author][][]byte{}
 	for i := range rapid.IntRange(1, 14).Draw(t, "records") {
 		a := rapid.SampledFrom(authors).Draw(t, "author")
 		var in []reading.Series
+		gaps := rapid.IntRange(0, 3).Draw(t, "kind") == 0
 		for range rapid.IntRange(1, 3).Draw(t, "series") {
 			s := reading.Series{Name: rapid.SampledFrom([]string{"level", "level/a", "rain"}).Draw(t, "name")}
 			for range rapid.IntRange(1, 6).Draw(t, "points") {
-				s.Points = append(s.Points, reading.Point{
-					AtMS:  start + int64(rapid.IntRange(0, 21).Draw(t, "at"))*5_407_003 + int64(rapid.IntRange(0, 2).Draw(t, "near"))*20_000,
-					Value: rapid.SampledFrom([]float64{0, 0.1, 0.7, -3, 1e17, 1.0 / 3}).Draw(t, "value"),
-				})
+				at := start + int64(rapid.IntRange(0, 21).Draw(t, "at"))*5_407_003 + int64(rapid.IntRange(0, 2).Draw(t, "near"))*20_000
+				if gaps {
+					text := rapid.SampledFrom([]string{"", "M", "-9999"}).Draw(t, "text")
+					s.Gaps = append(s.Gaps, reading.Gap{AtMS: at, Text: text, Reason: "no value"})
+					continue
+				}
+				s.Points = append(s.Points, reading.Point{AtMS: at, Value: rapid.SampledFrom([]float64{0, 0.1, 0.7, -3, 1e17, 1.0 / 3}).Draw(t, "value")})
 			}
 			in = append(in, s)
 		}
@@ -89,10 +108,26 @@ func drawBatches(t *rapid.T, authors []crdt.Author) map[crdt.Author][][]byte {
 	return out
 }
 
-// oracle is the naive truth: of each series and time the value of the latest writer.
-type oracle map[string]map[int64]struct {
+// oracle is the naive truth: of each series and time what the latest writer said, a
+// value before a gap, then the greatest.
+type oracle map[string]map[int64]said
+
+type said struct {
 	at   crdt.HybridTime
 	bits uint64
+	gap  *reading.Gap
+}
+
+func (x said) beats(o said) bool {
+	switch {
+	case x.at != o.at:
+		return x.at > o.at
+	case x.gap == nil && o.gap == nil:
+		return x.bits > o.bits
+	case x.gap != nil && o.gap != nil:
+		return x.gap.Text > o.gap.Text
+	}
+	return x.gap == nil
 }
 
 func (o oracle) take(t tester, records ...[]byte) {
@@ -106,43 +141,63 @@ func (o oracle) take(t tester, records ...[]byte) {
 			t.Fatal(err)
 		}
 		for _, s := range in {
-			if o[s.Name] == nil {
-				o[s.Name] = map[int64]struct {
-					at   crdt.HybridTime
-					bits uint64
-				}{}
-			}
 			for _, p := range s.Points {
-				old, ok := o[s.Name][p.AtMS]
-				b := math.Float64bits(p.Value)
-				if !ok || rec.Time > old.at || rec.Time == old.at && b > old.bits {
-					o[s.Name][p.AtMS] = struct {
-						at   crdt.HybridTime
-						bits uint64
-					}{rec.Time, b}
-				}
+				o.say(s.Name, p.AtMS, said{at: rec.Time, bits: math.Float64bits(p.Value)})
+			}
+			for _, g := range s.Gaps {
+				o.say(s.Name, g.AtMS, said{at: rec.Time, gap: &g})
 			}
 		}
 	}
 }
 
-// points are a series' readings in order.
+func (o oracle) say(series string, at int64, x said) {
+	if o[series] == nil {
+		o[series] = map[int64]said{}
+	}
+	if old, ok := o[series][at]; !ok || x.beats(old) {
+		o[series][at] = x
+	}
+}
+
+// points are a series' values in order, gaps its gaps.
 func (o oracle) points(series string) (out []reading.Point) {
 	for at, v := range o[series] {
-		out = append(out, reading.Point{AtMS: at, Value: math.Float64frombits(v.bits)})
+		if v.gap == nil {
+			out = append(out, reading.Point{AtMS: at, Value: math.Float64frombits(v.bits)})
+		}
 	}
 	slices.SortFunc(out, func(a, b reading.Point) int { return int(a.AtMS - b.AtMS) })
 	return out
 }
 
+func (o oracle) gaps(series string) (out []reading.Gap) {
+	for _, v := range o[series] {
+		if v.gap != nil {
+			out = append(out, *v.gap)
+		}
+	}
+	slices.SortFunc(out, func(a, b reading.Gap) int { return int(a.AtMS - b.AtMS) })
+	return out
+}
+
 // rollups adds up naively: minutes of points, hours of minutes, days of hours.
-func (o oracle) rollups(series string, size int64) []reading.Rollup {
+func (o oracle) rollups(series string, values reading.Range, size int64) []reading.Rollup {
 	fold := func(in []reading.Rollup, size int64) (out []reading.Rollup) {
 		for _, r := range in {
 			at := r.StartMS / size * size
 			if n := len(out); n > 0 && out[n-1].StartMS == at {
 				p := &out[n-1]
-				p.Count, p.Sum, p.Min, p.Max, p.Last, p.LastMS = p.Count+r.Count, p.Sum+r.Sum, math.Min(p.Min, r.Min), math.Max(p.Max, r.Max), r.Last, r.LastMS
+				missing := p.Missing + r.Missing
+				switch {
+				case p.Count == 0:
+					start := p.StartMS
+					*p = r
+					p.StartMS = start
+				case r.Count > 0:
+					p.Count, p.Sum, p.Min, p.Max, p.Last, p.LastMS = p.Count+r.Count, p.Sum+r.Sum, math.Min(p.Min, r.Min), math.Max(p.Max, r.Max), r.Last, r.LastMS
+				}
+				p.Missing = missing
 				continue
 			}
 			r.StartMS = at
@@ -151,9 +206,17 @@ func (o oracle) rollups(series string, size int64) []reading.Rollup {
 		return out
 	}
 	var at []reading.Rollup
+	for _, g := range o.gaps(series) {
+		at = append(at, reading.Rollup{StartMS: g.AtMS, Missing: 1})
+	}
 	for _, p := range o.points(series) {
+		if !values.Holds(p.Value) {
+			at = append(at, reading.Rollup{StartMS: p.AtMS, Missing: 1})
+			continue
+		}
 		at = append(at, reading.Rollup{StartMS: p.AtMS, Count: 1, Sum: p.Value, Min: p.Value, Max: p.Value, Last: p.Value, LastMS: p.AtMS})
 	}
+	slices.SortFunc(at, func(a, b reading.Rollup) int { return int(a.StartMS - b.StartMS) })
 	out := fold(at, reading.MinuteMS)
 	if size > reading.MinuteMS {
 		out = fold(out, reading.HourMS)
@@ -164,16 +227,16 @@ func (o oracle) rollups(series string, size int64) []reading.Rollup {
 	return out
 }
 
-func rollups(t tester, s *store.Store, series string, from, to, size int64) (out []reading.Rollup) {
+func rollups(t tester, s *store.Store, series string, values reading.Range, from, to, size int64) (out []reading.Rollup) {
 	t.Helper()
-	if err := s.Rollups(self.Site, series, from, to, size, 0, func(r reading.Rollup) bool { out = append(out, r); return true }); err != nil {
+	if err := s.Rollups(self.Site, series, values, from, to, size, 0, func(r reading.Rollup) bool { out = append(out, r); return true }); err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
 // check holds a store against the oracle.
-func (o oracle) check(t tester, s *store.Store) {
+func (o oracle) check(t tester, s *store.Store, values reading.Range) {
 	t.Helper()
 	names, err := s.Series(self.Site, "", "", 100)
 	if err != nil || len(names) != len(o) {
@@ -184,20 +247,65 @@ func (o oracle) check(t tester, s *store.Store) {
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(o.points(name)) {
 			t.Fatal(name, got, "want", o.points(name), err)
 		}
-		o.checkRollups(t, s, name)
+		o.checkPages(t, s, name)
+		o.checkRollups(t, s, name, values)
 	}
 	if r, err := s.Scrub(context.Background()); err != nil || len(r.Findings) > 0 {
 		t.Fatal(r.Findings, err)
 	}
 }
 
-func (o oracle) checkRollups(t tester, s *store.Store, name string, sizes ...int64) {
+// checkPages reads values and gaps in pages, and finds each once, in order.
+func (o oracle) checkPages(t tester, s *store.Store, name string) {
+	t.Helper()
+	var points []reading.Point
+	var gaps []reading.Gap
+	const limit = 3
+	for from := int64(0); ; {
+		p, g, err := s.ReadingsAndGaps(self.Site, name, from, start+10*day, limit)
+		if err != nil || len(p)+len(g) > limit {
+			t.Fatal(p, g, err)
+		}
+		points, gaps = append(points, p...), append(gaps, g...)
+		if len(p)+len(g) < limit {
+			break
+		}
+		for _, x := range p {
+			from = max(from, x.AtMS+1)
+		}
+		for _, x := range g {
+			from = max(from, x.AtMS+1)
+		}
+	}
+	if !slices.Equal(points, o.points(name)) || !slices.Equal(gaps, o.gaps(name)) {
+		t.Fatal(name, points, gaps, "want", o.points(name), o.gaps(name))
+	}
+}
+
+// checkLast holds the end of a series against the oracle.
+func (o oracle) checkLast(t tester, s *store.Store, name string, values reading.Range, readingsFrom int64) {
+	t.Helper()
+	points, gaps := values.Part(o.points(name), o.gaps(name))
+	got, held, err := s.LastReading(self.Site, name, values)
+	if err != nil || !held || got.Known != (len(points) > 0) || got.Known && got.Value != points[len(points)-1] {
+		t.Fatal(name, got, held, err, points)
+	}
+	var gap *reading.Gap
+	if n := len(gaps); n > 0 && gaps[n-1].AtMS >= readingsFrom && (len(points) == 0 || points[len(points)-1].AtMS < gaps[n-1].AtMS) {
+		gap = &gaps[n-1]
+	}
+	if (gap == nil) != (got.Gap == nil) || gap != nil && *gap != *got.Gap {
+		t.Fatal(name, got.Gap, "want", gap)
+	}
+}
+
+func (o oracle) checkRollups(t tester, s *store.Store, name string, values reading.Range, sizes ...int64) {
 	t.Helper()
 	if len(sizes) == 0 {
 		sizes = []int64{reading.MinuteMS, reading.HourMS, day}
 	}
 	for _, size := range sizes {
-		if got, want := rollups(t, s, name, 0, start+10*day, size), o.rollups(name, size); !slices.Equal(got, want) {
+		if got, want := rollups(t, s, name, values, 0, start+10*day, size), o.rollups(name, values, size); !slices.Equal(got, want) {
 			t.Fatal(name, "by", size, got, "want", want)
 		}
 	}
@@ -230,7 +338,7 @@ func TestReadingsAnyOrder(t *testing.T) {
 				ingest(t, s, spanOf(t, a, chains[a], first, last))
 				held[a] = max(held[a], last)
 			}
-			want.check(t, s)
+			want.check(t, s, drawRange(t))
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -244,7 +352,7 @@ func TestReadingsAnyOrder(t *testing.T) {
 func TestThin(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		chain := drawBatches(t, []crdt.Author{self})[self]
-		want := oracle{}
+		want, values := oracle{}, drawRange(t)
 		want.take(t, chain...)
 		s := open(t, vfs.NewMem())
 		defer func() { _ = s.Close() }()
@@ -255,7 +363,7 @@ func TestThin(t *testing.T) {
 		for range rapid.IntRange(1, 2).Draw(t, "times") {
 			for _, code := range []string{"level", "rain"} {
 				commit(t, s, func(tx *store.Tx) error {
-					_, err := tx.Thin(store.Thin{Site: self.Site, Code: code, Readings: readings, Minutes: minutes})
+					_, err := tx.Thin(store.Thin{Site: self.Site, Code: code, Readings: readings, Minutes: minutes, Values: values})
 					return err
 				})
 			}
@@ -272,9 +380,9 @@ func TestThin(t *testing.T) {
 			want.take(t, late)
 		}
 		for name := range want {
-			want.checkRollups(t, s, name, reading.HourMS, day)
-			got := rollups(t, s, name, int64(minutes)*reading.HourMS, start+10*day, reading.MinuteMS)
-			fine := slices.DeleteFunc(want.rollups(name, reading.MinuteMS), func(r reading.Rollup) bool { return r.StartMS < int64(minutes)*reading.HourMS })
+			want.checkRollups(t, s, name, values, reading.HourMS, day)
+			got := rollups(t, s, name, values, int64(minutes)*reading.HourMS, start+10*day, reading.MinuteMS)
+			fine := slices.DeleteFunc(want.rollups(name, values, reading.MinuteMS), func(r reading.Rollup) bool { return r.StartMS < int64(minutes)*reading.HourMS })
 			if !slices.Equal(got, fine) {
 				t.Fatal(name, got, "want", fine)
 			}
@@ -283,10 +391,7 @@ func TestThin(t *testing.T) {
 			if err != nil || fmt.Sprint(points) != fmt.Sprint(left) {
 				t.Fatal(name, points, "want", left, err)
 			}
-			last := want.points(name)
-			if p, ok, err := s.LastReading(self.Site, name); !ok || err != nil || p != last[len(last)-1] {
-				t.Fatal(name, p, ok, err)
-			}
+			want.checkLast(t, s, name, values, int64(readings)*reading.HourMS)
 		}
 		if r, err := s.Scrub(context.Background()); err != nil || len(r.Findings) > 0 {
 			t.Fatal(r.Findings, err)
@@ -303,7 +408,9 @@ func TestReadingsSetAside(t *testing.T) {
 		mine := append(slices.Clone(chains[self]), batchRecord(t, 1<<30, reading.Series{Name: "level", Points: []reading.Point{{AtMS: start + 7, Value: 5}}}),
 			crdt.Record{Kind: crdt.RecordReadings, Time: 1, Doc: store.ReadingDoc, Body: []byte("no batch")}.AppendTo(nil))
 		keep := rapid.IntRange(0, len(mine)-1).Draw(t, "keep")
-		thin := store.Thin{Site: self.Site, Code: "level", Readings: reading.Hour(start) + uint32(rapid.IntRange(0, 30).Draw(t, "thin"))}
+		thin := store.Thin{
+			Site: self.Site, Code: "level", Readings: reading.Hour(start) + uint32(rapid.IntRange(0, 30).Draw(t, "thin")), Values: drawRange(t),
+		}
 		play := func(last int) *store.Store {
 			s := open(t, vfs.NewMem())
 			if last > 0 {
@@ -326,13 +433,14 @@ func TestReadingsSetAside(t *testing.T) {
 			return err
 		})
 		for _, name := range []string{"level", "level/a", "rain"} {
-			kept, err := with.Readings(self.Site, name, 0, start+10*day, 1<<20)
-			should, also := without.Readings(self.Site, name, 0, start+10*day, 1<<20)
-			if err != nil || also != nil || !slices.Equal(kept, should) {
+			kept, gaps, err := with.ReadingsAndGaps(self.Site, name, 0, start+10*day, 1<<20)
+			should, empty, also := without.ReadingsAndGaps(self.Site, name, 0, start+10*day, 1<<20)
+			if err != nil || also != nil || !slices.Equal(kept, should) || !slices.Equal(gaps, empty) {
 				t.Fatal(name, kept, "want", should, err, also)
 			}
 			for _, size := range []int64{reading.MinuteMS, day} {
-				if got, want := rollups(t, with, name, 0, start+10*day, size), rollups(t, without, name, 0, start+10*day, size); !slices.Equal(got, want) {
+				got := rollups(t, with, name, reading.Range{}, 0, start+10*day, size)
+				if want := rollups(t, without, name, reading.Range{}, 0, start+10*day, size); !slices.Equal(got, want) {
 					t.Fatal(name, got, "want", want)
 				}
 			}
@@ -419,8 +527,38 @@ func TestGoldenReadings(t *testing.T) {
 		_, err := tx.Thin(store.Thin{Site: self.Site, Code: "rain", Readings: reading.Hour(start + day), Minutes: reading.Hour(start + day)})
 		return err
 	})
-	const file = "testdata/v3/readings.txt"
-	got := dump(t, s)
+	golden(t, "testdata/v3/readings.txt", dump(t, s))
+}
+
+// TestGoldenGaps holds the bytes of gaps, of their rollups, and of limits with a
+// range, for good.
+func TestGoldenGaps(t *testing.T) {
+	s := open(t, vfs.NewMem())
+	defer func() { _ = s.Close() }()
+	commit(t, s, func(tx *store.Tx) error {
+		b, err := reading.AppendBatch(nil, []reading.Series{
+			{Name: "level/a", Gaps: []reading.Gap{{AtMS: start, Text: "M", Reason: "maintenance"}}},
+			{Name: "rain", Gaps: []reading.Gap{{AtMS: start, Text: "-9999", Reason: "no value"}, {AtMS: start + 60_000, Text: "", Reason: "no value"}}},
+		})
+		if err != nil {
+			return err
+		}
+		_, err = tx.AppendReadings(self, 3<<16, b)
+		return err
+	})
+	low := -0.5
+	commit(t, s, func(tx *store.Tx) error {
+		_, err := tx.Thin(store.Thin{
+			Site: self.Site, Code: "level", Readings: reading.Hour(start) + 1, Values: reading.Range{Min: &low, Not: []float64{-9999, 99}},
+		})
+		return err
+	})
+	golden(t, "testdata/v3/gaps.txt", dump(t, s))
+}
+
+// golden holds what a store keeps against a file.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
 			t.Fatal(err)

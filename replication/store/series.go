@@ -44,27 +44,54 @@ func hourSpan(fromMS, toMS int64) (first, before uint32) {
 }
 
 // Readings returns the readings of a series at a site from one time to before
-// another, in Unix milliseconds, in order, up to limit. Readings that were dropped
+// another, in Unix milliseconds, in order, up to limit: numbers as they were
+// written, whatever they are worth, and none for a gap. Readings that were dropped
 // are not among them; see [Store.Rollups].
 func (s *Store) Readings(site tiers.SiteID, series string, fromMS, toMS int64, limit int) ([]reading.Point, error) {
+	points, _, err := s.readings(site, series, fromMS, toMS, func(points []reading.Point, _ []reading.Gap) bool { return len(points) >= limit })
+	return points[:min(limit, len(points))], err
+}
+
+// ReadingsAndGaps is like [Store.Readings], with gaps, and limit counts both.
+func (s *Store) ReadingsAndGaps(site tiers.SiteID, series string, fromMS, toMS int64, limit int) ([]reading.Point, []reading.Gap, error) {
+	points, gaps, err := s.readings(site, series, fromMS, toMS, func(points []reading.Point, gaps []reading.Gap) bool {
+		return len(points)+len(gaps) >= limit
+	})
+	for len(points)+len(gaps) > limit { // the latest go
+		if len(gaps) == 0 || len(points) > 0 && points[len(points)-1].AtMS > gaps[len(gaps)-1].AtMS {
+			points = points[:len(points)-1]
+		} else {
+			gaps = gaps[:len(gaps)-1]
+		}
+	}
+	return points, gaps, err
+}
+
+// readings collects whole hours until enough says so.
+func (s *Store) readings(
+	site tiers.SiteID, series string, fromMS, toMS int64, enough func([]reading.Point, []reading.Gap) bool,
+) (points []reading.Point, gaps []reading.Gap, err error) {
 	if err := s.usage.enter(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer s.usage.leave()
 	first, before := hourSpan(fromMS, toMS)
-	var out []reading.Point
-	err := s.hours(site, series, partReadings, first, before, func(hour uint32, v []byte) error {
-		points, err := reading.Points(v, hour)
+	err = s.hours(site, series, partReadings, first, before, func(hour uint32, v []byte) error {
+		ps, gs, err := reading.Both(v, hour)
 		if err != nil {
 			return fmt.Errorf("%w: series %s: %w", ErrCorrupt, series, err)
 		}
-		for _, p := range points {
+		for _, p := range ps {
 			if p.AtMS >= fromMS && p.AtMS < toMS {
-				out = append(out, p)
+				points = append(points, p)
 			}
 		}
-		if len(out) >= limit {
-			out = out[:limit]
+		for _, g := range gs {
+			if g.AtMS >= fromMS && g.AtMS < toMS {
+				gaps = append(gaps, g)
+			}
+		}
+		if enough(points, gaps) {
 			return errEnough
 		}
 		return nil
@@ -72,14 +99,17 @@ func (s *Store) Readings(site tiers.SiteID, series string, fromMS, toMS int64, l
 	if errors.Is(err, errEnough) {
 		err = nil
 	}
-	return out, err
+	return points, gaps, err
 }
 
 // Rollups calls f with the rollups of a series at a site that begin from one time
 // to before another, in order: each of size milliseconds, a minute or whole hours, of
 // which one begins at offset, a whole hour. Where only coarser ones were kept, those are merged
-// into the stretch that they begin in. It stops early when f returns false.
-func (s *Store) Rollups(site tiers.SiteID, series string, fromMS, toMS, size, offset int64, f func(reading.Rollup) bool) error {
+// into the stretch that they begin in. Readings that are not values only count as
+// missing; what was dropped was judged then. It stops early when f returns false.
+func (s *Store) Rollups(
+	site tiers.SiteID, series string, values reading.Range, fromMS, toMS, size, offset int64, f func(reading.Rollup) bool,
+) error {
 	if err := s.usage.enter(); err != nil {
 		return err
 	}
@@ -95,15 +125,15 @@ func (s *Store) Rollups(site tiers.SiteID, series string, fromMS, toMS, size, of
 	}
 	var at reading.Rollup
 	emit := func() error {
-		if at.Count > 0 && at.StartMS < toMS && !f(at) {
+		if at.Count+at.Missing > 0 && at.StartMS < toMS && !f(at) {
 			return errEnough
 		}
 		return nil
 	}
-	err := s.eachHour(site, series, first, before, func(_ uint32, in []reading.Rollup) error {
+	err := s.eachHour(site, series, values, first, before, func(_ uint32, in []reading.Rollup) error {
 		for _, r := range reading.Coarser(in, min(size, reading.HourMS), 0) {
 			start := r.StartMS - ((r.StartMS-offset)%size+size)%size
-			if start != at.StartMS || at.Count == 0 {
+			if start != at.StartMS || at.Count+at.Missing == 0 {
 				if err := emit(); err != nil {
 					return err
 				}
@@ -126,7 +156,7 @@ func (s *Store) Rollups(site tiers.SiteID, series string, fromMS, toMS, size, of
 
 // eachHour calls f with the finest rollups of each hour of a series, in order. The
 // three parts of a series never hold the same hour.
-func (s *Store) eachHour(site tiers.SiteID, series string, first, before uint32, f func(uint32, []reading.Rollup) error) error {
+func (s *Store) eachHour(site tiers.SiteID, series string, values reading.Range, first, before uint32, f func(uint32, []reading.Rollup) error) error {
 	snap := s.db.NewSnapshot() // a Thin moves hours between parts
 	defer func() { _ = snap.Close() }()
 	type source struct {
@@ -155,7 +185,7 @@ func (s *Store) eachHour(site tiers.SiteID, series string, first, before uint32,
 		if next == nil {
 			break
 		}
-		rollups, err := rollupsOf(next.part, hourOf(next), next.it.Value())
+		rollups, err := rollupsOf(next.part, hourOf(next), next.it.Value(), values)
 		if err == nil {
 			err = f(hourOf(next), rollups)
 		}
@@ -215,34 +245,65 @@ func (s *Store) series(site tiers.SiteID, code, after string, limit int) ([]stri
 	return out, errors.Join(err, it.Error(), it.Close())
 }
 
-// LastReading returns the last reading of a series, or the end of its last rollup;
-// false when there is none.
-func (s *Store) LastReading(site tiers.SiteID, series string) (reading.Point, bool, error) {
+// SeriesLast is the end of a series.
+type SeriesLast struct {
+	// Value is the last value, or the last of the last rollup; Known says that there
+	// is one.
+	Value reading.Point
+	Known bool
+	// Gap is the last reading where that has no value.
+	Gap *reading.Gap
+}
+
+// LastReading returns the end of a series, as far as numbers are values; false when
+// nothing of it is here.
+func (s *Store) LastReading(site tiers.SiteID, series string, values reading.Range) (last SeriesLast, held bool, err error) {
 	if err := s.usage.enter(); err != nil {
-		return reading.Point{}, false, err
+		return last, false, err
 	}
 	defer s.usage.leave()
 	for _, part := range []byte{partReadings, partMinutes, partHours} {
 		prefix := append(keySeries(site, series), part)
 		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
 		if err != nil {
-			return reading.Point{}, false, fmt.Errorf("read series: %w", err)
+			return last, false, fmt.Errorf("read series: %w", err)
 		}
-		var last reading.Point
-		found := it.Last()
-		if found {
+		for ok := it.Last(); ok && err == nil && !last.Known; ok = it.Prev() {
+			held = true
 			k := it.Key()
-			var rollups []reading.Rollup
-			if rollups, err = rollupsOf(part, binary.BigEndian.Uint32(k[len(k)-4:]), it.Value()); err == nil && len(rollups) > 0 {
-				r := rollups[len(rollups)-1]
-				last = reading.Point{AtMS: r.LastMS, Value: r.Last}
-			}
+			err = last.take(part, binary.BigEndian.Uint32(k[len(k)-4:]), it.Value(), values)
 		}
-		if err := errors.Join(err, it.Error(), it.Close()); err != nil || found {
-			return last, found, err
+		if err := errors.Join(err, it.Error(), it.Close()); err != nil || last.Known {
+			return last, held, err
 		}
 	}
-	return reading.Point{}, false, nil
+	return last, held, nil
+}
+
+// take looks for the end in an hour before those that were looked at.
+func (l *SeriesLast) take(part byte, hour uint32, v []byte, values reading.Range) error {
+	if part != partReadings {
+		rollups, err := rollupsOf(part, hour, v, values)
+		for _, r := range slices.Backward(rollups) {
+			if r.Count > 0 && values.Holds(r.Last) {
+				l.Value, l.Known = reading.Point{AtMS: r.LastMS, Value: r.Last}, true
+				break
+			}
+		}
+		return err
+	}
+	points, gaps, err := reading.Both(v, hour)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	points, gaps = values.Part(points, gaps)
+	if n := len(points); n > 0 {
+		l.Value, l.Known = points[n-1], true
+	}
+	if n := len(gaps); n > 0 && l.Gap == nil && (!l.Known || gaps[n-1].AtMS > l.Value.AtMS) {
+		l.Gap = &gaps[n-1]
+	}
+	return nil
 }
 
 // SeriesKept says what of an indicator's series at a site was dropped.
@@ -363,8 +424,7 @@ func (x *seriesScrub) sum(series string, hour uint32, enc []byte) uint64 {
 // limit takes up an indicator's limits; rest is the key behind the site.
 func (x *seriesScrub) limit(rest, v []byte) {
 	if code, part, ok := bytes.Cut(rest, []byte{0}); ok && len(part) == 1 && part[0] == partLimits {
-		d := decoder{b: v}
-		x.limits[string(code)] = seriesLimits{d.u32(), d.u32(), d.u64()}
+		x.limits[string(code)], _ = decodeLimits(v)
 	}
 }
 
@@ -379,9 +439,9 @@ func (x *seriesScrub) record(v []byte) {
 	}
 	in, _ := readingsOf(x.stream, rec) // none of one that is refused
 	for _, s := range in {
-		for hour, points := range byHour(s.Points) {
-			if hour >= x.limits[reading.Code(s.Name)].readings {
-				x.sums[s.Name] += x.sum(s.Name, hour, reading.AppendSegment(nil, hour, uint64(rec.Time), points))
+		for part := range segments(s) {
+			if part.hour >= x.limits[reading.Code(s.Name)].readings {
+				x.sums[s.Name] += x.sum(s.Name, part.hour, part.appendTo(nil, rec.Time))
 			}
 		}
 	}
@@ -395,12 +455,12 @@ func (x *seriesScrub) block(rest, v []byte) {
 	}
 	series, part, hour := string(rest[:end]), rest[end+1], binary.BigEndian.Uint32(rest[end+2:])
 	if part != partReadings || hour < x.limits[reading.Code(series)].readings {
-		if _, err := rollupsOf(part, hour, v); err != nil {
+		if _, err := rollupsOf(part, hour, v, reading.Range{}); err != nil {
 			x.bad(series, err.Error())
 		}
 		return
 	}
-	err := reading.Segments(v, hour, func(_ uint64, _ []reading.Point, enc []byte) { x.sums[series] -= x.sum(series, hour, enc) })
+	err := reading.Segments(v, hour, func(enc []byte) { x.sums[series] -= x.sum(series, hour, enc) })
 	if err != nil {
 		x.bad(series, err.Error())
 	}

@@ -103,8 +103,8 @@ func Readings(ctx context.Context, cfg ReadingsConfig) (c ReadingsCase, err erro
 			at := now.Add(time.Duration(b*(each+1)+i/cfg.Series) * time.Second)
 			in = append(in, node.Reading{Series: name(i % cfg.Series), Point: point(at, i)})
 		}
-		_, bad, err := n.Import(ctx, fmt.Sprintf("bench-%d", b), in)
-		for i, reason := range bad {
+		done, err := n.Import(ctx, fmt.Sprintf("bench-%d", b), in, false)
+		for i, reason := range done.Bad {
 			return fmt.Errorf("reading %d of batch %d: %w", i, b, reason)
 		}
 		return err
@@ -150,7 +150,7 @@ func define(ctx context.Context, n *node.Node, vital bool) (code string, err err
 // took.
 func dayRollup(n *node.Node, series string, from time.Time) (out reading.Rollup, took time.Duration, err error) {
 	began := time.Now()
-	err = n.Group().Store().Rollups(benchSite, series, from.UnixMilli(), from.Add(24*time.Hour).UnixMilli(), 24*reading.HourMS, 0, func(r reading.Rollup) bool {
+	err = n.Group().Store().Rollups(benchSite, series, reading.Range{}, from.UnixMilli(), from.Add(24*time.Hour).UnixMilli(), 24*reading.HourMS, 0, func(r reading.Rollup) bool {
 		out = r
 		return true
 	})
@@ -182,7 +182,7 @@ func (c *ReadingsCase) fullDay(ctx context.Context, n *node.Node, code string, f
 		for i := range in {
 			in[i] = node.Reading{Series: series, Point: point(from.Add(time.Duration(b*1200+i)*time.Second), 0)}
 		}
-		if _, _, err := n.Import(ctx, fmt.Sprintf("full-%d", b), in); err != nil {
+		if _, err := n.Import(ctx, fmt.Sprintf("full-%d", b), in, false); err != nil {
 			return err
 		}
 	}

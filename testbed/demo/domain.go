@@ -140,8 +140,8 @@ func (d *player) measure(ctx context.Context) error {
 	for i, v := range []float64{2.1, 2.6, 3.1, 3.4, 3.6, 3.9} {
 		in = append(in, node.Reading{Series: series, Point: reading.Point{AtMS: from.Add(time.Duration(i) * time.Minute).UnixMilli(), Value: v}})
 	}
-	_, bad, err := n.Import(ctx, fmt.Sprintf("demo:readings:%d", d.run), in)
-	for _, b := range bad {
+	done, err := n.Import(ctx, fmt.Sprintf("demo:readings:%d", d.run), in, false)
+	for _, b := range done.Bad {
 		err = errors.Join(err, b)
 	}
 	if err != nil {

@@ -36,6 +36,8 @@ const gapMax = time.Hour
 type Watch struct {
 	Level Level
 	Place int
+	// Values says which numbers are values; the others say nothing of the level.
+	Values reading.Range
 
 	pending bool
 	sure    bool // a point has cleared it
@@ -51,6 +53,9 @@ func (w *Watch) Sure() bool { return w.sure }
 // Step takes the next point in, in the order of time, and returns the crossing that
 // it raised, or nil.
 func (w *Watch) Step(p reading.Point) *Crossing {
+	if !w.Values.Holds(p.Value) {
+		return nil
+	}
 	gap := p.AtMS-w.last > max(gapMax.Milliseconds(), int64(w.Level.ForS)*1000)
 	w.last = p.AtMS
 	cleared := w.Level.cleared(p.Value)
@@ -78,9 +83,9 @@ func (w *Watch) Step(p reading.Point) *Crossing {
 
 // Watches returns a watch for each level, below it.
 func (d Definition) Watches() []Watch {
-	out := make([]Watch, len(d.Levels))
+	out, values := make([]Watch, len(d.Levels)), d.Range()
 	for i, l := range d.Levels {
-		out[i] = Watch{Level: l, Place: i}
+		out[i] = Watch{Level: l, Place: i, Values: values}
 	}
 	return out
 }

@@ -60,6 +60,12 @@ type Definition struct {
 	// Kind is [KPI] or [Vital].
 	Kind string `json:"kind"`
 	Unit string `json:"unit,omitempty"`
+	// Min and Max bound the values, both included; nil is no bound. A number outside
+	// is no value.
+	Min *float64 `json:"min,omitempty"`
+	Max *float64 `json:"max,omitempty"`
+	// Missing are the marks that sources write where they have no value.
+	Missing []Mark `json:"missing,omitempty"`
 	// Grades are of a KPI, the best first.
 	Grades []Grade `json:"grades,omitempty"`
 	// Levels are of a vital sign, the least severe first.
@@ -129,6 +135,9 @@ func (d Definition) Validate() error {
 		if v < 0 || v > daysMax {
 			return fmt.Errorf("%w: %s %d: want 1 to %d, or 0 for the default", ErrInvalid, field, v, daysMax)
 		}
+	}
+	if err := d.checkMissing(); err != nil {
+		return err
 	}
 	switch d.Kind {
 	case KPI:
@@ -232,6 +241,14 @@ func (d Definition) WithDefaults() Definition {
 	return d
 }
 
+// bound writes a bound, "" for none.
+func bound(v *float64) string {
+	if v == nil {
+		return ""
+	}
+	return reading.Text(*v)
+}
+
 // Doc returns the identifier of a definition's document.
 func Doc(code string) tiers.DocID { return tiers.NewDocID(KindIndicator, code) }
 
@@ -252,6 +269,7 @@ func Ops(d Definition) ([]crdt.Op, error) {
 		[2]string{"reading_days", strconv.Itoa(d.ReadingDays)}, [2]string{"minute_days", strconv.Itoa(d.MinuteDays)})
 	for _, f := range [][2]string{ // written when empty, too: an edit may empty them
 		{"unit", d.Unit}, {"grades", steps(d.Grades, len(d.Grades))}, {"levels", steps(d.Levels, len(d.Levels))},
+		{"min", bound(d.Min)}, {"max", bound(d.Max)}, {"missing", steps(d.Missing, len(d.Missing))},
 	} {
 		ops = append(ops, crdt.Op{Kind: crdt.OpPut, Key: f[0], Value: f[1]})
 	}
@@ -275,7 +293,9 @@ func FromView(b []byte) (Definition, error) {
 	d.ReadingDays, err1 = strconv.Atoi(f["reading_days"])
 	d.MinuteDays, err2 = strconv.Atoi(f["minute_days"])
 	err := errors.Join(err1, err2)
-	for field, into := range map[string]any{"grades": &d.Grades, "levels": &d.Levels} {
+	for field, into := range map[string]any{
+		"grades": &d.Grades, "levels": &d.Levels, "min": &d.Min, "max": &d.Max, "missing": &d.Missing,
+	} {
 		if f[field] != "" {
 			err = errors.Join(err, json.Unmarshal([]byte(f[field]), into))
 		}

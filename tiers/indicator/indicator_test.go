@@ -86,9 +86,10 @@ func TestDefinitionRules(t *testing.T) {
 // with the defaults, also after an edit that empties a field.
 func TestDefinitionRoundTrip(t *testing.T) {
 	e := engine.New()
-	for _, d := range []indicator.Definition{vital(), kpi()} {
+	for _, d := range []indicator.Definition{vital(), kpi(), marked()} {
 		before := d
 		before.Unit, before.ReadingDays = "x", 7
+		before.Max, before.Missing = p(1e6), []indicator.Mark{{Mark: "x"}}
 		var raw [][]byte
 		for _, x := range []indicator.Definition{before, d} {
 			ops, err := indicator.Ops(x)
@@ -117,8 +118,11 @@ func TestDefinitionRoundTrip(t *testing.T) {
 		if got.Unit != want.Unit || got.ReadingDays != 31 || got.MinuteDays != 400 || len(got.Levels) != len(want.Levels) || !slices.Equal(got.Grades, want.Grades) {
 			t.Errorf("%+v, want %+v", got, want)
 		}
+		if got.Range().Why(-31) != want.Range().Why(-31) || got.Range().Why(51) != want.Range().Why(51) || !slices.Equal(got.Missing, want.Missing) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
 		for i, l := range got.Levels {
-			if *l.Clear != *want.Levels[i].Clear || l.ForS != want.Levels[i].ForS || l.Priority != want.Levels[i].Priority {
+			if (l.Clear == nil) != (want.Levels[i].Clear == nil) || l.Clear != nil && *l.Clear != *want.Levels[i].Clear || l.ForS != want.Levels[i].ForS || l.Priority != want.Levels[i].Priority {
 				t.Errorf("level %+v", l)
 			}
 		}
