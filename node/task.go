@@ -55,23 +55,13 @@ func (n *Node) keysOf(doc tiers.DocID, classes ...tiers.Class) (out []store.DocK
 	if err != nil {
 		return nil, err
 	}
-	st := n.group.Store()
-	streams := []tiers.StreamID{stream}
-	if !full {
-		streams = st.Streams()
+	keys, err := n.group.Store().Named(local)
+	if err != nil {
+		return nil, err
 	}
-	for _, s := range streams {
-		if len(classes) > 0 && !slices.Contains(classes, s.Class) {
-			continue
-		}
-		k := store.DocKey{Stream: s, Doc: local}
-		if _, err := st.Changes(k); err == nil {
-			out = append(out, k)
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return nil, err
-		}
-	}
-	return out, nil
+	return slices.DeleteFunc(keys, func(k store.DocKey) bool {
+		return full && k.Stream != stream || len(classes) > 0 && !slices.Contains(classes, k.Stream.Class)
+	}), nil
 }
 
 // read decodes a document's present view.

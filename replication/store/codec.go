@@ -25,6 +25,7 @@ const (
 	tableSeries     = 's'
 	tableTally      = 'g'
 	tableArrival    = 'w'
+	tableName       = 'b'
 )
 
 // DocKey names a document: a document identifier means something only inside

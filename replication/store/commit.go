@@ -96,7 +96,8 @@ func (t *Tx) Commit(index uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := t.batch.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, index), nil); err != nil {
+	at := binary.BigEndian.AppendUint64(nil, index)
+	if err := errors.Join(t.batch.Set(keyMeta("applied"), at, nil), t.batch.Set(keyMeta(metaNamed), at, nil)); err != nil {
 		return err
 	}
 	if len(docs) > 0 {
@@ -188,6 +189,9 @@ func (t *Tx) putDocs() ([]marking, error) {
 		d := marking{Dirty: Dirty{Key: k}, version: w.state.version(), created: w.fresh}
 		if w.fresh {
 			d.History = t.history(k)
+			if err := t.name(k); err != nil {
+				return nil, err
+			}
 		}
 		docs = append(docs, d)
 	}

@@ -28,7 +28,7 @@
 // code, a zero byte and the incarnation; a chain a stream and an author.
 // Integers in keys are big endian.
 //
-//	m name                      meta: format, federation, site, incarnation, applied, counting, recount
+//	m name                      meta: format, federation, site, incarnation, applied, named, counting, recount
 //	c chain                     head: seq u64, hash, bytes u64
 //	r chain seq                 record: chain hash after it, encoding (package crdt)
 //	k chain seq                 checkpoint: hash, time, chain bytes, signature
@@ -38,6 +38,7 @@
 //	y index                     the documents that a commit touched, until all have their view
 //	v stream doc                view: version it was made from, index entries, counts, JSON
 //	n name 0 value 0 stream doc index entry
+//	b doc 0 stream              index of names: the document's identifier from its end to its beginning
 //	i key                       idempotency: the outcome of a command
 //	g cube 0 site 0 cell        counter: how many views of the site's streams count there
 //	w chain seq                 arrival of a run of records: its last seq, from when, to when

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -12,17 +13,44 @@ import (
 )
 
 // Dump renders every key and value, for comparing whole stores. It is an error that a
-// key is there which the store takes for absent.
+// key is there which the store takes for absent, or that the index of names has not
+// exactly the documents that are there.
 func (s *Store) Dump() (string, error) {
 	var b strings.Builder
+	docs := map[string]bool{}
 	err := s.scan(nil, func(key, value []byte) error {
 		if covers(key) && s.presence.absent(key) {
 			return fmt.Errorf("%q is taken for absent", key)
 		}
+		d := decoder{b: key[1:]}
+		switch key[0] {
+		case tableName: // before tableDoc
+			docs[string(key)] = true
+		case tableDoc:
+			name := string(keyName(d.docKey()))
+			if !docs[name] {
+				return fmt.Errorf("%q is not in the index of names", key)
+			}
+			delete(docs, name)
+		}
 		fmt.Fprintf(&b, "%c %s = %s\n", key[0], hex.EncodeToString(key[1:]), hex.EncodeToString(value))
 		return nil
 	})
+	if err == nil && len(docs) > 0 {
+		err = fmt.Errorf("the index of names has documents that are not there: %v", docs)
+	}
 	return b.String(), err
+}
+
+// DropNames takes the index of names away, as in a store that an earlier build wrote.
+func (s *Store) DropNames() error {
+	return errors.Join(s.db.DeleteRange([]byte{tableName}, []byte{tableName + 1}, pebble.NoSync), s.db.Delete(keyMeta(metaNamed), pebble.NoSync))
+}
+
+// BlocksRead counts the blocks of tables that were looked into.
+func (s *Store) BlocksRead() int64 {
+	m := s.db.Metrics().BlockCache
+	return m.Hits + m.Misses
 }
 
 // PresenceRead waits until what was stored at the opening is known to be there.

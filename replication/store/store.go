@@ -182,6 +182,9 @@ func (s *Store) openDB() error {
 	s.chains, s.grown = map[tiers.StreamID]map[crdt.Author]chainState{}, map[crdt.ChainID]crdt.Head{}
 	s.counts, s.arrivals = Counts{}, map[crdt.ChainID]Arrival{}
 	err = errors.Join(s.stamp(), s.load(), s.readMarks(), s.readTallies())
+	if err == nil {
+		err = s.makeNames()
+	}
 	s.counts.Dirty = s.marks.dirty()
 	s.mu.Unlock()
 	if err != nil {
@@ -206,6 +209,7 @@ func (s *Store) stamp() error {
 		_ = b.Set(keyMeta("format"), []byte{formatVersion}, nil)
 		_ = b.Set(keyMeta("incarnation"), binary.BigEndian.AppendUint32(nil, 1), nil)
 		_ = b.Set(keyMeta("applied"), binary.BigEndian.AppendUint64(nil, 0), nil)
+		_ = b.Set(keyMeta(metaNamed), binary.BigEndian.AppendUint64(nil, 0), nil)
 		if err := b.Commit(pebble.NoSync); err != nil {
 			return fmt.Errorf("stamp store %s: %w", cfg.Dir, err)
 		}
