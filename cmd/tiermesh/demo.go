@@ -128,6 +128,7 @@ func printTable(w io.Writer, t demo.Table, took time.Duration) {
 		{"rollbacks found", fmt.Sprintf("%d of %d, with nothing lost", t.RolledBack, t.Restored)},
 		{"links proven", fmt.Sprintf("%d of %d, signed by both ends", t.Proven, t.Links)},
 		{"converged after heal", fmt.Sprintf("%.2f s", t.ConvergeS)},
+		{"the machine then", t.Machine.String()},
 		{"wire bytes since heal", fmt.Sprintf("%d, for %d bytes of records that were needed", t.WireBytes, t.NeededBytes)},
 		{"proof", fmt.Sprintf("%s, after %.1f s", verdict, took.Seconds())},
 	} {

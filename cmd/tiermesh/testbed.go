@@ -167,9 +167,18 @@ func printRun(w io.Writer, d *report.Data, dir string) {
 		fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(d.Failure, "\n", "\n  "))
 	}
 	for _, e := range d.Expected {
-		if !e.Holds {
+		switch {
+		case e.Told:
+			fmt.Fprintf(w, "  %s:%d: %s: it was %s on this machine, which is no verdict\n", d.File, e.Line, e.Text, e.Got)
+		case !e.Holds:
 			fmt.Fprintf(w, "  %s:%d: %s: it was %s\n", d.File, e.Line, e.Text, e.Got)
 		}
+	}
+	for _, text := range d.Count.Late {
+		fmt.Fprintf(w, "  late on this machine: %s\n", text)
+	}
+	for i, m := range d.Count.Machine {
+		fmt.Fprintf(w, "  the machine %s: %s\n", []string{"before", "after"}[min(i, 1)], m)
 	}
 	for _, v := range d.Verdicts {
 		if !v.Holds() {
@@ -235,7 +244,7 @@ func playLocal(ctx context.Context, s *scenario.Script, p run.Progress) (d *repo
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	w := local.NewWorld(dir, slog.New(slog.DiscardHandler))
-	d, _ = run.Play(ctx, w, s, run.Options{Mode: "local", Progress: p}) // the report says why
+	d, _ = run.Play(ctx, w, s, run.Options{Mode: "local", RealTime: true, Progress: p}) // the report says why
 	return d, w.Close()
 }
 
@@ -258,7 +267,7 @@ func playNetns(ctx context.Context, s *scenario.Script, p run.Progress) (d *repo
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	w := netns.New(netns.Config{Dir: dir, Command: self, StandInAfter: netnsStandIn})
-	d, _ = run.Play(ctx, w, s, run.Options{Mode: "netns", Progress: p}) // the report says why
+	d, _ = run.Play(ctx, w, s, run.Options{Mode: "netns", RealTime: true, Progress: p}) // the report says why
 	return d, w.Close()
 }
 

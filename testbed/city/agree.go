@@ -14,8 +14,8 @@ import (
 type request = data.Request
 
 const (
-	// convergeWithin ends a run that does not come to agree.
-	convergeWithin = 10 * time.Minute
+	// stallAfter ends a run in which no other link has come to agree for so long.
+	stallAfter = 10 * time.Minute
 	// lookEvery is how often links are looked at, at most.
 	lookEvery = 250 * time.Millisecond
 )
@@ -28,20 +28,25 @@ func (c *player) converge(ctx context.Context, what string, inScope func(child, 
 
 // convergeTo waits as converge does, and until the sites in scope have a topology.
 func (c *player) convergeTo(ctx context.Context, t *tiers.Topology, what string, inScope func(child, parent tiers.SiteID) bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, convergeWithin, fmt.Errorf("city: waited %s for: %s", convergeWithin, what))
-	defer cancel()
+	most, moved := 0, time.Now()
 	for {
 		began := time.Now()
 		done, of := c.agreement(t, inScope)
+		if done > most {
+			most, moved = done, began
+		}
 		c.p.Bar(done, of, what)
 		c.sample()
 		if done == of {
 			return nil
 		}
+		if time.Since(moved) > stallAfter {
+			return fmt.Errorf("city: %d of %d, and nothing moved for %s, waiting for: %s", done, of, stallAfter, what)
+		}
 		select {
 		case <-time.After(max(lookEvery, 2*time.Since(began))): // looking costs, too
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return ctx.Err()
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/tiermesh/tiermesh/testbed/data"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/testbed/oracle"
+	"github.com/tiermesh/tiermesh/testbed/report"
+	"github.com/tiermesh/tiermesh/testbed/run"
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
@@ -59,13 +61,7 @@ type Progress interface {
 	Line(text string)
 }
 
-// The limits of a whole city on 2 cores.
 const (
-	rssMBMax       = 16 << 10
-	startMax       = 3 * time.Minute
-	convergeMax    = 2 * time.Minute
-	idleMBMax      = 10
-	idleCPUMSMax   = 0.1 // a ten-thousandth of a core
 	filesPerSite   = 16
 	filesForOthers = 512
 )
@@ -76,7 +72,9 @@ var ErrFiles = errors.New("city: too few open files allowed")
 // ErrDir reports a directory that holds something.
 var ErrDir = errors.New("city: directory is not empty")
 
-// Table is what came of a run. Its JSON keys are part of the CLI's contract.
+// Table is what came of a run. Its JSON keys are part of the CLI's contract. Times and
+// memory depend on the machine and on what else it does: they are told, beside what a
+// fixed piece of work took just then, and no verdict.
 type Table struct {
 	Sites        int     `json:"sites"`
 	StartS       float64 `json:"start_s"`
@@ -94,7 +92,16 @@ type Table struct {
 	Moved int `json:"moved"`
 	Moves int `json:"moves"`
 	Cost
-	TookS float64 `json:"took_s"`
+	Machine Machines `json:"machine"`
+	TookS   float64  `json:"took_s"`
+}
+
+// Machines say what a fixed piece of work took, in turn before the sites started,
+// while they were idle, and at the end.
+type Machines struct {
+	Start report.Machine `json:"start"`
+	Idle  report.Machine `json:"idle"`
+	End   report.Machine `json:"end"`
 }
 
 // Cost is what the sites used.
@@ -109,25 +116,21 @@ type Cost struct {
 	NeededBytes uint64 `json:"needed_bytes"`
 }
 
-// Missed says which limits the run missed and what the oracles found; nothing when
-// all is as it should be.
+// Missed says what of the run is not as it should be: what the oracles found, and what
+// did not come to its end. Nothing when all is well.
 func (t Table) Missed() (out []string) {
-	limit := func(what string, is, most float64) {
-		if is > most {
-			out = append(out, fmt.Sprintf("%s is %.4g, at most %.4g is allowed", what, is, most))
+	for _, c := range []struct {
+		what string
+		n    uint64
+	}{
+		{"lost records", t.Lost}, {"diverged documents", t.Diverged}, {"violations", t.Violations},
+		{"reports that were not acknowledged", uint64(max(t.Reported-t.Acknowledged, 0))},
+		{"townships that did not move", uint64(max(t.Moves-t.Moved, 0))},
+	} {
+		if c.n > 0 {
+			out = append(out, fmt.Sprintf("%d %s", c.n, c.what))
 		}
 	}
-	limit("memory in MB", t.RSSMB, rssMBMax)
-	limit("the start in seconds", t.StartS, startMax.Seconds())
-	limit("convergence after the heal in seconds", t.ConvergeS, convergeMax.Seconds())
-	limit("convergence after the reorganisation in seconds", t.ReorgConvergeS, convergeMax.Seconds())
-	limit("idle memory of a site in MB", t.IdleMB, idleMBMax)
-	limit("idle processor time of a site in ms a second", t.IdleCPUMS, idleCPUMSMax)
-	limit("lost records", float64(t.Lost), 0)
-	limit("diverged documents", float64(t.Diverged), 0)
-	limit("violations", float64(t.Violations), 0)
-	limit("reports that were not acknowledged", float64(t.Reported-t.Acknowledged), 0)
-	limit("townships that did not move", float64(t.Moves-t.Moved), 0)
 	return out
 }
 
@@ -157,6 +160,7 @@ func Run(ctx context.Context, cfg Config) (t Table, err error) {
 	if err := allowFiles(uint64(len(c.sites)*filesPerSite + filesForOthers)); err != nil {
 		return t, err
 	}
+	c.table.Machine.Start = run.Measure()
 	began := time.Now()
 	defer func() {
 		if c.cluster != nil {
@@ -172,6 +176,7 @@ func Run(ctx context.Context, cfg Config) (t Table, err error) {
 		c.sample()
 	}
 	c.table.TookS = time.Since(began).Seconds()
+	c.table.Machine.End = run.Measure()
 	return c.table, nil
 }
 

@@ -144,7 +144,9 @@ func (c *player) idle(ctx context.Context) error {
 	after, n := run.ThisProcess(), float64(len(c.sites))
 	c.table.IdleMB = (float64(after.RSSBytes)/megabyte - c.before) / n
 	c.table.IdleCPUMS = 1000 * (after.CPUSeconds - before.CPUSeconds) / time.Since(began).Seconds() / n
+	c.table.Machine.Idle = run.Measure()
 	c.p.Line(fmt.Sprintf("a site uses %.2f MB of memory, and %.3f ms of processor time a second", c.table.IdleMB, c.table.IdleCPUMS))
+	c.p.Line("for comparison: " + c.table.Machine.Idle.String())
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/testbed/data"
 	"github.com/tiermesh/tiermesh/testbed/local"
+	"github.com/tiermesh/tiermesh/testbed/report"
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
@@ -79,13 +80,21 @@ type Table struct {
 	Diverged     int `json:"diverged"`
 	// Conflicts is the number of sites at which the planted conflict is
 	// visible; ConflictSites is how many should show it.
-	Conflicts     int     `json:"conflicts"`
-	ConflictSites int     `json:"conflict_sites"`
-	Violations    int     `json:"violations"`
-	ConvergeS     float64 `json:"converge_s"`
-	WireBytes     uint64  `json:"wire_bytes"`
-	NeededBytes   uint64  `json:"needed_bytes"`
+	Conflicts     int `json:"conflicts"`
+	ConflictSites int `json:"conflict_sites"`
+	Violations    int `json:"violations"`
+	Healing
 	Steps
+}
+
+// Healing is what it took to agree again after the cuts, which depends on the machine:
+// it is told, and no verdict.
+type Healing struct {
+	ConvergeS float64 `json:"converge_s"`
+	// Machine is what to read times by: what a fixed piece of work took just before.
+	Machine     report.Machine `json:"machine"`
+	WireBytes   uint64         `json:"wire_bytes"`
+	NeededBytes uint64         `json:"needed_bytes"`
 }
 
 // Holds reports whether the run proved what it set out to.
@@ -105,6 +114,7 @@ type player struct {
 	townships []tiers.SiteID
 	events    []reported
 	table     Table
+	patience  time.Duration // of checks; zero means stallAfter
 }
 
 // Run plays the job and returns its table. The cluster is returned open for

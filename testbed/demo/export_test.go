@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -33,6 +34,7 @@ func (r *Rerun) Verify(ctx context.Context) (Table, error) {
 		BundleRecords: was.BundleRecords, BundleUrgent: was.BundleUrgent, BundleKnown: was.BundleKnown,
 		BundleResent: was.BundleResent, StoodIn: was.StoodIn, Duties: Duties{OrderAway: was.OrderAway, OrderWaited: was.OrderWaited},
 	}}
+	r.d.patience = 5 * time.Second // for what was planted, which does not settle
 	err := r.d.verify(ctx)
 	return r.d.table, err
 }

@@ -8,20 +8,23 @@ import (
 
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication/store"
+	"github.com/tiermesh/tiermesh/testbed/run"
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
-// convergeWithin is how long the demo waits for sites to agree.
-const convergeWithin = 3 * time.Minute
+// stallAfter ends a demo in which nothing that it waits for has come for so long.
+const stallAfter = 5 * time.Minute
 
 func storeQuery(index string) store.IndexQuery { return store.IndexQuery{Name: index} }
 
 // until polls f until its first result reaches its second.
 func (d *player) until(ctx context.Context, what string, f func() (done, of int, err error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, convergeWithin, fmt.Errorf("demo: waited %s for: %s", convergeWithin, what))
-	defer cancel()
+	most, moved := 0, time.Now()
 	for {
 		done, of, err := f()
+		if done > most {
+			most, moved = done, time.Now()
+		}
 		if err == nil {
 			err = d.cluster.Ended() // what is waited for would not come
 		}
@@ -32,10 +35,13 @@ func (d *player) until(ctx context.Context, what string, f func() (done, of int,
 		if done == of {
 			return nil
 		}
+		if time.Since(moved) > stallAfter {
+			return errors.Join(fmt.Errorf("demo: %d of %d, and nothing moved for %s, waiting for: %s", done, of, stallAfter, what), d.unproven())
+		}
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), d.unproven())
+			return errors.Join(ctx.Err(), d.unproven())
 		}
 	}
 }
@@ -120,6 +126,7 @@ func (d *player) heal(ctx context.Context) error {
 	for _, l := range d.linkEnds() {
 		before[l.child] = l
 	}
+	d.table.Machine = run.Measure()
 	began := time.Now()
 	d.cluster.Heal()
 	took := map[tiers.SiteID]time.Duration{}

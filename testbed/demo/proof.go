@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -183,7 +184,7 @@ func (d *player) checkSteps(ctx context.Context) error {
 			continue
 		}
 		*step.of++
-		if settles(ctx, step.ok) {
+		if d.settles(ctx, step.ok) {
 			*step.n++
 		} else {
 			d.p.Line(fmt.Sprintf("%s %s", step.bad, step.site))
@@ -192,22 +193,22 @@ func (d *player) checkSteps(ctx context.Context) error {
 	return nil
 }
 
-// grace is how long a check of a link waits: on a busy machine a link may be down
-// for a moment.
-const grace = 3 * time.Second
-
-// settles polls ok for a moment.
-func settles(ctx context.Context, ok func() bool) bool {
-	ctx, cancel := context.WithTimeout(ctx, grace)
+// settles polls ok, for as long as anything is waited for: on a busy machine a link may
+// be down for a while, and sites go on writing while they are read.
+func (d *player) settles(ctx context.Context, ok func() bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.patience, stallAfter))
 	defer cancel()
-	for !ok() {
+	for {
+		began := time.Now()
+		if ok() {
+			return true
+		}
 		select {
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(max(20*time.Millisecond, 2*time.Since(began))): // looking costs, too
 		case <-ctx.Done():
 			return false
 		}
 	}
-	return true
 }
 
 // settled reports whether the moved township is under its new parent with its

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/tiermesh/tiermesh/node"
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -118,30 +117,17 @@ func (d *player) checkTasks(context.Context) error {
 	return nil
 }
 
-// Sites that differ are looked at viewLooks times, viewAgain apart.
-const (
-	viewLooks = 4
-	viewAgain = 250 * time.Millisecond
-)
-
 // checkViews compares every document's view, byte for byte, between the sites
 // that hold it, and counts those that differ or are missing at one.
 //
 // Sites go on writing while they are read, such as when they last heard of a township:
 // what is on its way when the first look comes is there for the next.
 func (d *player) checkViews(ctx context.Context) error {
-	v := oracle.SameViews(d.topology(), d.state(), true)
-	for range viewLooks - 1 {
-		if v.Violations == 0 {
-			break
-		}
-		select {
-		case <-time.After(viewAgain):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	var v oracle.Verdict
+	d.settles(ctx, func() bool {
 		v = oracle.SameViews(d.topology(), d.state(), true)
-	}
+		return v.Violations == 0
+	})
 	d.table.Diverged += d.judged("DIVERGED", v)
 	d.p.Line(fmt.Sprintf("%d copies of documents compared", v.Checked))
 	return nil

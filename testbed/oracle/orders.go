@@ -45,19 +45,28 @@ type Orders struct {
 	forgot, away map[tiers.SiteID]bool
 	// said are violations that were counted, so that each counts once.
 	said map[string]bool
+	// within is [DeliverWithin], or what was set.
+	within time.Duration
 }
 
-// deliverWithin is how long a target may take to mark what it holds, and an issuer to
+// DeliverWithin is how long a target may take to mark what it holds, and an issuer to
 // send what it issued: both look when something changed, and otherwise once a minute.
-const deliverWithin = 90 * time.Second
+const DeliverWithin = 90 * time.Second
 
 // NewOrders makes a judge that has seen nothing.
 func NewOrders() *Orders {
 	return &Orders{
 		engine: engine.New(), found: Verdict{Oracle: "orders"}, held: map[tiers.SiteID]map[store.DocKey]paper{}, looked: map[tiers.SiteID]uint64{},
 		issued: map[tiers.DocID]command.Order{}, briefs: map[tiers.DocID]command.Brief{}, since: map[store.DocKey]time.Duration{}, cancelled: map[tiers.DocID]time.Duration{},
-		forgot: map[tiers.SiteID]bool{}, away: map[tiers.SiteID]bool{}, said: map[string]bool{},
+		within: DeliverWithin, forgot: map[tiers.SiteID]bool{}, away: map[tiers.SiteID]bool{}, said: map[string]bool{},
 	}
+}
+
+// Within sets another time than [DeliverWithin], and returns the judge: a slow machine
+// takes longer.
+func (o *Orders) Within(d time.Duration) *Orders {
+	o.within = d
+	return o
 }
 
 // Away says that a site's old disk is put back: it is not looked at before [Orders.Back],
@@ -217,7 +226,7 @@ func (o *Orders) whole(v *Verdict, t *tiers.Topology, at time.Duration, id tiers
 		first, seen := o.alike(v, t, k, sites)
 		due := there && !row.Retired && t.IsAncestor(order.Issuer, target) && !o.forgot[order.Issuer] && !o.forgot[target]
 		if due && o.held[order.Issuer] != nil {
-			o.arrived(v, k, own, first, seen, at-deliverWithin)
+			o.arrived(v, k, own, first, seen, at-o.within)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/tiermesh/tiermesh/testbed/oracle"
@@ -43,6 +44,12 @@ type Counts struct {
 	ConvergeS   float64 `json:"converge_s"`
 	CPUS        float64 `json:"cpu_s"`
 	RSSMB       float64 `json:"rss_mb"`
+	// Machine says, in real time, how fast and how busy the machine was before the
+	// run and after it: what to read its times by. Empty in virtual time.
+	Machine []Machine `json:"machine,omitempty"`
+	// Late are time-outs of the script that were not kept, in real time, although
+	// what they wait for came.
+	Late []string `json:"late,omitempty"`
 }
 
 // Fault is something that was done to the federation.
@@ -90,13 +97,34 @@ type Expectation struct {
 	Text  string `json:"text"`
 	Got   string `json:"got"`
 	Holds bool   `json:"holds"`
+	// Told says that what was measured depends on the machine: it is told and judged
+	// by nobody, so that Holds says nothing.
+	Told bool `json:"told,omitempty"`
+}
+
+// Failed reports whether what was expected is not so.
+func (e Expectation) Failed() bool { return !e.Holds && !e.Told }
+
+// Machine is what a fixed piece of work took on one processor, at one moment. Times
+// of two runs can be compared where it took the same.
+type Machine struct {
+	CPUs int `json:"cpus"`
+	// CPUMS is the processor time that it took, ClockMS the time by the clock: as
+	// many times as long as others had the processor.
+	CPUMS   float64 `json:"work_cpu_ms"`
+	ClockMS float64 `json:"work_clock_ms"`
+}
+
+// String is a line for a person.
+func (m Machine) String() string {
+	return fmt.Sprintf("a fixed piece of work took %.1f ms of one of %d processors, %.1f times as long by the clock", m.CPUMS, m.CPUs, m.ClockMS/max(m.CPUMS, 0.001))
 }
 
 // Holds reports whether the run went to its end, everything expected held and no
 // oracle found a violation.
 func (d *Data) Holds() bool {
 	for _, e := range d.Expected {
-		if !e.Holds {
+		if e.Failed() {
 			return false
 		}
 	}

@@ -88,7 +88,7 @@ func (d *Data) wrong() (out []string) {
 		out = append(out, "The run ended early: "+d.Failure)
 	}
 	for _, e := range d.Expected {
-		if !e.Holds {
+		if e.Failed() {
 			out = append(out, fmt.Sprintf("Line %d: %s, got %s", e.Line, e.Text, e.Got))
 		}
 	}
@@ -191,7 +191,7 @@ func (d *Data) LineOf(number int, text string) int {
 func (d *Data) lines() (out []scriptLine) {
 	bad := map[int]bool{}
 	for _, e := range d.Expected {
-		if !e.Holds {
+		if e.Failed() {
 			bad[d.LineOf(e.Line, e.Text)] = true
 		}
 	}

@@ -24,7 +24,7 @@ func city(townships, faults int) *report.Data {
 		Count: report.Counts{
 			Sites: townships + 6, Reported: 48211, Acknowledged: 48209, WireBytes: 391_204_411, NeededBytes: 288_113_007, ConvergeS: 71.4, CPUS: 512.3, RSSMB: 11213,
 		},
-		Expected: []report.Expectation{{12, "expect lost 0", "0", true}, {13, "expect urgent p99 < 1s", "0.41 s", true}, {14, "expect converge < 60s", "71.4 s", false}},
+		Expected: []report.Expectation{{12, "expect lost 0", "0", true, false}, {13, "expect urgent p99 < 1s", "0.41 s", true, false}, {14, "expect converge < 60s", "71.4 s", false, false}},
 		Verdicts: []oracle.Verdict{
 			{Oracle: "nothing lost", Checked: 144627}, {Oracle: "same views", Checked: 212904}, {Oracle: "digests", Checked: 3120}, {Oracle: "audience", Checked: 9321},
 			{Oracle: "claims", Checked: 812}, {Oracle: "custody", Checked: 48209}, {Oracle: "linearizable", Checked: 2210},

@@ -177,7 +177,7 @@ func (p *player) try(ctx context.Context, d deed, again func(error) bool) error 
 	if d.begin != nil {
 		d.begin()
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, p.pace().within(patience))
 	defer cancel()
 	var refused error // the last time
 	for {
@@ -229,7 +229,7 @@ func (p *player) event(ctx context.Context, line int, c scenario.Event) error {
 
 // eventNamed reports something and gives the event a name.
 func (p *player) eventNamed(ctx context.Context, name string, at tiers.SiteID, r event.Report) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, p.pace().within(patience))
 	defer cancel()
 	a, err := p.handed(ctx, at, r)
 	if err != nil {

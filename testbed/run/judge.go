@@ -78,7 +78,7 @@ func (j *judge) expect(ctx context.Context, line int, c scenario.Expect) error {
 		return err
 	case c.Of != "":
 	default:
-		e.Got, e.Holds = c.Format(got), c.Holds(got)
+		e.Got, e.Holds, e.Told = c.Format(got), c.Holds(got), !j.p.pace().judges(c.Measure)
 		if c.A != "" {
 			e.Got, e.Holds = fmt.Sprint(got == 1), got == 1
 		}
@@ -348,7 +348,7 @@ func (j *judge) live() oracle.Verdict {
 		}
 		proofs = append(proofs, oracle.Proof{Child: l.child, Parent: l.parent, At: seconds(at)})
 	}
-	return oracle.Live(proofs, healed, j.within)
+	return oracle.Live(proofs, healed, j.p.pace().within(j.within))
 }
 
 // close ends the run: sites are read, what was put off is judged, and the report
@@ -378,7 +378,7 @@ func (j *judge) close(ctx context.Context) error {
 			continue
 		}
 		x := &p.data.Expected[l.at]
-		x.Got, x.Holds = l.expect.Format(got), l.expect.Holds(got)
+		x.Got, x.Holds, x.Told = l.expect.Format(got), l.expect.Holds(got), !p.pace().judges(l.expect.Measure)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,6 +17,9 @@ import (
 type Options struct {
 	// Mode is the world's name, for the report.
 	Mode string
+	// RealTime says that the world's time is the machine's: times are told, not
+	// judged, and time-outs are long.
+	RealTime bool
 	// Progress, when not nil, is told of sites that are up, of each sample, and of
 	// each step that begins. It must not block.
 	Progress Progress
@@ -96,6 +99,7 @@ func Play(ctx context.Context, w World, s *scenario.Script, o Options) (*report.
 		p.data.Script = s.Source
 	}
 	err := p.play(ctx)
+	p.measure()
 	if err != nil {
 		p.data.Failure = err.Error()
 	}
@@ -108,7 +112,9 @@ func Play(ctx context.Context, w World, s *scenario.Script, o Options) (*report.
 var errLimit = errors.New("the run reached its limit")
 
 func (p *player) play(ctx context.Context) error {
-	limited, cancel := context.WithTimeoutCause(ctx, p.s.Limit, fmt.Errorf("%w of %s", errLimit, p.s.Limit))
+	p.measure()
+	limit := p.pace().within(p.s.Limit)
+	limited, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w of %s", errLimit, limit))
 	defer cancel()
 	if err := p.w.Open(limited, p.s, p.o.Progress.Up); err != nil {
 		return fmt.Errorf("start the federation: %w", because(limited, err))
@@ -119,7 +125,7 @@ func (p *player) play(ctx context.Context) error {
 	p.ledger = newLedger(p.s.Seed)
 	p.urgent = newUrgents(p)
 	p.judge = newJudge(p)
-	p.told = told{newClaims(), newNames(), newOrders(), oracle.NewOrders()}
+	p.told = told{newClaims(), newNames(), newOrders(), oracle.NewOrders().Within(p.pace().within(oracle.DeliverWithin))}
 	p.backups = map[tiers.SiteID]time.Time{}
 	run, stop := context.WithCancel(limited)
 	p.beside.running, p.beside.stop = run, stop
@@ -136,9 +142,17 @@ func (p *player) play(ctx context.Context) error {
 	}
 	stop()
 	p.beside.Wait()
-	last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), closing, fmt.Errorf("judging took more than %s", closing))
+	most := p.pace().within(closing)
+	last, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), most, fmt.Errorf("judging took more than %s", most))
 	defer cancel()
 	return errors.Join(err, p.judge.close(last))
+}
+
+// measure notes how fast and how busy the machine is now, in real time.
+func (p *player) measure() {
+	if p.o.RealTime {
+		p.data.Count.Machine = append(p.data.Count.Machine, Measure())
+	}
 }
 
 // steps plays the script's lines.

@@ -14,7 +14,7 @@ import (
 // until waits for a condition.
 func (p *player) until(ctx context.Context, c scenario.Until) error {
 	began, limited := time.Now(), ctx
-	ctx, cancel := context.WithTimeout(ctx, c.Within)
+	ctx, cancel := context.WithTimeout(ctx, p.pace().within(c.Within))
 	defer cancel()
 	look := p.look(c)
 	every := pollEvery(len(p.tree.rows()))
@@ -22,10 +22,16 @@ func (p *player) until(ctx context.Context, c scenario.Until) error {
 	for {
 		got, now := look(ctx)
 		if got {
+			took := time.Since(began)
+			p.mu.Lock()
 			if c.What == scenario.Converged {
-				p.mu.Lock()
-				p.data.Count.ConvergeS = time.Since(began).Seconds()
-				p.mu.Unlock()
+				p.data.Count.ConvergeS = took.Seconds()
+			}
+			if p.o.RealTime && took > c.Within {
+				p.data.Count.Late = append(p.data.Count.Late, fmt.Sprintf("%s: it took %s", c, took.Round(time.Millisecond)))
+			}
+			p.mu.Unlock()
+			if c.What == scenario.Converged {
 				p.judge.rested()
 			}
 			return nil

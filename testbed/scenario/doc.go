@@ -80,5 +80,7 @@
 // documented at their constants; those of something named are what each of the sites
 // shows, of all that are to hold it when none are said; of an order, at each of the
 // targets that come after to, or at all. The mode is also that of a site. A run holds
-// when every expectation does and no oracle finds a violation.
+// when every expectation does and no oracle finds a violation. Where time is the
+// machine's (local, netns), measures of time and of bytes are told and not judged, and
+// what is waited for is missing after ten times as long, a minute at least.
 package scenario

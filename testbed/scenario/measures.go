@@ -95,6 +95,17 @@ var measures = []measure{
 	{MeasureHolder, unitWord, []named{namedUnit}},
 }
 
+// OfMachine reports whether a measure depends on how fast and how busy the machine
+// is, where time is the machine's: it is of times, or of bytes for a time.
+func (m Measure) OfMachine() bool {
+	for _, row := range measures {
+		if row.name == m {
+			return row.unit == unitTime || row.unit == unitRatio
+		}
+	}
+	return false
+}
+
 // Measures lists the names of all measures.
 func Measures() []string {
 	var out []string

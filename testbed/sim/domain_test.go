@@ -34,6 +34,11 @@ until converged within 60s
 // play plays a script's steps in a world that tells what it is made to.
 func play(t *testing.T, steps string, world func(*sim.World) run.World) (data *report.Data) {
 	t.Helper()
+	return playAs(t, steps, world, run.Options{Mode: "sim"})
+}
+
+func playAs(t *testing.T, steps string, world func(*sim.World) run.World, o run.Options) (data *report.Data) {
+	t.Helper()
 	s, err := scenario.Parse("x.txt", strings.NewReader(domainSites+steps))
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +46,7 @@ func play(t *testing.T, steps string, world func(*sim.World) run.World) (data *r
 	dir := t.TempDir()
 	sim.Bubble(t, func(t *testing.T) {
 		w := sim.New(sim.Config{Dir: dir})
-		data, _ = run.Play(t.Context(), world(w), s, run.Options{Mode: "sim"}) // the report says why
+		data, _ = run.Play(t.Context(), world(w), s, o) // the report says why
 		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
