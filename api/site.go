@@ -48,6 +48,20 @@ type NodeInfo struct {
 	Term    uint64 `json:"term"`
 	// Digest is over every chain's head; equal at equal Applied.
 	Digest string `json:"digest"`
+	NodeFormats
+}
+
+// NodeFormats are what a node's build reads, and what its site writes; see
+// replication.Format.
+type NodeFormats struct {
+	// Format is the newest format that the node reads; zero in builds before formats had
+	// numbers. SiteFormat is the site's, as the node has it.
+	Format     uint32 `json:"format,omitempty"`
+	SiteFormat uint32 `json:"site_format,omitempty"`
+	// ComparedAt is the log entry at which the site's nodes last compared what they hold,
+	// ComparedDigest what this one held there.
+	ComparedAt     uint64 `json:"compared_at,omitempty"`
+	ComparedDigest string `json:"compared_digest,omitempty"`
 }
 
 // MemberStatus is one member of the site's group.
@@ -69,11 +83,13 @@ const (
 	MemberRemove   = "remove"
 	MemberPromote  = "promote"
 	MemberTransfer = "transfer"
+	// MemberUpgrade raises the site's format to the newest that every member reads.
+	MemberUpgrade = "upgrade"
 )
 
 // MemberChange asks for a change of membership.
 type MemberChange struct {
-	// Do is add, remove, promote or transfer.
+	// Do is add, remove, promote, transfer or upgrade.
 	Do string `json:"do"`
 	// ID names a member: its identity, or its node's number when that is enough.
 	// Empty for add; for transfer, empty means whoever is most up to date.
@@ -269,9 +285,9 @@ func (s *Server) changeMember(r *http.Request) (any, error) {
 		if c.ID == "" {
 			return nil, fmt.Errorf("%w: %s needs id", ErrInvalid, c.Do)
 		}
-	case MemberTransfer:
+	case MemberTransfer, MemberUpgrade:
 	default:
-		return nil, fmt.Errorf("%w: do %q: want add, remove, promote or transfer", ErrInvalid, c.Do)
+		return nil, fmt.Errorf("%w: do %q: want add, remove, promote, transfer or upgrade", ErrInvalid, c.Do)
 	}
 	return s.cfg.Site.ChangeMember(r.Context(), c)
 }

@@ -41,7 +41,7 @@ func translate(err error) error {
 	}{
 		{event.ErrInvalid, api.ErrInvalid}, {event.ErrNotNow, api.ErrRejected}, {track.ErrInvalid, api.ErrInvalid}, {track.ErrNotNow, api.ErrRejected}, {tiers.ErrInvalidID, api.ErrInvalid},
 		{tiers.ErrInvalidTopology, api.ErrInvalid}, {tiers.ErrStaleTopology, api.ErrRejected}, {ErrNotCity, api.ErrRejected},
-		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {engine.ErrEngine, api.ErrRejected}, {ErrHeldBack, api.ErrUnavailable}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected}, {ErrAmbiguous, api.ErrRejected},
+		{store.ErrNotFound, api.ErrNotFound}, {ErrExists, api.ErrRejected}, {engine.ErrTooLarge, api.ErrRejected}, {engine.ErrPoisoned, api.ErrRejected}, {engine.ErrEngine, api.ErrRejected}, {ErrHeldBack, api.ErrUnavailable}, {crdt.ErrUnavailable, api.ErrUnavailable}, {replication.ErrTooLarge, api.ErrInvalid}, {replication.ErrMember, api.ErrRejected}, {replication.ErrFormat, api.ErrRejected}, {replication.ErrRepair, api.ErrRejected}, {ErrNotWriter, api.ErrRejected}, {ErrAmbiguous, api.ErrRejected},
 		{responder.ErrInvalid, api.ErrInvalid}, {responder.ErrNow, api.ErrRejected}, {responder.ErrFenced, api.ErrRejected}, {dispatch.ErrInvalid, api.ErrInvalid},
 		{store.ErrHeld, api.ErrRejected}, {store.ErrFenced, api.ErrRejected}, {store.ErrBadClaim, api.ErrInvalid},
 		{federation.ErrBundle, api.ErrInvalid}, {federation.ErrForeign, api.ErrInvalid}, {store.ErrGap, api.ErrRejected},

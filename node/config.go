@@ -32,6 +32,10 @@ type Config struct {
 	// StandInAfter is for how long the parent must be silent until this site
 	// links straight to the next ancestor, such as "90s"; empty means 60s.
 	StandInAfter string `json:"stand_in_after,omitempty"`
+	// UpgradeAfter is for how long every node of the site must have run a build that reads
+	// a newer format until the site writes it, such as "24h"; from then on no older build
+	// can come back. Empty means 1h; "manual" leaves it to "tiermesh raft upgrade".
+	UpgradeAfter string `json:"upgrade_after,omitempty"`
 	// Duplicates says when two reports are suspected to be of one thing.
 	Duplicates Duplicates `json:"duplicates,omitzero"`
 	// Area says where the federation's events happen.
@@ -46,6 +50,18 @@ func (c Config) standInAfter() time.Duration {
 	return time.Minute
 }
 
+// upgradeManual is the [Config.UpgradeAfter] that leaves a rise to people.
+const upgradeManual = "manual"
+
+// upgradeAfter returns the time of UpgradeAfter, which was checked, and whether the
+// format rises by itself.
+func (c Config) upgradeAfter() (time.Duration, bool) {
+	if d, err := time.ParseDuration(c.UpgradeAfter); err == nil {
+		return d, true
+	}
+	return time.Hour, c.UpgradeAfter != upgradeManual
+}
+
 // Validate reports the first missing field. The error wraps [ErrConfig].
 func (c Config) Validate() error {
 	for _, f := range []struct{ name, value string }{
@@ -57,6 +73,9 @@ func (c Config) Validate() error {
 	}
 	if d, err := time.ParseDuration(c.StandInAfter); c.StandInAfter != "" && (err != nil || d <= 0) {
 		return fmt.Errorf("%w: \"stand_in_after\" %q: want a positive duration such as 90s", ErrConfig, c.StandInAfter)
+	}
+	if d, err := time.ParseDuration(c.UpgradeAfter); c.UpgradeAfter != "" && c.UpgradeAfter != upgradeManual && (err != nil || d < 0) {
+		return fmt.Errorf("%w: \"upgrade_after\" %q: want a duration such as 24h, or %q", ErrConfig, c.UpgradeAfter, upgradeManual)
 	}
 	if err := c.Duplicates.Validate(); err != nil {
 		return err

@@ -84,9 +84,16 @@ func (n *Node) info() api.NodeInfo {
 	p := n.group.Progress()
 	members, err := n.group.Members()
 	digest := n.group.Digest()
+	reads, at := n.group.Formats()
+	c := n.group.Compared()
+	formats := api.NodeFormats{Format: reads, SiteFormat: at}
+	if c.Index > 0 {
+		formats.ComparedAt, formats.ComparedDigest = c.Index, hex.EncodeToString(c.Digest[:])
+	}
 	return api.NodeInfo{
 		Site: n.creds.ID.Site, Node: n.creds.ID.Node, ID: n.group.ID(), Fresh: err == nil && len(members) == 0 && p.Last == 0,
 		Last: p.Last, Commit: p.Commit, Applied: p.Applied, Term: p.Term, Digest: hex.EncodeToString(digest[:]),
+		NodeFormats: formats,
 	}
 }
 
@@ -100,6 +107,8 @@ func (n *Node) runMembers(ctx context.Context) error {
 		var tick <-chan time.Time
 		if n.nodeCount() > 1 {
 			tick = time.After(memberTick)
+		} else if reads, at := n.group.Formats(); at < reads {
+			tick = time.After(formatsEvery)
 		}
 		select {
 		case <-tick:
@@ -110,6 +119,7 @@ func (n *Node) runMembers(ctx context.Context) error {
 		}
 		if n.group.Leads() {
 			m.pass(ctx)
+			m.follow(ctx)
 		}
 	}
 }
@@ -119,6 +129,7 @@ type memberLoop struct {
 	n      *Node
 	told   map[string]bool   // what an operator was told already
 	target map[string]uint64 // the entry that a non-voter must reach
+	formats
 }
 
 func (m *memberLoop) pass(ctx context.Context) {
@@ -147,6 +158,8 @@ func (m *memberLoop) consider(ctx context.Context, at tiers.NodeAddr, members []
 	switch {
 	case err != nil:
 		return err
+	case m.n.reads(info) != nil:
+		m.tell(info.ID, m.n.reads(info).Error())
 	case i < 0 && info.Fresh:
 		m.n.log.Info("adding a node to the site's group", "peer", info.ID)
 		return m.n.group.AddNonvoter(info.ID, at.Addr)
@@ -327,7 +340,13 @@ func (s site) ChangeMember(ctx context.Context, c api.MemberChange) (api.MemberS
 	case api.MemberPromote:
 		err = s.promote(ctx, m)
 	case api.MemberTransfer:
-		err = s.n.group.Transfer(m.ID)
+		if m.ID, err = s.n.takesOver(ctx, m.ID); err == nil {
+			err = s.n.group.Transfer(m.ID)
+		}
+	case api.MemberUpgrade:
+		if err = s.n.raiseFormat(ctx); err == nil {
+			m.ID = s.n.group.ID()
+		}
 	}
 	if err != nil || m.ID == "" || c.Do == api.MemberRemove {
 		return api.MemberStatus{ID: m.ID, Node: m.Node, Addr: m.Addr}, translate(err)
@@ -346,6 +365,9 @@ func (s site) add(ctx context.Context, c api.MemberChange) (api.MemberStatus, er
 	}
 	if !info.Fresh {
 		return api.MemberStatus{}, fmt.Errorf("%w: the disk of node %d (%s) was in a group before: end the node, empty its directory and start it again", api.ErrRejected, c.Node, info.ID)
+	}
+	if err := s.n.reads(info); err != nil {
+		return api.MemberStatus{}, translate(err)
 	}
 	if err := s.n.group.AddNonvoter(info.ID, c.Addr); err != nil {
 		return api.MemberStatus{}, translate(err)
@@ -366,6 +388,9 @@ func (s site) promote(ctx context.Context, m replication.Member) error {
 	}
 	if info.ID != m.ID || info.Applied+promoteLag < target {
 		return fmt.Errorf("%w: %s is at entry %d of %d (disk %s): let it catch up first", api.ErrRejected, m.ID, info.Applied, target, info.ID)
+	}
+	if err := s.n.reads(info); err != nil {
+		return err
 	}
 	return s.n.group.Promote(m.ID)
 }

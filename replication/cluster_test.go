@@ -25,6 +25,7 @@ type network struct {
 	ports map[uint32]*port
 	cut   map[[2]uint32]bool
 	open  map[*cable]struct{}
+	old   map[uint32]bool // nodes of a build before formats had numbers
 }
 
 // port is where a node is plugged in; it is a [replication.Streams].
@@ -41,10 +42,19 @@ type cable struct {
 	net.Conn
 	ends [2]uint32
 	net  *network
+	old  bool
+}
+
+// Protocol is that of the older end.
+func (c *cable) Protocol() int {
+	if c.old {
+		return 1
+	}
+	return 2
 }
 
 func newNetwork() *network {
-	return &network{ports: map[uint32]*port{}, cut: map[[2]uint32]bool{}, open: map[*cable]struct{}{}}
+	return &network{ports: map[uint32]*port{}, cut: map[[2]uint32]bool{}, open: map[*cable]struct{}{}, old: map[uint32]bool{}}
 }
 
 func (n *network) plug(node uint32) *port {
@@ -77,13 +87,13 @@ func (n *network) isolate(node uint32, cut bool) {
 func (p *port) Dial(ctx context.Context, node uint32, _ string) (net.Conn, error) {
 	n := p.net
 	n.mu.Lock()
-	to, cut := n.ports[node], n.cut[[2]uint32{p.node, node}]
+	to, cut, old := n.ports[node], n.cut[[2]uint32{p.node, node}], n.old[p.node] || n.old[node]
 	n.mu.Unlock()
 	if to == nil || cut {
 		return nil, net.ErrClosed
 	}
 	a, b := net.Pipe()
-	near, far := &cable{a, [2]uint32{p.node, node}, n}, &cable{b, [2]uint32{p.node, node}, n}
+	near, far := &cable{a, [2]uint32{p.node, node}, n, old}, &cable{b, [2]uint32{p.node, node}, n, old}
 	n.mu.Lock()
 	n.open[near], n.open[far] = struct{}{}, struct{}{}
 	n.mu.Unlock()

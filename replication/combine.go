@@ -83,6 +83,7 @@ func (c *combiner) run() {
 				enough = writers / 2
 			}
 			batch, next = c.gather(next, enough)
+			c.packer.may = c.g.store.SiteFormat() >= formatPacked
 			future := c.g.raft.Apply(c.packer.entry(batch), 0)
 			go func() { // ends when Raft answers, as it does while it runs
 				if future.Error() != nil {
@@ -170,6 +171,9 @@ func (g *Group) propose(ctx context.Context, cmd command) (outcome, error) {
 // start hands one command to the combiner. Commands that one goroutine starts
 // are applied in that order.
 func (g *Group) start(ctx context.Context, cmd command) (*proposal, error) {
+	if err := cmd.check(); err != nil {
+		return nil, err
+	}
 	data, err := g.codec.enc.Marshal(cmd)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)

@@ -22,6 +22,8 @@ type command struct {
 	Aside       *asideCommand       `cbor:"6,keyasint,omitempty"`
 	Readings    *readingsCommand    `cbor:"7,keyasint,omitempty"`
 	Thin        *thinCommand        `cbor:"8,keyasint,omitempty"`
+	Format      *formatCommand      `cbor:"9,keyasint,omitempty"`
+	Compare     *compareCommand     `cbor:"10,keyasint,omitempty"`
 }
 
 // asideCommand sets the records of a chain behind Keep aside: the side of a fork
@@ -129,7 +131,10 @@ func newCodec() (codec, error) {
 	if err != nil {
 		return codec{}, fmt.Errorf("command encoder: %w", err)
 	}
-	dec, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden}.DecMode()
+	// A field that this build does not know is of a later one, and not to be passed over.
+	dec, err := cbor.DecOptions{
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+	}.DecMode()
 	if err != nil {
 		return codec{}, fmt.Errorf("command decoder: %w", err)
 	}
@@ -137,7 +142,10 @@ func newCodec() (codec, error) {
 }
 
 func (c command) kinds() (n int) {
-	for _, set := range []bool{len(c.Append) > 0, c.Ingest != nil, c.Incarnation != nil, c.Claim != nil, c.Aside != nil, c.Readings != nil, c.Thin != nil} {
+	for _, set := range []bool{
+		len(c.Append) > 0, c.Ingest != nil, c.Incarnation != nil, c.Claim != nil, c.Aside != nil, c.Readings != nil, c.Thin != nil,
+		c.Format != nil, c.Compare != nil,
+	} {
 		if set {
 			n++
 		}
@@ -145,15 +153,22 @@ func (c command) kinds() (n int) {
 	return n
 }
 
-func (c codec) decodeCommand(b []byte) (command, error) {
-	var cmd command
+// decodeCommand decodes a command. The error wraps [ErrFormat]: this node must not go
+// on without what it cannot read.
+func (c codec) decodeCommand(b []byte) (cmd command, err error) {
 	if err := c.dec.Unmarshal(b, &cmd); err != nil {
-		return command{}, fmt.Errorf("%w: %w", ErrBadCommand, err)
-	}
-	if cmd.kinds() != 1 {
-		return command{}, fmt.Errorf("%w: %d kinds of work", ErrBadCommand, cmd.kinds())
+		return command{}, fmt.Errorf("%w: a command: %w", ErrFormat, err)
 	}
 	return cmd, nil
+}
+
+// check refuses a command that does not say what to do. The error wraps
+// [ErrBadCommand].
+func (c command) check() error {
+	if n := c.kinds(); n != 1 {
+		return fmt.Errorf("%w: %d kinds of work", ErrBadCommand, n)
+	}
+	return nil
 }
 
 func (c *ingestCommand) storeRange() store.Range {

@@ -24,7 +24,11 @@ const (
 )
 
 // packer makes log entries of commands. It is not safe for concurrent use.
-type packer struct{ joined, packed []byte }
+type packer struct {
+	joined, packed []byte
+	// may says that all nodes of the site read packed entries.
+	may bool
+}
 
 // entry makes one entry of encoded commands.
 func (p *packer) entry(batch []*proposal) []byte {
@@ -38,14 +42,14 @@ func (p *packer) entry(batch []*proposal) []byte {
 		out = bytes.Clone(data) // Raft keeps it
 	}
 	if cap(p.joined)+cap(p.packed) > packerKept {
-		*p = packer{}
+		p.joined, p.packed = nil, nil
 	}
 	return out
 }
 
 // pack returns an entry packed, if that takes an eighth off it, or else as it is.
 func (p *packer) pack(data []byte) []byte {
-	if len(data) < packedFrom {
+	if !p.may || len(data) < packedFrom {
 		return data
 	}
 	if need := 1 + s2.MaxEncodedLen(len(data)); cap(p.packed) < need {
@@ -96,11 +100,11 @@ func (c codec) commands(entry, room []byte) ([]encoded, []byte, error) {
 	case len(entry) > 0 && entry[0]&majorType == cborMap:
 		return []encoded{entry}, room, nil
 	case len(entry) == 0 || entry[0]&majorType != cborArray:
-		return nil, room, fmt.Errorf("%w: an entry that begins with %.1x", ErrBadCommand, entry)
+		return nil, room, fmt.Errorf("%w: an entry that begins with %.1x", ErrFormat, entry)
 	}
 	var out []encoded
 	if err := c.dec.Unmarshal(entry, &out); err != nil {
-		return nil, room, fmt.Errorf("%w: %w", ErrBadCommand, err)
+		return nil, room, fmt.Errorf("%w: an entry: %w", ErrFormat, err)
 	}
 	return out, room, nil
 }
@@ -112,10 +116,10 @@ func unpack(entry, room []byte) (out, more []byte, err error) {
 		return entry, room, nil
 	}
 	if n, err := s2.DecodedLen(entry[1:]); err == nil && n > entryBytesMax {
-		return nil, room, fmt.Errorf("%w: a packed entry of %d bytes, at most %d", ErrBadCommand, n, entryBytesMax)
+		return nil, room, fmt.Errorf("%w: a packed entry of %d bytes, at most %d", ErrFormat, n, entryBytesMax)
 	}
 	if out, err = s2.Decode(room, entry[1:]); err != nil {
-		return nil, room, fmt.Errorf("%w: a packed entry: %w", ErrBadCommand, err)
+		return nil, room, fmt.Errorf("%w: a packed entry: %w", ErrFormat, err)
 	}
 	if cap(out) > packerKept {
 		return out, nil, nil

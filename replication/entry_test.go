@@ -82,8 +82,8 @@ func TestPackedEntry(t *testing.T) {
 func TestBadPackedEntry(t *testing.T) {
 	whole := replication.Entries([][]byte{encodedCommand(7, 4000, 20), encodedCommand(8, 4000, 0)})[0]
 	for cut := range len(whole) - 1 {
-		if _, err := replication.Commands(whole[:1+cut]); !errors.Is(err, replication.ErrBadCommand) {
-			t.Fatalf("cut to %d bytes: error %v, want %v", 1+cut, err, replication.ErrBadCommand)
+		if _, err := replication.Commands(whole[:1+cut]); !errors.Is(err, replication.ErrFormat) {
+			t.Fatalf("cut to %d bytes: error %v, want %v", 1+cut, err, replication.ErrFormat)
 		}
 	}
 	for i := range whole {
@@ -91,18 +91,18 @@ func TestBadPackedEntry(t *testing.T) {
 			flipped := bytes.Clone(whole)
 			flipped[i] ^= 1 << bit
 			_, err := replication.Commands(flipped)
-			if err != nil && !errors.Is(err, replication.ErrBadCommand) {
+			if err != nil && !errors.Is(err, replication.ErrFormat) {
 				t.Fatalf("byte %d, bit %d: %v", i, bit, err)
 			}
 		}
 	}
 	for name, entry := range map[string][]byte{"empty": nil, "text": []byte("entry"), "a packed text": append([]byte{whole[0]}, s2.Encode(nil, []byte("entry"))...)} {
-		if _, err := replication.Commands(entry); !errors.Is(err, replication.ErrBadCommand) {
+		if _, err := replication.Commands(entry); !errors.Is(err, replication.ErrFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	bomb := append([]byte{whole[0]}, s2.Encode(nil, make([]byte, 9<<20))...)
-	if _, err := replication.Commands(bomb); !errors.Is(err, replication.ErrBadCommand) {
+	if _, err := replication.Commands(bomb); !errors.Is(err, replication.ErrFormat) {
 		t.Errorf("%d bytes that unpack to 9 MiB: %v", len(bomb), err)
 	}
 }
@@ -133,7 +133,7 @@ func TestEntryOfLaterBuild(t *testing.T) {
 	defer func() { _ = g.Abandon() }()
 	select {
 	case err := <-fatal:
-		if !errors.Is(err, replication.ErrBadCommand) {
+		if !errors.Is(err, replication.ErrFormat) {
 			t.Error(err)
 		}
 	case <-limited(t).Done():

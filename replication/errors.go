@@ -32,8 +32,13 @@ var ErrDamaged = errors.New("replication: damaged store")
 // ErrRepair refuses a repair or a salvage as things stand; nothing was changed.
 var ErrRepair = errors.New("replication: no repair")
 
-// ErrBadCommand rejects a log entry that this version cannot decode.
+// ErrBadCommand rejects a command that breaks a rule.
 var ErrBadCommand = errors.New("replication: bad command")
+
+// ErrFormat reports what this build cannot read, or must not be made yet: the site's
+// nodes do not all have the build that it takes. A node that cannot read an entry
+// ends, since it would go on with another state than the others.
+var ErrFormat = errors.New("replication: format of another build")
 
 // rejections are the sentinels that cross the state machine as numbers, so
 // that an outcome is the same value on every node.

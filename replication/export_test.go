@@ -66,7 +66,7 @@ func ApplyAside(st *store.Store, site tiers.SiteID, e store.Evict, together bool
 	if err != nil {
 		return 0, err
 	}
-	f := &fsm{store: st, site: site, codec: c, clock: crdt.NewClock(time.Now), fatal: func(fatal error) { err = errors.Join(err, fatal) }}
+	f := &fsm{store: st, site: site, codec: c, clock: crdt.NewClock(time.Now), format: Format, fatal: func(fatal error) { err = errors.Join(err, fatal) }}
 	claim := command{Claim: &claimCommand{Resource: "r", Holder: "h"}}
 	aside := command{Aside: &asideCommand{
 		Site: e.Chain.Stream.Site, Class: e.Chain.Stream.Class, Author: e.Chain.Author.Site, Incarnation: e.Chain.Author.Incarnation,
@@ -136,7 +136,7 @@ func LogEntry(dir string, data []byte) error {
 // Entries makes log entries of encoded commands, one after the other as a group
 // does.
 func Entries(batches ...[][]byte) [][]byte {
-	var p packer
+	p := packer{may: true}
 	var out [][]byte
 	for _, commands := range batches {
 		var batch []*proposal
@@ -160,4 +160,24 @@ func Commands(entry []byte) ([][]byte, error) {
 		out = append(out, b)
 	}
 	return out, err
+}
+
+// PackedEntries returns how many entries are packed in the log of a node that is down.
+func PackedEntries(dir string) (n int, err error) {
+	log, err := openLog(filepath.Join(dir, "raft.db"), nil)
+	if err != nil {
+		return 0, err
+	}
+	first, err1 := log.FirstIndex()
+	last, err2 := log.LastIndex()
+	for i := first; err1 == nil && err2 == nil && i <= last && i > 0; i++ {
+		var l raft.Log
+		if err = log.GetLog(i, &l); err != nil {
+			break
+		}
+		if len(l.Data) > 0 && l.Type == raft.LogCommand && l.Data[0]&majorType == packedEntry {
+			n++
+		}
+	}
+	return n, errors.Join(err, err1, err2, log.Close())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 
@@ -21,9 +22,13 @@ type fsm struct {
 	codec codec
 	clock *crdt.Clock // moved past what is applied; no part of the state
 	fatal func(error)
+	// format is the newest that this node reads.
+	format   uint32
+	compared atomic.Pointer[Compared]
 
-	mu   sync.Mutex // held to change the store: by Raft's entries, or by a repair
-	room []byte     // for an entry that was packed; of its commands nothing stays in it
+	mu    sync.Mutex // held to change the store: by Raft's entries, or by a repair
+	index uint64     // of the entry that is being applied
+	room  []byte     // for an entry that was packed; of its commands nothing stays in it
 	// making is held to make a snapshot of the store from its first step to its
 	// last, or to exchange the store and every snapshot of it. It comes before mu.
 	making sync.Mutex
@@ -54,7 +59,7 @@ func (f *fsm) applyHeld(logs []*raft.Log) []any {
 		if l.Index <= applied {
 			continue // nobody waits for it
 		}
-		last = l.Index
+		last, f.index = l.Index, l.Index
 		if l.Type != raft.LogCommand {
 			continue
 		}
@@ -92,7 +97,7 @@ func (f *fsm) entry(tx *store.Tx, data []byte) ([]outcome, error) {
 	commands, room, err := f.codec.commands(data, f.room)
 	f.room = room
 	if err != nil {
-		return nil, fmt.Errorf("%w: a node of an older build than the site's others cannot go on", err)
+		return nil, err
 	}
 	done := make([]outcome, len(commands))
 	for i, c := range commands {
@@ -118,7 +123,10 @@ func (f *fsm) renew(tx *store.Tx, index uint64) (*store.Tx, error) {
 // rejection is an outcome; an error is fatal.
 func (f *fsm) apply(tx *store.Tx, data []byte, shared bool) (outcome, error) {
 	cmd, err := f.codec.decodeCommand(data)
-	if err == nil && shared && cmd.alone() {
+	if err != nil {
+		return outcome{}, err
+	}
+	if err = cmd.check(); err == nil && shared && cmd.alone() {
 		// Never by what else the Tx holds: that is up to Raft's batches, which
 		// differ between nodes.
 		err = fmt.Errorf("%w: a command that must be alone shares its entry", ErrBadCommand)
@@ -182,6 +190,10 @@ func (f *fsm) run(tx *store.Tx, cmd command) (outcome, error) {
 		}
 		n, err := tx.Thin(cmd.Thin.thin())
 		return outcome{New: n}, err
+	case cmd.Format != nil:
+		return outcome{}, f.runFormat(tx, cmd.Format.To)
+	case cmd.Compare != nil:
+		return outcome{}, f.runCompare(tx)
 	case cmd.Claim != nil:
 		var c store.Claim
 		var err error
@@ -267,6 +279,9 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.store.Replace(s.dir)
+	if err == nil {
+		err = readable(f.store, f.format)
+	}
 	if err != nil {
 		f.fatal(err) // the store may be gone
 	}

@@ -79,6 +79,9 @@ type Siblings struct {
 	// Advertise is the address of this node that goes into a new group's
 	// configuration.
 	Advertise string
+	// Format is the newest format that this node reads and writes; zero means
+	// [Format]. Tests of mixed builds lower it.
+	Format uint32
 }
 
 func (c Config) withDefaults() Config {
@@ -96,6 +99,9 @@ func (c Config) withDefaults() Config {
 		if c.Siblings.Nodes > 1 {
 			c.TrailingEntries = 512
 		}
+	}
+	if c.Siblings.Format == 0 {
+		c.Siblings.Format = Format
 	}
 	if c.ElectionTimeout == 0 {
 		c.ElectionTimeout = time.Second
@@ -176,7 +182,7 @@ func Open(cfg Config) (*Group, error) {
 		return nil, withRemedy(cfg, err)
 	}
 	g.store = st
-	if err := clearRepair(cfg.Dir); err != nil {
+	if err := errors.Join(readable(st, cfg.Siblings.Format), clearRepair(cfg.Dir)); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	g.combine = newCombiner(g)

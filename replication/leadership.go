@@ -126,6 +126,13 @@ func (g *Group) setLeadership(leads bool) {
 		next.ctx, next.cancel = context.WithCancel(context.Background())
 	}
 	g.tenure.set(next)
+	if leads && g.isNew() {
+		g.ending.loops.Go(func() { // ends with the leadership, or when the group closes
+			if err := g.Raise(next.ctx, g.cfg.Siblings.Format); err != nil {
+				g.cfg.Logger.Warn("a new site's format was not set", "err", err)
+			}
+		})
+	}
 }
 
 // Lead waits until this node leads its site and returns a context that ends

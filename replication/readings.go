@@ -37,7 +37,7 @@ func (c *thinCommand) thin() store.Thin {
 }
 
 // alone reports whether the command needs a Tx, and so an entry, of its own.
-func (c command) alone() bool { return c.Aside != nil || c.Thin != nil }
+func (c command) alone() bool { return c.Aside != nil || c.Thin != nil || c.Compare != nil }
 
 // AppendReadings writes a batch of readings, as package crdt/reading encodes it, to
 // the site's own stream of class reading, and returns when it is durable and

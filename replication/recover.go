@@ -167,7 +167,7 @@ func replay(st *store.Store, log entryLog, site tiers.SiteID, last uint64) (n ui
 		return 0, fmt.Errorf("%w: the log starts at entry %d, the store ends at %d: restore a backup", ErrBehind, first, at-1)
 	}
 	var fatal error
-	f := &fsm{store: st, site: site, codec: c, clock: crdt.NewClock(func() time.Time { return time.Time{} }), fatal: func(err error) { fatal = errors.Join(fatal, err) }}
+	f := &fsm{store: st, site: site, codec: c, clock: crdt.NewClock(func() time.Time { return time.Time{} }), format: Format, fatal: func(err error) { fatal = errors.Join(fatal, err) }}
 	for ; at <= last; at++ {
 		var l raft.Log
 		if err := log.GetLog(at, &l); err != nil {

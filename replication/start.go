@@ -131,7 +131,7 @@ func (g *Group) transport(logger hclog.Logger) raft.Transport {
 		return trans
 	}
 	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: newStreamLayer(g.cfg, g.id), MaxPool: 4, Timeout: rpcTimeout, Logger: logger,
+		Stream: newStreamLayer(g.cfg, g.id, g.store.SiteFormat), MaxPool: 4, Timeout: rpcTimeout, Logger: logger,
 	})
 }
 
@@ -169,7 +169,7 @@ func (g *Group) openRaft() error {
 	if g.id, err = g.serverID(); err != nil {
 		return fmt.Errorf("read raft state in %s: %w", g.cfg.Dir, err)
 	}
-	g.fsm = &fsm{store: g.store, site: g.cfg.Site, codec: g.codec, clock: g.clock, fatal: g.cfg.Fatal}
+	g.fsm = &fsm{store: g.store, site: g.cfg.Site, codec: g.codec, clock: g.clock, fatal: g.cfg.Fatal, format: g.cfg.Siblings.Format}
 	rc := g.raftConfig(g.id, logger)
 	if err := g.bootstrap(rc, snaps); err != nil {
 		return fmt.Errorf("bootstrap raft in %s: %w", g.cfg.Dir, err)

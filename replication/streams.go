@@ -2,6 +2,7 @@ package replication
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -31,13 +32,31 @@ const rpcTimeout = 10 * time.Second
 // errServerID reports a stream that is meant for another disk.
 var errServerID = errors.New("replication: message for another disk of this node")
 
+// numbered is the version of the protocol between nodes from which on a stream begins
+// with formats.
+const numbered = 2
+
+// protocolOf returns the version of the protocol that the other end of a stream speaks.
+// Streams that do not say are numbered.
+func protocolOf(c net.Conn) int {
+	if v, ok := c.(interface{ Protocol() int }); ok {
+		return v.Protocol()
+	}
+	return numbered
+}
+
 // streamLayer carries Raft over Streams. A server's address is "ID@host:port":
 // each stream begins with the length and the bytes of the identity that it is
 // meant for, so that a node with a new disk never gets what was meant for the
-// old one.
+// old one. Before it, where both ends know of them, go two numbers of four bytes: the
+// newest format that the dialling node reads, and the site's as that node has it. A
+// node that cannot read the site's format, or is of a build before there were
+// numbers while the site is past those, gets no stream and opens none: it can neither
+// follow, nor vote, nor lead.
 type streamLayer struct {
-	cfg Config
-	id  raft.ServerID
+	cfg  Config
+	id   raft.ServerID
+	site func() uint32 // the site's format, as this node has it
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -49,8 +68,8 @@ type streamLayer struct {
 
 var _ raft.StreamLayer = (*streamLayer)(nil)
 
-func newStreamLayer(cfg Config, id raft.ServerID) *streamLayer {
-	l := &streamLayer{cfg: cfg, id: id, open: map[net.Conn]struct{}{}}
+func newStreamLayer(cfg Config, id raft.ServerID, site func() uint32) *streamLayer {
+	l := &streamLayer{cfg: cfg, id: id, site: site, open: map[net.Conn]struct{}{}}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	return l
 }
@@ -87,7 +106,14 @@ func (l *streamLayer) Dial(address raft.ServerAddress, timeout time.Duration) (n
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.Write(append([]byte{byte(len(id))}, id...)); err != nil {
+	var head []byte
+	switch site := l.site(); {
+	case protocolOf(c) >= numbered:
+		head = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, l.cfg.Siblings.Format), site)
+	case site > formatPlain:
+		return nil, errors.Join(fmt.Errorf("%w: node %d has a build that cannot read the site's format %d: install this build there", ErrFormat, node, site), c.Close())
+	}
+	if _, err := c.Write(append(append(head, byte(len(id))), id...)); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	return l.keep(&layerStream{Conn: c, l: l})
@@ -157,9 +183,36 @@ func (s *layerStream) Close() error {
 	return s.Conn.Close()
 }
 
+// formats reads the formats with which a stream begins, and refuses those that do not
+// go together.
+func (s *layerStream) formats() error {
+	site, reads := s.l.site(), s.l.cfg.Siblings.Format
+	if protocolOf(s.Conn) < numbered {
+		if site > formatPlain {
+			return fmt.Errorf("%w: the node at %s has a build that cannot read the site's format %d: install this build there", ErrFormat, s.RemoteAddr(), site)
+		}
+		return nil
+	}
+	var head [8]byte
+	if _, err := io.ReadFull(s.Conn, head[:]); err != nil {
+		return io.EOF // a stream that nobody used
+	}
+	theirs, theirSite := binary.BigEndian.Uint32(head[:4]), binary.BigEndian.Uint32(head[4:])
+	switch {
+	case theirs < site:
+		return fmt.Errorf("%w: the node at %s reads up to format %d, the site's is %d: install this build there", ErrFormat, s.RemoteAddr(), theirs, site)
+	case theirSite > reads:
+		return fmt.Errorf("%w: the site's format is %d, this build reads up to %d: install a build that reads it", ErrFormat, theirSite, reads)
+	}
+	return nil
+}
+
 // Read implements [io.Reader]; one goroutine reads.
 func (s *layerStream) Read(p []byte) (int, error) {
 	if s.id != "" {
+		if err := s.formats(); err != nil {
+			return 0, err
+		}
 		head := make([]byte, 1, 256)
 		if _, err := io.ReadFull(s.Conn, head); err != nil {
 			return 0, io.EOF // a stream that nobody used

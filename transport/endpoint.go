@@ -19,10 +19,12 @@ import (
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
-// The protocols (ALPN): between sites, and between the nodes of one site.
+// The protocols (ALPN): between sites, and between the nodes of one site. Nodes of
+// builds before the site's formats had numbers speak alpnUnnumbered alone.
 const (
-	alpnLink  = "tiermesh/1"
-	alpnNodes = "tiermesh-node/1"
+	alpnLink       = "tiermesh/1"
+	alpnNodes      = "tiermesh-node/2"
+	alpnUnnumbered = "tiermesh-node/1"
 )
 
 // acceptQueue is how many links wait to be taken up; one more is refused, and
@@ -144,7 +146,7 @@ func Open(cfg Config) (*Endpoint, error) {
 	e.quic.ConnContext, e.quic.VerifySourceAddress = e.handshakes.begin, e.handshakes.suspicious
 	e.nodes = newNodes(e)
 	both := e.tls.Clone()
-	both.NextProtos = []string{alpnLink, alpnNodes}
+	both.NextProtos = []string{alpnLink, alpnNodes, alpnUnnumbered}
 	var err error
 	if e.listener, err = e.quic.Listen(both, e.conf); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Conn.LocalAddr(), err)
@@ -161,7 +163,7 @@ func (e *Endpoint) accept() {
 			return
 		}
 		e.handshakes.done(conn)
-		if conn.ConnectionState().TLS.NegotiatedProtocol == alpnNodes {
+		if conn.ConnectionState().TLS.NegotiatedProtocol != alpnLink {
 			e.nodes.serving.Go(func() { e.nodes.serve(conn) }) // ends with the connection, or the endpoint
 			continue
 		}

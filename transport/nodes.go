@@ -93,7 +93,8 @@ func (n *Nodes) Dial(ctx context.Context, kind Kind, node uint32, addr string) (
 	if err != nil {
 		return nil, fmt.Errorf("open stream to node %d at %s: %w", node, addr, err)
 	}
-	out := &nodeStream{Stream: s, kind: kind, local: n.e.Addr(), remote: conn.RemoteAddr()}
+	out := newNodeStream(s, conn, n.e.Addr())
+	out.kind = kind
 	if _, err := s.Write([]byte{byte(kind)}); err != nil {
 		return nil, errors.Join(fmt.Errorf("open stream to node %d at %s: %w", node, addr, err), out.Close())
 	}
@@ -137,7 +138,7 @@ func (n *Nodes) dial(to nodeAddr) (*quic.Conn, error) {
 		return nil, fmt.Errorf("dial node %d at %q: %w", to.node, to.addr, err)
 	}
 	conf := n.e.tls.Clone()
-	conf.NextProtos = []string{alpnNodes}
+	conf.NextProtos = []string{alpnNodes, alpnUnnumbered}
 	conn, err := n.e.quic.Dial(n.ctx, addr, conf, n.conf)
 	if err != nil {
 		return nil, fmt.Errorf("dial node %d at %s: %w", to.node, to.addr, err)
@@ -198,7 +199,7 @@ func (n *Nodes) serve(conn *quic.Conn) {
 // take hands a stream to whoever accepts its kind.
 func (n *Nodes) take(conn *quic.Conn, s *quic.Stream) {
 	var kind [1]byte
-	out := &nodeStream{Stream: s, local: n.e.Addr(), remote: conn.RemoteAddr()}
+	out := newNodeStream(s, conn, n.e.Addr())
 	if _, err := io.ReadFull(s, kind[:]); err != nil || kind[0] == 0 || Kind(kind[0]) >= kindEnd {
 		_ = out.Close()
 		return
@@ -267,8 +268,21 @@ func (l *nodeListener) Addr() net.Addr { return l.n.e.Addr() }
 type nodeStream struct {
 	*quic.Stream
 	kind          Kind
+	protocol      int
 	local, remote net.Addr
 }
+
+func newNodeStream(s *quic.Stream, conn *quic.Conn, local net.Addr) *nodeStream {
+	out := &nodeStream{Stream: s, protocol: 2, local: local, remote: conn.RemoteAddr()}
+	if conn.ConnectionState().TLS.NegotiatedProtocol == alpnUnnumbered {
+		out.protocol = 1
+	}
+	return out
+}
+
+// Protocol returns the version of the protocol that both nodes speak: 1, or 2 where
+// both know of the site's format.
+func (s *nodeStream) Protocol() int { return s.protocol }
 
 // Read implements [net.Conn]. A stream that the other end closed is at its end.
 func (s *nodeStream) Read(p []byte) (int, error) {

@@ -90,7 +90,7 @@ func exitCode(err error) int {
 		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {city.ErrDir, exitInvalid}, {scenario.ErrScript, exitInvalid}, {city.ErrFiles, exitInvalid}, {bench.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},
 		{replication.ErrNoBackup, exitInvalid}, {replication.ErrRecovering, exitInvalid}, {replication.ErrLogDamaged, exitInvalid},
-		{replication.ErrRepair, exitRejected}, {replication.ErrDamaged, exitInvalid}, {store.ErrCorrupt, exitInvalid},
+		{replication.ErrFormat, exitInvalid}, {replication.ErrRepair, exitRejected}, {replication.ErrDamaged, exitInvalid}, {store.ErrCorrupt, exitInvalid},
 		{archive.ErrDamaged, exitInvalid}, {archive.ErrExists, exitInvalid},
 		{identity.ErrCredentials, exitInvalid}, {identity.ErrExpired, exitInvalid}, {identity.ErrUntrusted, exitInvalid},
 		{identity.ErrFederation, exitInvalid}, {identity.ErrNoIdentity, exitInvalid}, {identity.ErrExists, exitInvalid},

@@ -66,6 +66,9 @@ The configuration (see "tiermesh node example"):
   api          unix:/path or a loopback host:port; leave out for no API
   stand_in_after  for how long the parent must be silent until this site links
                straight to the next ancestor; 60s when left out
+  upgrade_after  for how long all nodes of the site must run a build with a newer
+               format until the site writes it, and no older build can come back:
+               1h when left out, "manual" for tiermesh raft upgrade
   duplicates   when two reports may be of one thing: {"metres": 200,
                "within": "2h", "merge": false}; with merge the site merges by
                itself what has one source key, or one person's same words

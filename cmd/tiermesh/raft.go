@@ -44,6 +44,9 @@ empty directory and remove the lost member: the node joins again by itself.`,
 			"Refused while the member is behind.", "  tiermesh raft promote 4", byID(api.MemberPromote)),
 		newRaftChange(g, "transfer [MEMBER]", "Hand the leadership over", -1,
 			"Without a member, whoever is most up to date gets it.", "  tiermesh raft transfer\n  tiermesh raft transfer 2", byID(api.MemberTransfer)),
+		newRaftChange(g, "upgrade", "Let the site write the newest format that all its nodes read", 0,
+			"A site's nodes may have different builds while they are brought to a new one, node\nby node. They write what the oldest reads, and may go back, until the site's format\nrises: by itself, some time after the last node has the new build (upgrade_after in\nthe configuration), or by this command. Then a node with an older build is refused\nby name, as a member, voter and leader. \"tiermesh raft members\" shows which format\neach reads, and the site's.",
+			"  tiermesh raft upgrade", byID(api.MemberUpgrade)),
 	)
 	return cmd
 }
@@ -90,7 +93,8 @@ func newRaftMembers(g *global) *cobra.Command {
 	return &cobra.Command{
 		Use: "members", Short: "List the site's members and how far each is", Args: exactArgs(0),
 		Long: `Lists the members as this node knows them, and asks each how far it is. Members
-with equal APPLIED and unequal DIGEST hold different data: run tiermesh scrub.`,
+with equal APPLIED and unequal DIGEST hold different data: run tiermesh scrub.
+FORMAT is what the site writes, of what the member's build reads at most.`,
 		Example: "  tiermesh raft members\n  tiermesh raft members -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
@@ -138,10 +142,11 @@ func (g *global) printMembers(cmd *cobra.Command, members ...api.MemberStatus) e
 	}
 	rows := make([][]string, len(members))
 	for i, m := range members {
-		rows[i] = []string{m.ID, fmt.Sprint(m.Node), m.Role, m.Addr, "", "", "", m.Error}
+		rows[i] = []string{m.ID, fmt.Sprint(m.Node), m.Role, m.Addr, "", "", "", "", m.Error}
 		if m.Info != nil {
 			rows[i][4], rows[i][5], rows[i][6] = fmt.Sprint(m.Info.Applied), fmt.Sprint(m.Info.Term), m.Info.Digest[:12]
+			rows[i][7] = fmt.Sprintf("%d of %d", m.Info.SiteFormat, m.Info.Format)
 		}
 	}
-	return table(w, []string{"MEMBER", "NODE", "ROLE", "ADDRESS", "APPLIED", "TERM", "DIGEST", "ERROR"}, rows)
+	return table(w, []string{"MEMBER", "NODE", "ROLE", "ADDRESS", "APPLIED", "TERM", "DIGEST", "FORMAT", "ERROR"}, rows)
 }

@@ -159,6 +159,9 @@ func (t *Tx) show(index uint64) {
 	if t.incarnation != 0 {
 		s.incarnation = t.incarnation
 	}
+	if t.siteFormat != 0 {
+		s.siteFormat = t.siteFormat
+	}
 	for c, st := range t.chains {
 		if st.head.Seq == 0 {
 			s.dropChain(c)

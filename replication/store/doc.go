@@ -28,7 +28,7 @@
 // code, a zero byte and the incarnation; a chain a stream and an author.
 // Integers in keys are big endian.
 //
-//	m name                      meta: format, federation, site, incarnation, applied, named, counting, recount
+//	m name                      meta: format, federation, site, incarnation, applied, named, counting, recount, siteformat
 //	c chain                     head: seq u64, hash, bytes u64
 //	r chain seq                 record: chain hash after it, encoding (package crdt)
 //	k chain seq                 checkpoint: hash, time, chain bytes, signature

@@ -94,13 +94,19 @@ type Store struct {
 	rot      rot
 	presence presence
 
-	mu          sync.RWMutex // guards the fields below
-	chains      map[tiers.StreamID]map[crdt.Author]chainState
-	applied     uint64
+	mu      sync.RWMutex // guards the fields below
+	chains  map[tiers.StreamID]map[crdt.Author]chainState
+	applied uint64
+	numbers
+	counts   Counts
+	grown    map[crdt.ChainID]crdt.Head // since the last TakeGrown
+	arrivals map[crdt.ChainID]Arrival   // the last of each chain, of those that came in since the store was opened
+}
+
+// numbers are what a site counts up, and its nodes agree on.
+type numbers struct {
 	incarnation uint32
-	counts      Counts
-	grown       map[crdt.ChainID]crdt.Head // since the last TakeGrown
-	arrivals    map[crdt.ChainID]Arrival   // the last of each chain, of those that came in since the store was opened
+	siteFormat  uint32 // zero while none was agreed on
 }
 
 // signals wake those who wait for news: each has room for one.
@@ -247,6 +253,9 @@ func (s *Store) load() error {
 			return fmt.Errorf("read meta %s: %w", name, err)
 		}
 		into(b)
+	}
+	if err := s.loadSiteFormat(); err != nil {
+		return err
 	}
 	err := s.scan([]byte{tableChain}, func(key, value []byte) error {
 		k, v := decoder{b: key[1:]}, decoder{b: value}

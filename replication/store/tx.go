@@ -28,12 +28,11 @@ type Tx struct {
 	records uint64
 	refused uint64
 	// broken is the first error of a read inside a judgement.
-	broken error
-	// incarnation is zero while unchanged.
-	incarnation uint32
-	evicted     bool   // SetAside did something
-	kept        int    // bytes of the documents' first records
-	value       []byte // room for a value that is put into the batch
+	broken  error
+	numbers        // those that changed, the others zero
+	evicted bool   // SetAside did something
+	kept    int    // bytes of the documents' first records
+	value   []byte // room for a value that is put into the batch
 }
 
 // taken are small things that a Tx has read and may have changed.
