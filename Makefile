@@ -18,7 +18,7 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build the command to bin/tiermesh
-	$(GO) build -o bin/tiermesh ./cmd/tiermesh
+	$(GO) build -buildvcs=auto -o bin/tiermesh ./cmd/tiermesh
 
 .PHONY: demo
 demo: ## play the main job (EVENTS=1200)

@@ -113,3 +113,10 @@ var (
 	Reviewed = reviewed
 	Subset   = subset
 )
+
+// CompareNodes has the nodes of the site compare what they hold, and returns what they
+// found.
+func (n *Node) CompareNodes(ctx context.Context) ([]string, error) {
+	c, err := n.compareNodes(ctx)
+	return c.findings(), err
+}

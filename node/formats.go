@@ -51,7 +51,7 @@ func (m *memberLoop) follow(ctx context.Context) {
 		}
 		m.formats.at = c.at
 		for _, text := range c.findings() {
-			m.n.log.Error("nodes of the site differ", "text", text)
+			m.n.log.Error("a node of the site is not as the others", "text", text)
 			m.n.alarms.raise(text)
 		}
 		if i := slices.IndexFunc(c.agree, func(x compared) bool { return x.voter }); c.selfDiffers && i >= 0 {
@@ -149,6 +149,7 @@ type comparison struct {
 	// half of those who said; differ the others. silent did not say.
 	agree, differ []compared
 	silent        []string
+	older         []string // what to do about builds that cannot read the site's format
 	selfDiffers   bool
 }
 
@@ -170,6 +171,9 @@ func (n *Node) compareNodes(ctx context.Context) (comparison, error) {
 		if m.ID != n.group.ID() {
 			if x.digest, err = n.comparedAt(ctx, m, own.Index); err != nil {
 				c.silent = append(c.silent, m.ID)
+				if errors.Is(err, replication.ErrFormat) {
+					c.older = append(c.older, err.Error())
+				}
 				continue
 			}
 		}
@@ -195,6 +199,9 @@ func (n *Node) comparedAt(ctx context.Context, m replication.Member, at uint64) 
 	defer cancel()
 	for {
 		info, err := n.ask(ctx, m.Node, m.Addr)
+		if err == nil {
+			err = n.reads(info)
+		}
 		switch {
 		case err != nil:
 			return "", err
@@ -212,7 +219,8 @@ func (n *Node) comparedAt(ctx context.Context, m replication.Member, at uint64) 
 }
 
 // findings says how the nodes differ, one text for each that does.
-func (c comparison) findings() (out []string) {
+func (c comparison) findings() []string {
+	out := slices.Clone(c.older)
 	var most []string
 	for _, x := range c.agree {
 		most = append(most, fmt.Sprint(x.node))

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -151,18 +150,4 @@ func newEngine() *cobra.Command {
 	cmd.Flags().Uint64Var(&cfg.MemoryBytes, "memory", 1<<30, "bytes of address space beyond what the process starts with")
 	cmd.Flags().DurationVar(&cfg.JobTimeout, "job-timeout", 30*time.Second, "how long a batch may take")
 	return cmd
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: exactArgs(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			v := "unknown"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				v = info.Main.Version + " " + info.GoVersion
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "tiermesh", v)
-			return err
-		},
-	}
 }
