@@ -52,7 +52,7 @@ func (m *memberLoop) follow(ctx context.Context) {
 		m.formats.at = c.at
 		for _, text := range c.findings() {
 			m.n.log.Error("a node of the site is not as the others", "text", text)
-			m.n.alarms.raise(text)
+			m.n.alarms.raise(alarmMember, text, text)
 		}
 		if i := slices.IndexFunc(c.agree, func(x compared) bool { return x.voter }); c.selfDiffers && i >= 0 {
 			m.n.log.Warn("handing the leadership to a node that holds what most do", "peer", c.agree[i].id)
