@@ -452,7 +452,7 @@ func TestOpenAPI(t *testing.T) {
 	for p, methods := range doc.Paths {
 		for method := range methods {
 			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x", "{peer}", "500000").Replace(p)
-			request := cmp.Or(map[string]string{"/v1/members": `{"do":"transfer"}`, "/v1/repair": `{"from":"2"}`, "/v1/responders/{code}/check": `{"epoch":"1"}`}[p], `{"key":"k"}`)
+			request := cmp.Or(map[string]string{"/v1/members": `{"do":"transfer"}`, "/v1/repair": `{"from":"2"}`, "/v1/responders/{code}/check": `{"epoch":"1"}`, "/v1/quarantine:release": `{"key":"k","all":true}`, "/v1/quarantine:discard": `{"key":"k","all":true}`}[p], `{"key":"k"}`)
 			if p == "/v1/events:batch" {
 				target += "?key=k"
 			}

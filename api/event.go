@@ -44,6 +44,11 @@ type Events interface {
 	Quarantined(ctx context.Context, id tiers.DocID) (json.RawMessage, error)
 	Release(ctx context.Context, r ReleaseRequest) (WriteResult, error)
 	Discard(ctx context.Context, r DiscardRequest) (WriteResult, error)
+	// SummarizeQuarantine counts what a query selects. ReleaseMany and DiscardMany decide
+	// on a page of what is held here.
+	SummarizeQuarantine(ctx context.Context, q QuarantineQuery) (QuarantineSummary, error)
+	ReleaseMany(ctx context.Context, r ManyRequest) (ManyResult, error)
+	DiscardMany(ctx context.Context, r ManyRequest) (ManyResult, error)
 }
 
 // BatchRequest is a batch of reports.
@@ -192,12 +197,6 @@ type BlobResult struct {
 	ID tiers.DocID `json:"id"`
 }
 
-// QuarantineQuery selects what is held; an empty state means held.
-type QuarantineQuery struct {
-	ListQuery
-	State string
-}
-
 // ReleaseRequest makes an event of what is held.
 type ReleaseRequest struct {
 	Key string      `json:"key"`
@@ -252,28 +251,6 @@ func (s *Server) eventRoutes(mux *http.ServeMux) {
 	mux.Handle("POST /v1/blobs", s.handle(s.putBlob))
 	mux.Handle("GET /v1/blobs/{name}", http.HandlerFunc(s.blob))
 	s.quarantineRoutes(mux)
-}
-
-func (s *Server) quarantineRoutes(mux *http.ServeMux) {
-	b := s.cfg.Backend
-	mux.Handle("GET /v1/quarantine", s.handle(s.listQuarantine))
-	mux.Handle("GET /v1/quarantine/{name}", s.handle(func(r *http.Request) (any, error) {
-		return b.Quarantined(r.Context(), named(event.KindQuarantine, r))
-	}))
-	mux.Handle("POST /v1/quarantine/{name}/release", s.handle(func(r *http.Request) (any, error) {
-		req := ReleaseRequest{ID: named(event.KindQuarantine, r)}
-		if err := keyed(r, &req, &req.Key); err != nil {
-			return nil, err
-		}
-		return b.Release(r.Context(), req)
-	}))
-	mux.Handle("POST /v1/quarantine/{name}/discard", s.handle(func(r *http.Request) (any, error) {
-		req := DiscardRequest{ID: named(event.KindQuarantine, r)}
-		if err := keyed(r, &req, &req.Key); err != nil {
-			return nil, err
-		}
-		return b.Discard(r.Context(), req)
-	}))
 }
 
 func merging(f func(context.Context, MergeRequest) (EventResult, error)) func(*http.Request) (any, error) {
@@ -412,27 +389,6 @@ func (s *Server) suspectPairs(r *http.Request) (any, error) {
 		}
 	}
 	return s.cfg.Backend.SuspectPairs(r.Context(), q)
-}
-
-func (s *Server) listQuarantine(r *http.Request) (any, error) {
-	q := QuarantineQuery{ListQuery: ListQuery{Kind: event.KindQuarantine, Limit: limitDefault}, State: event.QuarantineHeld}
-	for name, values := range r.URL.Query() {
-		var err error
-		switch v := values[0]; name {
-		case "limit", "site", "after", "read":
-			err = page(&q.ListQuery, name, v)
-		case "state":
-			if q.State = v; v != event.QuarantineHeld && v != event.QuarantineReleased && v != event.QuarantineDiscarded {
-				err = fmt.Errorf("%w: state %.40q: want held, released or discarded", ErrInvalid, v)
-			}
-		default:
-			err = fmt.Errorf("%w: unknown parameter %q: want limit, site, after or state", ErrInvalid, name)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	return s.cfg.Backend.ListQuarantine(r.Context(), q)
 }
 
 func (s *Server) putBlob(r *http.Request) (any, error) {

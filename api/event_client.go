@@ -140,10 +140,11 @@ func (c *Client) Blob(ctx context.Context, sha string) ([]byte, error) {
 	return b, err
 }
 
-// ListQuarantine lists what is held in quarantine.
-func (c *Client) ListQuarantine(ctx context.Context, q QuarantineQuery) (out Page, err error) {
+func (c *Client) quarantineValues(q QuarantineQuery) url.Values {
 	v := c.values()
-	for name, value := range map[string]string{"site": string(q.Site), "after": q.After, "state": q.State} {
+	for name, value := range map[string]string{
+		"site": string(q.Site), "after": q.After, "state": q.State, "reason": q.Reason, "type": q.Type, "file": q.File,
+	} {
 		if value != "" {
 			v.Set(name, value)
 		}
@@ -151,7 +152,27 @@ func (c *Client) ListQuarantine(ctx context.Context, q QuarantineQuery) (out Pag
 	if q.Limit != 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
-	return out, c.do(ctx, http.MethodGet, "/v1/quarantine?"+v.Encode(), nil, &out)
+	return v
+}
+
+// ListQuarantine lists what is held in quarantine.
+func (c *Client) ListQuarantine(ctx context.Context, q QuarantineQuery) (out Page, err error) {
+	return out, c.do(ctx, http.MethodGet, "/v1/quarantine?"+c.quarantineValues(q).Encode(), nil, &out)
+}
+
+// SummarizeQuarantine counts what is held in quarantine.
+func (c *Client) SummarizeQuarantine(ctx context.Context, q QuarantineQuery) (out QuarantineSummary, err error) {
+	return out, c.do(ctx, http.MethodGet, "/v1/quarantine:summary?"+c.quarantineValues(q).Encode(), nil, &out)
+}
+
+// ReleaseMany makes events of a page of what is held.
+func (c *Client) ReleaseMany(ctx context.Context, r ManyRequest) (out ManyResult, err error) {
+	return out, c.do(ctx, http.MethodPost, "/v1/quarantine:release", r, &out)
+}
+
+// DiscardMany says of a page of what is held why it is no event.
+func (c *Client) DiscardMany(ctx context.Context, r ManyRequest) (out ManyResult, err error) {
+	return out, c.do(ctx, http.MethodPost, "/v1/quarantine:discard", r, &out)
 }
 
 func quarantinePath(id tiers.DocID, rest string) string {

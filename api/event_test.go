@@ -101,6 +101,55 @@ func (b *backend) Discard(_ context.Context, r api.DiscardRequest) (api.WriteRes
 	return api.WriteResult{ID: r.ID}, b.err
 }
 
+func (b *backend) SummarizeQuarantine(_ context.Context, q api.QuarantineQuery) (api.QuarantineSummary, error) {
+	b.events.got = q
+	return api.QuarantineSummary{Count: 1}, b.err
+}
+
+func (b *backend) ReleaseMany(_ context.Context, r api.ManyRequest) (api.ManyResult, error) {
+	b.events.got = r
+	return api.ManyResult{Done: 1}, b.err
+}
+
+func (b *backend) DiscardMany(_ context.Context, r api.ManyRequest) (api.ManyResult, error) {
+	b.events.got = r
+	return api.ManyResult{Done: 2}, b.err
+}
+
+// TestManyOfQuarantine: what the client asks about many that are held reaches the
+// backend; which they are must be said.
+func TestManyOfQuarantine(t *testing.T) {
+	b := &backend{}
+	c, path := serve(t, b)
+	ctx := context.Background()
+	q := api.QuarantineQuery{ListQuery: api.ListQuery{Kind: event.KindQuarantine, Limit: 9}, State: "held", QuarantineFilter: api.QuarantineFilter{Reason: "r", Type: "t", File: "f"}}
+	if _, err := c.ListQuarantine(ctx, q); err != nil || !reflect.DeepEqual(b.events.got, q) {
+		t.Errorf("list: %+v, %v", b.events.got, err)
+	}
+	if sum, err := c.SummarizeQuarantine(ctx, q); err != nil || sum.Count != 1 || !reflect.DeepEqual(b.events.got, q) {
+		t.Errorf("summary: %+v, %v", b.events.got, err)
+	}
+	r := api.ManyRequest{Key: "k", Filter: q.QuarantineFilter, Set: map[string]string{"priority": "3"}, Who: "w", DryRun: true, After: "a", Limit: 5}
+	if out, err := c.ReleaseMany(ctx, r); err != nil || out.Done != 1 || !reflect.DeepEqual(b.events.got, r) {
+		t.Errorf("release: %+v, %v", b.events.got, err)
+	}
+	all := api.ManyRequest{Key: "k", All: true, Reason: "测试"}
+	if out, err := c.DiscardMany(ctx, all); err != nil || out.Done != 2 {
+		t.Errorf("discard: %+v, %v", out, err)
+	} else if all.Limit = 200; !reflect.DeepEqual(b.events.got, all) {
+		t.Errorf("discard: %+v", b.events.got)
+	}
+	for body, want := range map[string]string{
+		`{"key":"k"}`: "say which", `{"key":"k","all":true,"filter":{"type":"1"}}`: "say which", `{"key":"k","all":true,"limit":1001}`: "limit", `{"all":true}`: "key",
+	} {
+		for _, verb := range []string{"release", "discard"} {
+			if status, text := raw(t, path, "POST", "/v1/quarantine:"+verb, body); status != 400 || !strings.Contains(text, want) {
+				t.Errorf("%s %s: %d %s", verb, body, status, text)
+			}
+		}
+	}
+}
+
 // TestEvents: what the client asks about events reaches the backend as it was asked.
 func TestEvents(t *testing.T) {
 	b := &backend{}
@@ -266,8 +315,12 @@ func eventSchemas() map[string]any {
 		"SuspectList": api.SuspectList{}, "SuspectPair": api.SuspectPair{}, "SuspectPairList": api.SuspectPairList{},
 		"AttachRequest": api.AttachRequest{}, "AttachmentState": api.AttachmentState{Attachment: file}, "AttachmentList": api.AttachmentList{},
 		"BlobResult": api.BlobResult{}, "Held": event.Held{Raw: "x", Bytes: []byte{1}, Field: "x", ID: "x", Channel: "x", Reporter: "x", Type: "x", SourceKey: "x", Origin: &event.Origin{}},
-		"QuarantineAction": event.QuarantineAction{Who: "x", Event: "x", Set: map[string]string{"x": "x"}, Reason: "x"},
-		"QuarantineView":   event.QuarantineView{Event: "x", First: &event.Held{}, Pending: 1, Refused: 1},
-		"ReleaseRequest":   api.ReleaseRequest{}, "DiscardRequest": api.DiscardRequest{},
+		"QuarantineAction":  event.QuarantineAction{Who: "x", Event: "x", Set: map[string]string{"x": "x"}, Reason: "x"},
+		"QuarantineView":    event.QuarantineView{Event: "x", First: &event.Held{}, Pending: 1, Refused: 1},
+		"QuarantineFilter":  api.QuarantineFilter{Reason: "x", Type: "x", File: "x"},
+		"QuarantineSummary": api.QuarantineSummary{Next: "x"}, "QuarantineCount": api.QuarantineCount{},
+		"ManyRequest": api.ManyRequest{All: true, Set: map[string]string{"x": "x"}, Reason: "x", Who: "x", DryRun: true, After: "x", Limit: 1},
+		"ManyItem":    api.ManyItem{Event: "x", Message: "x"}, "ManyResult": api.ManyResult{Next: "x"},
+		"ReleaseRequest": api.ReleaseRequest{}, "DiscardRequest": api.DiscardRequest{},
 	}
 }

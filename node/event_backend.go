@@ -12,7 +12,6 @@ import (
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/replication"
-	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
@@ -185,30 +184,16 @@ func (b backend) Blob(_ context.Context, id tiers.DocID) ([]byte, error) {
 
 // ListQuarantine implements [api.Events].
 func (b backend) ListQuarantine(_ context.Context, q api.QuarantineQuery) (api.Page, error) {
-	after, err := parseCursor(q.After)
-	if err != nil {
-		return api.Page{}, err
-	}
 	page := api.Page{Items: []json.RawMessage{}}
-	query := store.IndexQuery{Name: event.IndexQuarantine, Prefix: event.QuarantinePrefix(q.State), After: after, Limit: q.Limit}
-	hits, err := b.n.group.Store().Index(query)
-	if err != nil {
-		return api.Page{}, translate(err)
-	}
-	for _, h := range hits {
-		if q.Site != "" && h.Key.Stream.Site != q.Site {
-			continue
-		}
-		v, err := b.n.views.View(h.Key)
-		if err != nil {
-			return api.Page{}, translate(err)
-		}
+	next, err := b.n.eachHeld(q, func(d heldDocument) (bool, error) {
+		v, err := b.n.views.View(d.hit.Key)
 		page.Items = append(page.Items, v.JSON)
+		return len(page.Items) == q.Limit, err
+	})
+	if next != nil {
+		page.Next = cursor(*next)
 	}
-	if len(hits) == q.Limit {
-		page.Next = cursor(hits[len(hits)-1])
-	}
-	return page, nil
+	return page, translate(err)
 }
 
 // Quarantined implements [api.Events].

@@ -16,12 +16,6 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/event"
 )
 
-var quarantineColumns = []column{
-	{title: "ID", path: "id"}, {title: "RECEIVED", path: "held.received_at_ms"}, {title: "STATE", path: "state"}, {title: "FIELD", path: "held.field"},
-	{title: "REASON", path: "held.reason"}, {title: "SITE", path: "site"}, {title: "CHANNEL", path: "held.channel", wide: true},
-	{title: "REPORTER", path: "held.reporter", wide: true}, {title: "EVENT", path: "event", wide: true},
-}
-
 // withEvents adds to the commands of events what they have beside other lists.
 func withEvents(g *global, cmd *cobra.Command) {
 	cmd.Long = `An event is something that happened, reported once. Its life is: reported,
@@ -313,112 +307,6 @@ func (g *global) printSuspects(w io.Writer, out api.SuspectPairList, err error) 
 		}
 	}
 	return table(w, []string{"EVENT", "MAY BE", "DISTANCE", "APART", "CERTAIN", "STATE", "SITE", "TITLE"}, rows)
-}
-
-func newQuarantine(g *global) *cobra.Command {
-	parent := &cobra.Command{
-		Use: "quarantine", Short: "See and decide on what was reported and cannot be an event",
-		Long: `What was reported and cannot be taken in as an event, such as one of a type that
-no catalog has, is kept as it came, with the reason. The site that holds it makes
-an event of it, or says why it is none.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	parent.AddCommand(newQuarantineList(g), newQuarantineShow(g), newQuarantineRelease(g), newQuarantineDiscard(g))
-	return parent
-}
-
-func newQuarantineList(g *global) *cobra.Command {
-	q := api.QuarantineQuery{}
-	var site string
-	var limit int
-	cmd := &cobra.Command{
-		Use: "list", Short: "List what is held, the oldest first", Args: exactArgs(0),
-		Example: "  tiermesh event quarantine list\n  tiermesh event quarantine list --state discarded -o wide",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			q.Site = tiers.SiteID(site)
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
-					q.Limit, q.After = limit, after
-					page, err := c.ListQuarantine(ctx, q)
-					return page.Items, page.Next, err
-				})
-				if err != nil {
-					return err
-				}
-				return g.print(cmd.OutOrStdout(), quarantineColumns, items)
-			})
-		},
-	}
-	cmd.Flags().StringVar(&q.State, "state", event.QuarantineHeld, "held, released or discarded")
-	cmd.Flags().StringVar(&site, "site", "", "only what this site holds")
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many to show at most")
-	return cmd
-}
-
-func quarantineID(text string) tiers.DocID { return tiers.OfKind(event.KindQuarantine, text) }
-
-func newQuarantineShow(g *global) *cobra.Command {
-	return &cobra.Command{
-		Use: "show ID", Short: "Show what is held, as it came, as JSON", Args: exactArgs(1),
-		Example: "  tiermesh event quarantine show quarantine:0190f1c2-…",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				v, err := c.Quarantined(ctx, quarantineID(args[0]))
-				if err != nil {
-					return err
-				}
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetEscapeHTML(false)
-				enc.SetIndent("", "  ")
-				return enc.Encode(v)
-			})
-		},
-	}
-}
-
-func newQuarantineRelease(g *global) *cobra.Command {
-	var r api.ReleaseRequest
-	var set []string
-	cmd := &cobra.Command{
-		Use: "release ID", Short: "Make an event of what is held, with fields set", Args: exactArgs(1),
-		Long: `Makes an event of what is held. --set sets a field of the report, or takes it out
-when the value is empty. The event names what it was released from.`,
-		Example: "  tiermesh event quarantine release quarantine:0190f1c2-… --set type=01001 --who 李四",
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if r.Set, err = assignments(set); err != nil {
-				return err
-			}
-			r.Key, r.ID = orNew(r.Key), quarantineID(args[0])
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				w, err := c.Release(ctx, r)
-				return g.printWrite(cmd.OutOrStdout(), w, err)
-			})
-		},
-	}
-	cmd.Flags().StringArrayVar(&set, "set", nil, "FIELD=VALUE; may be repeated")
-	cmd.Flags().StringVar(&r.Who, "who", "", "the person who decides")
-	cmd.Flags().StringVar(&r.Key, "key", "", "idempotency key; made up when left out")
-	return cmd
-}
-
-func newQuarantineDiscard(g *global) *cobra.Command {
-	var r api.DiscardRequest
-	cmd := &cobra.Command{
-		Use: "discard ID", Short: "Say why what is held is no event; it stays to be seen", Args: exactArgs(1),
-		Example: "  tiermesh event quarantine discard quarantine:0190f1c2-… --reason 测试",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			r.Key, r.ID = orNew(r.Key), quarantineID(args[0])
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				w, err := c.Discard(ctx, r)
-				return g.printWrite(cmd.OutOrStdout(), w, err)
-			})
-		},
-	}
-	cmd.Flags().StringVar(&r.Reason, "reason", "", "why it is no event")
-	cmd.Flags().StringVar(&r.Who, "who", "", "the person who decides")
-	cmd.Flags().StringVar(&r.Key, "key", "", "idempotency key; made up when left out")
-	require(cmd, "reason")
-	return cmd
 }
 
 // printWrite shows where a write stands.

@@ -61,6 +61,8 @@ type Configured struct {
 	Comparing int
 	// Duplicates says when nodes suspect two reports to be of one thing.
 	Duplicates node.Duplicates
+	// Area says where events happen.
+	Area node.Area
 	// Uncut says that the network is never cut: nodes use their sockets as they do
 	// outside of the testbed, many datagrams a call.
 	Uncut bool
@@ -209,6 +211,7 @@ func (c *Cluster) open(at place) error {
 		cfg.StandInAfter = c.cfg.StandInAfter.String()
 	}
 	cfg.Duplicates = c.cfg.Duplicates
+	cfg.Area = c.cfg.Area
 	if c.cfg.API {
 		cfg.API = c.APIOf(at.site, at.node)
 	}

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -88,6 +90,37 @@ func (h Held) Content() []byte {
 		return h.Bytes
 	}
 	return []byte(h.Raw)
+}
+
+// TypeCode is the report's type, also of what was held before it was noted.
+func (h Held) TypeCode() string {
+	if h.Type != "" || h.Raw == "" {
+		return h.Type
+	}
+	var r struct {
+		Type string `json:"type"`
+	}
+	if json.Unmarshal([]byte(h.Raw), &r) != nil {
+		return ""
+	}
+	return r.Type
+}
+
+// Matches reports whether it is held for a reason, of which the text is a part or names
+// the field, and is of a type; what is empty matches all.
+func (h Held) Matches(reason, code string) bool {
+	if reason != "" && reason != h.Field && !strings.Contains(h.Reason, reason) && !strings.Contains(ReasonKind(h.Reason), reason) {
+		return false
+	}
+	return code == "" || h.TypeCode() == code
+}
+
+// valuesOf are the values in a reason: quoted text and numbers.
+var valuesOf = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|-?\b\d+(?:\.\d+)?\b`)
+
+// ReasonKind is a reason without the values in it: what many have in common.
+func ReasonKind(reason string) string {
+	return valuesOf.ReplaceAllString(strings.TrimPrefix(reason, ErrInvalid.Error()+": "), "…")
 }
 
 // Hold makes what is to be kept of raw bytes. The error wraps [ErrInvalid] when they
