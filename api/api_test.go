@@ -472,7 +472,7 @@ func TestOpenAPI(t *testing.T) {
 		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{Held: "x", Field: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{},
 		"Status": api.Status{Findings: api.Findings{CertificateEnds: &now}}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"RepairRequest": api.RepairRequest{From: "x"}, "RepairReport": api.RepairReport{},
-		"NodeInfo": api.NodeInfo{}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
+		"NodeInfo": api.NodeInfo{NodeFormats: api.NodeFormats{Format: 1, SiteFormat: 1, ComparedAt: 1, ComparedDigest: "x"}}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
 		"MemberChange": api.MemberChange{ID: "x", Node: 1, Addr: "x"},
 		"SyncStatus":   api.SyncStatus{}, "Rate": api.Rate{}, "StreamSync": api.StreamSync{}, "Owed": api.Owed{Oldest: &now},
 		"LinkSync": api.LinkSync{

@@ -23,6 +23,36 @@ type Client struct {
 	read string
 }
 
+// bearing adds a token to each request.
+type bearing struct {
+	token string
+	http.RoundTripper
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (b bearing) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+b.token)
+	return b.RoundTripper.RoundTrip(r)
+}
+
+// CloseIdleConnections does what [http.Client.CloseIdleConnections] asks for.
+func (b bearing) CloseIdleConnections() {
+	if t, ok := b.RoundTripper.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// Bearing returns a client whose requests bear a token, which a node asks for over a
+// loopback port; see [Token].
+func (c *Client) Bearing(token string) *Client {
+	other := *c
+	h := *c.http
+	h.Transport = bearing{token, h.Transport}
+	other.http = &h
+	return &other
+}
+
 // Reading returns a client whose lists and views are read at a level:
 // [ReadStale], [ReadLeader] or [ReadLinearizable].
 func (c *Client) Reading(level string) *Client {
@@ -75,6 +105,9 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, payload)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -16,6 +16,11 @@ var (
 	// ErrUnknownOutcome reports a write that may or may not take effect; retry
 	// it with the same key.
 	ErrUnknownOutcome = errors.New("outcome unknown")
+	// ErrUnauthorized reports a request over a port that does not bear the node's token.
+	ErrUnauthorized = errors.New("unauthorized")
+	// ErrForbidden reports a request over a port that a page of another origin makes, or
+	// that is meant for another host.
+	ErrForbidden = errors.New("forbidden")
 	// ErrUnavailable reports a node that cannot serve the request now.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrUnreachable reports that no node answers at the address.
@@ -35,6 +40,8 @@ var codes = []struct {
 	{ErrInvalid, "invalid", http.StatusBadRequest},
 	{ErrNotFound, "not_found", http.StatusNotFound},
 	{ErrRejected, "rejected", http.StatusConflict},
+	{ErrUnauthorized, "unauthorized", http.StatusUnauthorized},
+	{ErrForbidden, "forbidden", http.StatusForbidden},
 	{ErrUnknownOutcome, "unknown", http.StatusGatewayTimeout},
 	{ErrUnavailable, "unavailable", http.StatusServiceUnavailable},
 }

@@ -44,6 +44,9 @@ type Config struct {
 	Site     Site
 	Logger   *slog.Logger
 	Gatherer prometheus.Gatherer
+	// Token is what a request over a loopback port must bear; see [Token]. Without one
+	// such requests are refused.
+	Token string
 }
 
 // Server serves one node.
@@ -72,12 +75,15 @@ func Open(cfg Config) (*Server, error) {
 	}
 	s.toLeader = &http.Transport{DialContext: s.dialLeader, DisableKeepAlives: true}
 	s.http = &http.Server{
-		Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: s.door(s.routes()), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: writeTimeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 		BaseContext: func(ln net.Listener) context.Context {
 			if ln == cfg.Inner {
 				return context.WithValue(context.Background(), innerKey{}, true)
+			}
+			if at, ok := ln.Addr().(*net.TCPAddr); ok {
+				return context.WithValue(context.Background(), tcpKey{}, net.Addr(at))
 			}
 			return context.Background()
 		},
@@ -86,8 +92,7 @@ func Open(cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// listen opens a Unix socket for this user alone, or a loopback address: the
-// API has no authentication of its own.
+// listen opens a Unix socket for this user alone, or a loopback address.
 func listen(addr string) (net.Listener, error) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		return listenUnix(path)

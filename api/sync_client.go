@@ -78,6 +78,9 @@ func (c *Client) copy(ctx context.Context, method, path string, in io.Reader, w 
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/octet-stream")
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return c.failed(err, method)

@@ -27,7 +27,8 @@ type Config struct {
 	// Listen is the QUIC address for peers, host:port.
 	Listen string `json:"listen"`
 	// API is where the HTTP API listens: "unix:/path" or a loopback host:port;
-	// empty for no API.
+	// empty for no API. Over a port a request must bear the token that the node keeps
+	// in api.token in Dir.
 	API string `json:"api"`
 	// StandInAfter is for how long the parent must be silent until this site
 	// links straight to the next ancestor, such as "90s"; empty means 60s.

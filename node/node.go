@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -178,8 +180,14 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.registerMetrics()
+	token := ""
+	if n.cfg.API != "" && !strings.HasPrefix(n.cfg.API, "unix:") {
+		if token, err = api.Token(filepath.Join(n.cfg.Dir, "api.token")); err != nil {
+			return err
+		}
+	}
 	n.api, err = api.Open(api.Config{
-		Listen: n.cfg.API, Inner: n.endpoint.Nodes().Listen(transport.KindAPI),
+		Listen: n.cfg.API, Token: token, Inner: n.endpoint.Nodes().Listen(transport.KindAPI),
 		Backend: backend{n}, Site: site{n}, Logger: n.log, Gatherer: n.registry,
 	})
 	return err

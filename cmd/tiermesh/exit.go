@@ -85,7 +85,7 @@ func exitCode(err error) int {
 		{errProof, exitProof}, {errFindings, exitProof}, {errLost, exitProof}, {errUnequal, exitProof}, {errLeftOut, exitProof}, {federation.ErrCertificate, exitProof},
 		{store.ErrLocked, exitBusy}, {transport.ErrBusyPort, exitBusy}, {api.ErrBusy, exitBusy},
 		{api.ErrUnreachable, exitUnreachable}, {api.ErrUnavailable, exitUnreachable},
-		{api.ErrNotFound, exitNotFound}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
+		{api.ErrNotFound, exitNotFound}, {api.ErrUnauthorized, exitInvalid}, {api.ErrForbidden, exitInvalid}, {api.ErrRejected, exitRejected}, {api.ErrUnknownOutcome, exitUnknown},
 		{federation.ErrBundle, exitInvalid}, {federation.ErrForeign, exitInvalid},
 		{errInput, exitInvalid}, {api.ErrInvalid, exitInvalid}, {api.ErrAddress, exitInvalid}, {node.ErrConfig, exitInvalid}, {demo.ErrConfig, exitInvalid}, {city.ErrDir, exitInvalid}, {scenario.ErrScript, exitInvalid}, {city.ErrFiles, exitInvalid}, {bench.ErrConfig, exitInvalid},
 		{store.ErrForeign, exitInvalid}, {store.ErrFormat, exitInvalid}, {replication.ErrBehind, exitInvalid},

@@ -55,6 +55,7 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 // global are the flags that every command has.
 type global struct {
 	api     string
+	token   string
 	output  string
 	read    string
 	timeout duration
@@ -91,6 +92,7 @@ Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 		def = "unix:/run/tiermesh/api.sock"
 	}
 	flags.StringVar(&g.api, "api", def, "address of the node's API: unix:/path or host:port; $TIERMESH_API")
+	flags.StringVar(&g.token, "token-file", os.Getenv("TIERMESH_TOKEN_FILE"), "file of the token that a node asks for over a port: api.token in its directory; $TIERMESH_TOKEN_FILE")
 	flags.StringVarP(&g.output, "output", "o", "table", "output format: table, wide or json")
 	flags.StringVar(&g.read, "read", api.ReadStale, "what lists and views may miss: stale, leader or linearizable")
 	flags.Var(&g.timeout, "timeout", "how long to wait for the node")

@@ -62,7 +62,10 @@ The configuration (see "tiermesh node example"):
   credentials  directory that "tiermesh ca issue" wrote
   topology     bootstrap topology file; a later one that the city published wins
   listen       UDP address for peers, host:port
-  api          unix:/path or a loopback host:port; leave out for no API
+  api          unix:/path, a loopback host:port, or "none"; api.sock in dir when left
+               out. Over a port a request must bear the token that the node writes
+               to api.token in dir (--token-file), and no page of another origin
+               is let in
   stand_in_after  for how long the parent must be silent until this site links
                straight to the next ancestor; 60s when left out
   upgrade_after  for how long all nodes of the site must run a build with a newer
@@ -132,6 +135,12 @@ func readConfig(path string) (node.Config, error) {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(base, *p)
 		}
+	}
+	switch cfg.API {
+	case "":
+		cfg.API = "unix:" + filepath.Join(cfg.Dir, "api.sock")
+	case "none":
+		cfg.API = ""
 	}
 	return cfg, nil
 }

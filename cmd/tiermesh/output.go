@@ -36,11 +36,27 @@ func input(cmd *cobra.Command, file string) (io.ReadCloser, error) {
 	return f, nil
 }
 
+// connect returns a client of the node, with the token of a file where one is named.
+func (g *global) connect() (*api.Client, error) {
+	c := api.NewClient(g.api)
+	if g.token == "" {
+		return c, nil
+	}
+	b, err := os.ReadFile(g.token)
+	if err != nil {
+		return nil, fmt.Errorf("%w: --token-file: %w", errInput, err)
+	}
+	return c.Bearing(strings.TrimSpace(string(b))), nil
+}
+
 // client runs f against the node, within the time-out.
 func (g *global) client(cmd *cobra.Command, f func(ctx context.Context, c *api.Client) error) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(g.timeout))
 	defer cancel()
-	c := api.NewClient(g.api)
+	c, err := g.connect()
+	if err != nil {
+		return err
+	}
 	defer c.Close()
 	return f(ctx, c.Reading(g.read))
 }
@@ -55,9 +71,12 @@ func (g *global) transfer(cmd *cobra.Command, f func(ctx context.Context, c *api
 	defer cancel(nil)
 	idle := time.AfterFunc(time.Duration(g.timeout), func() { cancel(errIdle) })
 	defer idle.Stop()
-	c := api.NewClient(g.api)
+	c, err := g.connect()
+	if err != nil {
+		return err
+	}
 	defer c.Close()
-	err := f(ctx, c, func() { idle.Reset(time.Duration(g.timeout)) })
+	err = f(ctx, c, func() { idle.Reset(time.Duration(g.timeout)) })
 	if err != nil && errors.Is(context.Cause(ctx), errIdle) {
 		return fmt.Errorf("%w: %w of %s; doing it again is harmless", context.DeadlineExceeded, errIdle, time.Duration(g.timeout))
 	}
