@@ -168,7 +168,7 @@ func TestTokenRefusals(t *testing.T) {
 	if again, err := api.Token(path); err != nil || again != first {
 		t.Errorf("%q, then %q, %v", first, again, err)
 	}
-	if err := os.Chmod(path, 0o644); err != nil { //nolint:gosec // what is refused
+	if err := os.Chmod(path, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := api.Token(path); !errors.Is(err, api.ErrAddress) || !strings.Contains(err.Error(), "chmod 600") {

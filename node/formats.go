@@ -38,18 +38,18 @@ type formats struct {
 // has the nodes compare what they hold, when it is time for either.
 func (m *memberLoop) follow(ctx context.Context) {
 	now := m.n.opts.Now()
-	if reads, site := m.n.group.Formats(); site < reads && now.Sub(m.formats.asked) >= formatsEvery {
-		m.formats.asked = now
+	if reads, site := m.n.group.Formats(); site < reads && now.Sub(m.known.asked) >= formatsEvery {
+		m.known.asked = now
 		m.rise(ctx, now)
 	}
-	if m.n.nodeCount() > 1 && now.Sub(m.formats.compared) >= compareEvery && m.n.group.Progress().Applied > m.formats.at {
-		m.formats.compared = now
+	if m.n.nodeCount() > 1 && now.Sub(m.known.compared) >= compareEvery && m.n.group.Progress().Applied > m.known.at {
+		m.known.compared = now
 		c, err := m.n.compareNodes(ctx)
 		if err != nil {
 			m.n.log.Debug("nodes not compared", "err", err)
 			return
 		}
-		m.formats.at = c.at
+		m.known.at = c.at
 		for _, text := range c.findings() {
 			m.n.log.Error("a node of the site is not as the others", "text", text)
 			m.n.alarms.raise(alarmMember, text, text)
@@ -69,12 +69,12 @@ func (m *memberLoop) rise(ctx context.Context, now time.Time) {
 	to, err := m.n.commonFormat(ctx)
 	switch _, site := m.n.group.Formats(); {
 	case err != nil || to <= site:
-		m.formats.since = time.Time{}
+		m.known.since = time.Time{}
 		return
-	case m.formats.since.IsZero():
-		m.formats.since = now
+	case m.known.since.IsZero():
+		m.known.since = now
 	}
-	if byItself && now.Sub(m.formats.since) >= wait {
+	if byItself && now.Sub(m.known.since) >= wait {
 		if err := m.n.raiseFormat(ctx); err != nil {
 			m.n.log.Warn("format not raised", "err", err)
 		}

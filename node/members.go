@@ -129,7 +129,7 @@ type memberLoop struct {
 	n      *Node
 	told   map[string]bool   // what an operator was told already
 	target map[string]uint64 // the entry that a non-voter must reach
-	formats
+	known  formats
 }
 
 func (m *memberLoop) pass(ctx context.Context) {
