@@ -44,6 +44,7 @@ type backend struct {
 	linearized int
 	change     api.MemberChange
 	moves      []string // the leaders that are heard of next
+	upward     api.Upward
 }
 
 // pipes accepts what is dialled in memory.
@@ -74,6 +75,8 @@ func (b *backend) Leader(context.Context) (string, bool, error) {
 	}
 	return b.leader, b.leader == "", nil
 }
+
+func (b *backend) Upward() api.Upward { return b.upward }
 
 func (b *backend) Linearize(context.Context) error { b.linearized++; return nil }
 
@@ -467,9 +470,9 @@ func TestOpenAPI(t *testing.T) {
 			t.Errorf("%s is not documented", collection)
 		}
 	}
-	now := time.Now()
+	now, waits := time.Now(), api.WriteResult{Waits: &api.Waits{}}
 	for name, v := range map[string]any{
-		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{Held: "x", Field: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{},
+		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{Held: "x", Field: "x", Waits: &api.Waits{}}, "Waits": api.Waits{StandIn: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{},
 		"Status": api.Status{Findings: api.Findings{CertificateEnds: &now}}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"RepairRequest": api.RepairRequest{From: "x"}, "RepairReport": api.RepairReport{},
 		"NodeInfo": api.NodeInfo{NodeFormats: api.NodeFormats{Format: 1, SiteFormat: 1, ComparedAt: 1, ComparedDigest: "x"}}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},
@@ -483,7 +486,7 @@ func TestOpenAPI(t *testing.T) {
 		"ChainDifference": api.ChainDifference{}, "ImportReport": api.ImportReport{}, "ImportGap": api.ImportGap{}, "ImportRefusal": api.ImportRefusal{},
 		"LinkStatus":        api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", LinkFindings: api.LinkFindings{Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}}},
 		"ForkStatus":        api.ForkStatus{},
-		"TaskActionRequest": api.TaskActionRequest{}, "TaskResult": api.TaskResult{}, "StartTasksRequest": api.StartTasksRequest{}, "StartTasksResult": api.StartTasksResult{},
+		"TaskActionRequest": api.TaskActionRequest{}, "TaskResult": api.TaskResult{WriteResult: waits}, "StartTasksRequest": api.StartTasksRequest{}, "StartTasksResult": api.StartTasksResult{},
 		"PlanRequest": api.PlanRequest{}, "CalendarRequest": api.CalendarRequest{},
 		"TopologyRequest": api.TopologyRequest{}, "TopologyResult": api.TopologyResult{}, "Topology": tiers.TopologyDoc{},
 		"TopologyDiff": tiers.TopologyDiff{},

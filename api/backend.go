@@ -119,6 +119,8 @@ type WriteResult struct {
 	// 202 then. Field is the field that this is about, if any.
 	Held  string `json:"held,omitempty"`
 	Field string `json:"field,omitempty"`
+	// Waits says that it is not on its way up yet, and since when.
+	Waits *Waits `json:"waits,omitempty"`
 }
 
 // The kinds that can be listed.

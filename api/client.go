@@ -21,6 +21,7 @@ type Client struct {
 	base string
 	http *http.Client
 	read string
+	note func(Waits) // nil for nobody
 }
 
 // bearing adds a token to each request.
@@ -122,6 +123,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		if err := json.Unmarshal(b, out); err != nil {
 			return fmt.Errorf("decode answer of %s: %w", c.addr, err)
 		}
+		c.noted(resp.Header)
 		return nil
 	}
 	return c.refusal(resp.Status, b)

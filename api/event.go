@@ -91,6 +91,8 @@ type ItemOutcome struct {
 type BatchResult struct {
 	Counts map[string]int `json:"counts"`
 	Items  []ItemOutcome  `json:"items"`
+	// Waits says that they are not on their way up yet, and since when.
+	Waits *Waits `json:"waits,omitempty"`
 }
 
 // EventQuery selects events; conditions that are empty match everything. A page may

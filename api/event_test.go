@@ -302,7 +302,7 @@ func eventSchemas() map[string]any {
 	like := event.Likeness{DistanceM: &score, SameSource: true, SameWords: true}
 	return map[string]any{
 		"ItemOutcome":        api.ItemOutcome{ID: "x", Stream: "x", Seq: 1, Field: "x", Message: "x"},
-		"BatchResult":        api.BatchResult{},
+		"BatchResult":        api.BatchResult{Waits: &api.Waits{}},
 		"FeedMessage":        api.FeedMessage{ReportRequest: api.ReportRequest{ID: "x", Quarantine: true}},
 		"FeedAnswer":         api.FeedAnswer{Result: &api.WriteResult{}, Error: &api.Refusal{}},
 		"Refusal":            api.Refusal{},
@@ -310,7 +310,7 @@ func eventSchemas() map[string]any {
 		"OtherEvent":         event.Other{Stream: "x", Priority: 1, Reporters: []event.Reporter{{}}},
 		"Reporter":           event.Reporter{Reporter: "x", Channel: "x", Text: "x"},
 		"Attachment":         file,
-		"EventActionRequest": api.EventActionRequest{}, "EventResult": api.EventResult{Into: "x", WriteResult: api.WriteResult{Held: "x", Field: "x"}},
+		"EventActionRequest": api.EventActionRequest{}, "EventResult": api.EventResult{Into: "x", WriteResult: api.WriteResult{Held: "x", Field: "x", Waits: &api.Waits{}}},
 		"CorrectRequest": api.CorrectRequest{}, "MergeRequest": api.MergeRequest{}, "Suspect": event.Suspect{Likeness: like},
 		"SuspectList": api.SuspectList{}, "SuspectPair": api.SuspectPair{}, "SuspectPairList": api.SuspectPairList{},
 		"AttachRequest": api.AttachRequest{}, "AttachmentState": api.AttachmentState{Attachment: file}, "AttachmentList": api.AttachmentList{},

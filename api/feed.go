@@ -280,7 +280,11 @@ func (s *Server) fed(ctx context.Context, message string) FeedAnswer {
 	switch {
 	case err != nil:
 	case self:
-		out, err = s.takeIn(ctx, m.ReportRequest)
+		up := s.cfg.Site.Upward()
+		if err = up.retired(); err == nil {
+			out, err = s.takeIn(ctx, m.ReportRequest)
+			out.Waits = up.Waits
+		}
 	default:
 		return s.fedElsewhere(ctx, m, id)
 	}

@@ -143,6 +143,9 @@ func (r *FedReport) Result(ctx context.Context) (WriteResult, error) {
 	case r.answer.Result == nil:
 		return WriteResult{}, fmt.Errorf("%w: %s answered neither with a result nor with an error", ErrUnknownOutcome, r.conn.client.addr)
 	}
+	if w := r.answer.Result.Waits; w != nil && r.conn.client.note != nil {
+		r.conn.client.note(*w)
+	}
 	return *r.answer.Result, nil
 }
 

@@ -92,6 +92,8 @@ type ReadingsResult struct {
 	Stream string     `json:"stream,omitempty"`
 	Seq    uint64     `json:"seq,omitempty"`
 	Bad    []RowError `json:"bad"`
+	// Waits says that they are not on their way up yet, and since when.
+	Waits *Waits `json:"waits,omitempty"`
 }
 
 // RowError says why a row was left out.

@@ -73,7 +73,7 @@ func TestIndicatorRoutes(t *testing.T) {
 func TestIndicatorSchemas(t *testing.T) {
 	described(t, map[string]any{
 		"ReadingsRequest": api.ReadingsRequest{Compare: true}, "ReadingRow": api.ReadingRow{}, "RowError": api.RowError{},
-		"ReadingsResult": api.ReadingsResult{Stream: "x", Seq: 1, Missing: 1, New: 1, Changed: 1, Known: 1},
+		"ReadingsResult": api.ReadingsResult{Stream: "x", Seq: 1, Missing: 1, New: 1, Changed: 1, Known: 1, Waits: &api.Waits{}},
 		"Point":          reading.Point{}, "Gap": reading.Gap{}, "Mark": indicator.Mark{Reason: "x"}, "Rollup": reading.Rollup{Missing: 1},
 		"ReadingsPage": api.ReadingsPage{
 			Points: []reading.Point{{}}, Missing: []reading.Gap{{}}, Rollups: []reading.Rollup{{}}, ReadingsFromMS: 1, MinutesFromMS: 1, Late: 1, NextMS: 1,

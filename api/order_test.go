@@ -133,14 +133,14 @@ func TestOrderSchemas(t *testing.T) {
 	}
 	change := command.Switch{Tier: 1, Level: 1, Hours: "x", Who: "x"}
 	described(t, map[string]any{
-		"OrderRequest": api.OrderRequest{Text: "x", Who: "x", DeadlineMS: 1}, "OrderResult": api.OrderResult{}, "OrderStepRequest": api.OrderStepRequest{},
-		"OrderStep": api.OrderStep{Who: "x", Note: "x", Reason: "x", Evidence: []string{"x"}}, "OrderStepResult": api.OrderStepResult{},
+		"OrderRequest": api.OrderRequest{Text: "x", Who: "x", DeadlineMS: 1}, "OrderResult": api.OrderResult{WriteResult: api.WriteResult{Waits: &api.Waits{}}}, "OrderStepRequest": api.OrderStepRequest{},
+		"OrderStep": api.OrderStep{Who: "x", Note: "x", Reason: "x", Evidence: []string{"x"}}, "OrderStepResult": api.OrderStepResult{WriteResult: api.WriteResult{Waits: &api.Waits{}}},
 		"OrderCounts": api.OrderCounts{}, "OrderRow": api.OrderRow{CancelledMS: 1}, "OrdersPage": api.OrdersPage{Next: "x"}, "OrderBrief": brief,
 		"OrderStepMade": command.Step{Tier: 1, Who: "x", Note: "x", Reason: "x", Evidence: []string{"x"}, Of: 1, Count: 1},
 		"OrderTarget":   api.TargetRow{ReceiptView: receipt, Name: "x", AgeMS: 1, Overdue: true, Change: "x", Hop: "x", HopContactMS: 1},
 		"ReceiptsPage":  api.ReceiptsPage{Next: "x"}, "OrderDetail": api.OrderDetail{CancelledMS: 1},
 		"ModeRequest": api.ModeRequest{Area: "x", Level: 1, Hours: "x", Who: "x"}, "Switch": change, "Standing": command.Standing{Level: 1, Hours: "x"},
-		"ModeResult": api.ModeResult{}, "ModeHistory": api.ModeHistory{}, "Contact": command.Contact{AtMS: 1, Live: true, How: "x"},
+		"ModeResult": api.ModeResult{WriteResult: api.WriteResult{Waits: &api.Waits{}}}, "ModeHistory": api.ModeHistory{}, "Contact": command.Contact{AtMS: 1, Live: true, How: "x"},
 		"SilentStale": api.SilentStale{NewestMS: map[string]int64{"x": 1}}, "SilentSite": api.SilentSite{Behind: "x", SilentMS: 1, Alert: "x"},
 		"SilenceLimit": command.Limit{Site: "x", Tier: 1, Event: 1, By: "x"}, "SilenceReport": api.SilenceReport{}, "SilenceRequest": api.SilenceRequest{},
 	})

@@ -258,7 +258,7 @@ func (s *Server) handleUpTo(bytesMax int64, f func(*http.Request) (any, error)) 
 		if held, ok := out.(WriteResult); ok && held.Held != "" {
 			status = http.StatusAccepted
 		}
-		answer(w, status, out)
+		answer(w, status, withWaits(w.Header().Get(waitsHeader), out))
 	})
 }
 

@@ -20,6 +20,8 @@ type Site interface {
 	// Leader returns the identity of the member that leads the site, after a
 	// short wait for one, and whether that is this node.
 	Leader(ctx context.Context) (id string, self bool, err error)
+	// Upward says how the site stands with those above it, at no cost.
+	Upward() Upward
 	// Linearize returns when this node, as leader, has applied every write that
 	// was acknowledged before the call.
 	Linearize(ctx context.Context) error
@@ -139,9 +141,18 @@ func (s *Server) place(here http.Handler) http.Handler {
 					return
 				}
 			}
-			here.ServeHTTP(w, r)
+			s.serveHere(w, r, here)
 		}
 	})
+}
+
+// serveHere serves a request that is this node's to serve.
+func (s *Server) serveHere(w http.ResponseWriter, r *http.Request, here http.Handler) {
+	if err := s.writable(w, r); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	here.ServeHTTP(w, r)
 }
 
 // readLevel returns the level that a request asks for; a write's is leader, but a
@@ -200,7 +211,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, here http.Handl
 			next, self, lerr := s.cfg.Site.Leader(ctx)
 			if lerr == nil && self {
 				r.Body = io.NopCloser(bytes.NewReader(payload))
-				here.ServeHTTP(w, r)
+				s.serveHere(w, r, here)
 				return
 			}
 			if lerr == nil {
@@ -244,6 +255,9 @@ func (s *Server) pass(ctx context.Context, r *http.Request, payload []byte, id s
 func relay(w http.ResponseWriter, resp *http.Response) {
 	defer func() { _ = resp.Body.Close() }()
 	w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
+	if mark := resp.Header.Get(waitsHeader); mark != "" {
+		w.Header().Set(waitsHeader, mark)
+	}
 	w.WriteHeader(resp.StatusCode)
 	_, _ = io.Copy(w, resp.Body) // the client went away; nobody is left to tell
 }

@@ -7,10 +7,12 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/transport"
@@ -26,6 +28,8 @@ type links struct {
 	live  map[tiers.SiteID]*linkDriver
 	known map[tiers.SiteID]*linkRecord
 	up    upward
+	// standing is how this site stands with those above, as it was noted last.
+	standing atomic.Pointer[api.Upward]
 
 	admission *admission
 	refusals  *refusals
@@ -276,7 +280,11 @@ func (l *links) note(peer tiers.SiteID, f func(*linkRecord)) {
 		r = &linkRecord{state: linkDown, since: l.n.opts.Now()}
 		l.known[peer] = r
 	}
+	state := r.state
 	f(r)
+	if r.state != state {
+		l.standLocked()
+	}
 }
 
 // broadcast tells every live link which chains grew.

@@ -175,6 +175,7 @@ func (l *links) retirement(peer tiers.SiteID) {
 	l.mu.Lock()
 	first := !l.up.retired
 	l.up.retired = true
+	l.standLocked()
 	l.mu.Unlock()
 	if first {
 		l.n.alarms.raise(alarmRetired, "links", "this site is retired: the city refuses its links; its data stays readable")
@@ -203,6 +204,7 @@ func (l *links) resetUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.up.movedAt, l.up.gone, l.up.redirect, l.up.retired = time.Now(), false, nil, false
+	l.standLocked()
 }
 
 // moved notes that a link moved on, or that it has nothing to move. When it is
@@ -280,6 +282,7 @@ func (l *links) standInBy(ctx context.Context, id tiers.SiteID) bool {
 	l.dialSite(standing, l.targetOf(id))
 	l.mu.Lock()
 	l.up.standIn, l.up.back = "", nil
+	l.standLocked()
 	l.mu.Unlock()
 	return ctx.Err() == nil
 }

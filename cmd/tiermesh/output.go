@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,12 +54,31 @@ func (g *global) connect() (*api.Client, error) {
 func (g *global) client(cmd *cobra.Command, f func(ctx context.Context, c *api.Client) error) error {
 	ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(g.timeout))
 	defer cancel()
-	c, err := g.connect()
+	c, tell, err := g.dial(cmd)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	defer tell()
 	return f(ctx, c.Reading(g.read))
+}
+
+// dial returns a client of the node, and what tells at the command's end that what it
+// wrote is not on its way up.
+func (g *global) dial(cmd *cobra.Command) (c *api.Client, tell func(), err error) {
+	if c, err = g.connect(); err != nil {
+		return nil, nil, err
+	}
+	var last atomic.Pointer[api.Waits]
+	c = c.Noting(func(w api.Waits) { last.Store(&w) })
+	return c, func() {
+		if dry := cmd.Flags().Lookup("dry-run"); dry != nil && dry.Changed {
+			return
+		}
+		if w := last.Load(); w != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "note: %s\n", w)
+		}
+	}, nil
 }
 
 // errIdle is the cause that ends a transfer of which nothing moves any more.
@@ -71,11 +91,12 @@ func (g *global) transfer(cmd *cobra.Command, f func(ctx context.Context, c *api
 	defer cancel(nil)
 	idle := time.AfterFunc(time.Duration(g.timeout), func() { cancel(errIdle) })
 	defer idle.Stop()
-	c, err := g.connect()
+	c, tell, err := g.dial(cmd)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	defer tell()
 	err = f(ctx, c, func() { idle.Reset(time.Duration(g.timeout)) })
 	if err != nil && errors.Is(context.Cause(ctx), errIdle) {
 		return fmt.Errorf("%w: %w of %s; doing it again is harmless", context.DeadlineExceeded, errIdle, time.Duration(g.timeout))
