@@ -343,6 +343,9 @@ func (s site) ChangeMember(ctx context.Context, c api.MemberChange) (api.MemberS
 		if m.ID, err = s.n.takesOver(ctx, m.ID); err == nil {
 			err = s.n.group.Transfer(m.ID)
 		}
+		if err == nil {
+			m, err = s.n.group.AwaitTransfer(ctx, m.ID)
+		}
 	case api.MemberUpgrade:
 		if err = s.n.raiseFormat(ctx); err == nil {
 			m.ID = s.n.group.ID()

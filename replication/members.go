@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -151,7 +152,8 @@ func (g *Group) member(id string) (Member, error) {
 
 func membership(f raft.IndexFuture) error { return raftError(f.Error()) }
 
-// Transfer hands the leadership to a voter, the most up-to-date one for "".
+// Transfer hands the leadership to a voter, the most up-to-date one for "". See
+// [Group.AwaitTransfer] for what came of it.
 func (g *Group) Transfer(id string) error {
 	if id == "" {
 		return raftError(g.raft.LeadershipTransfer().Error())
@@ -168,6 +170,39 @@ func (g *Group) Transfer(id string) error {
 	}
 	return raftError(g.raft.LeadershipTransferToServer(raft.ServerID(m.ID), serverAddress(raft.ServerID(m.ID), m.Addr)).Error())
 }
+
+// AwaitTransfer returns who leads after [Group.Transfer]: that Raft took the request
+// does not say that the member won, and a member that did not take over leaves the
+// old leader leading again. The error wraps [ErrMember] when, a few elections later,
+// somebody else leads, or this node still when id is "", and [ErrUnknown] when nobody
+// is known to lead.
+func (g *Group) AwaitTransfer(ctx context.Context, id string) (Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, transferElections*g.cfg.ElectionTimeout)
+	defer cancel()
+	look := time.NewTicker(transferLook)
+	defer look.Stop()
+	for {
+		m, known := g.Leader()
+		if known && (m.ID == id || id == "" && m.ID != g.ID()) {
+			return m, nil
+		}
+		select {
+		case <-look.C:
+		case <-ctx.Done():
+			if !known {
+				return Member{}, fmt.Errorf("%w: the leadership was handed over, and nobody is known to lead yet", ErrUnknown)
+			}
+			return m, fmt.Errorf("%w: the leadership was not taken over: %s leads", ErrMember, m.ID)
+		}
+	}
+}
+
+const (
+	// transferElections is how many election time-outs a transfer may take.
+	transferElections = 5
+	// transferLook is how often the leader is looked at meanwhile.
+	transferLook = 20 * time.Millisecond
+)
 
 // handOver gives the leadership away when somebody can take it; a node that
 // ends without is missed for an election's time-out.
