@@ -134,6 +134,7 @@ func newCodec() (codec, error) {
 	// A field that this build does not know is of a later one, and not to be passed over.
 	dec, err := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}.DecMode()
 	if err != nil {
 		return codec{}, fmt.Errorf("command decoder: %w", err)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/quic-go/quic-go"
 
@@ -130,12 +131,20 @@ func (l *Link) end(why *ClosedError) {
 	}
 }
 
-// clip keeps a reason within one packet.
+// reasonBytesMax keeps a reason, with its frame, within one packet: a longer one never
+// reaches the peer.
+const reasonBytesMax = 512
+
+// clip cuts a reason to [reasonBytesMax] where a character begins.
 func clip(s string) string {
-	if len(s) > 512 {
-		return s[:512]
+	if len(s) <= reasonBytesMax {
+		return s
 	}
-	return s
+	end := reasonBytesMax
+	for end > reasonBytesMax-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
 
 // reason returns why the link is closed, as a ClosedError where either end

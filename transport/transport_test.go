@@ -8,7 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
-
+	"time"
+	"unicode/utf8"
 	"github.com/quic-go/quic-go"
 	"go.uber.org/goleak"
 
@@ -455,5 +456,25 @@ func TestErr(t *testing.T) {
 		if !errors.As(row.link.Err(), &why) || why.Code != wire.CodeProtocol || why.Remote != row.remote {
 			t.Errorf("%s: %v", name, row.link.Err())
 		}
+	}
+}
+
+// TestReasonEndsAtACharacter: a reason that is too long for a packet is cut where a
+// character begins.
+func TestReasonEndsAtACharacter(t *testing.T) {
+	for _, lead := range []string{"", "a", "ab"} {
+		for _, c := range []string{"渝", "é", "😀", "x"} {
+			in := lead + strings.Repeat(c, 700)
+			out := transport.Clip(in)
+			if !utf8.ValidString(out) || len(out) > 512 || len(out) < 509 || !strings.HasPrefix(in, out) {
+				t.Errorf("%q…: %d bytes", lead+c, len(out))
+			}
+		}
+	}
+	if s := "拓扑已过期"; transport.Clip(s) != s {
+		t.Error(transport.Clip(s))
+	}
+	if got := transport.Clip(strings.Repeat("\x80", 600)); len(got) > 512 || len(got) < 508 {
+		t.Error("bytes that are no text:", len(got))
 	}
 }

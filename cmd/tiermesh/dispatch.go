@@ -29,10 +29,9 @@ matches; the first that matches decides, by order, then code. "when" is a CEL
 expression over:
 
 ` + variableLines() + `
-km is the great-circle distance; the hour, weekday (0 is Sunday) and month are
-those in China. A rule whose expression does not compile, is not boolean, or may
-cost too much is refused when it is published. With a skill, the nearest free
-unit that has it is claimed for the task.`,
+km is the great-circle distance. A rule whose expression does not compile, is not
+boolean, or may cost too much is refused when it is published. With a skill, the
+nearest free unit that has it is claimed for the task.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	rules := subcommand(newList(g, "rule", "rules", ruleColumns), "list")
@@ -46,7 +45,7 @@ func variableLines() string {
 	for _, v := range dispatch.Variables() {
 		out += "  " + v + "\n"
 	}
-	return out
+	return out + "\n" + dispatch.TimeNote + ".\n"
 }
 
 func newExplain(g *global) *cobra.Command {
@@ -56,7 +55,9 @@ func newExplain(g *global) *cobra.Command {
 		Long: `Decides on an event with the rules and units that this site knows now, and says
 which rules were tried in which order, which matched, which units were
 considered, and why this one and not the others. It writes nothing, and works
-with every link cut.`,
+with every link cut.
+
+In rules, ` + dispatch.TimeNote + ".",
 		Example: "  tiermesh dispatch explain event:0190f1c2-…\n  tiermesh dispatch explain event:0190f1c2-… --all",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -136,5 +137,14 @@ func readFrame(r io.Reader, v any) error {
 	if _, err := io.ReadFull(r, b); err != nil {
 		return err
 	}
-	return cbor.Unmarshal(b, v)
+	dec, err := frameDecoder()
+	if err != nil {
+		return err
+	}
+	return dec.Unmarshal(b, v)
 }
+
+// frameDecoder is made once.
+var frameDecoder = sync.OnceValues(func() (cbor.DecMode, error) {
+	return cbor.DecOptions{FieldNameMatching: cbor.FieldNameMatchingCaseSensitive}.DecMode()
+})

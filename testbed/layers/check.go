@@ -160,6 +160,23 @@ func (c *checker) declarations(file *ast.File, test bool) {
 	})
 }
 
+// anyCase reports whether a literal is of CBOR options that take a text key for a
+// field whose name differs in case: two peers would read one message differently.
+func anyCase(n *ast.CompositeLit) bool {
+	of, ok := n.Type.(*ast.SelectorExpr)
+	if !ok || of.Sel.Name != "DecOptions" {
+		return false
+	}
+	return !slices.ContainsFunc(n.Elts, func(e ast.Expr) bool {
+		kv, ok := e.(*ast.KeyValueExpr)
+		if !ok {
+			return false
+		}
+		v, ok := kv.Value.(*ast.SelectorExpr)
+		return ok && v.Sel.Name == "FieldNameMatchingCaseSensitive"
+	})
+}
+
 // calls finds calls and texts that do not belong where they stand.
 func (c *checker) calls(file *ast.File, folder string, test bool) {
 	bubble := slices.ContainsFunc(file.Imports, func(s *ast.ImportSpec) bool { return s.Path.Value == `"testing/synctest"` })
@@ -175,6 +192,12 @@ func (c *checker) calls(file *ast.File, folder string, test bool) {
 				c.report(c.at(n.Pos()), "time.Sleep in a test outside a synctest bubble")
 			case (name == "os.Exit" || strings.HasPrefix(name, "log.Fatal")) && !test && !matchesAny(exits, folder):
 				c.report(c.at(n.Pos()), "%s outside cmd and node", name)
+			case (name == "cbor.Unmarshal" || name == "cbor.NewDecoder") && !test:
+				c.report(c.at(n.Pos()), "%s takes text keys in any case: use a DecMode", name)
+			}
+		case *ast.CompositeLit:
+			if anyCase(n) {
+				c.report(c.at(n.Pos()), "cbor.DecOptions take text keys in any case: want FieldNameMatchingCaseSensitive")
 			}
 		case *ast.BasicLit:
 			if n.Kind == token.STRING && strings.HasPrefix(strings.Trim(n.Value, "\"`"), "failed "+"to ") {

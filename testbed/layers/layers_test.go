@@ -54,6 +54,7 @@ func clean() fstest.MapFS {
 	for _, f := range layers.Folders {
 		tree[f+"/DESIGN.md"] = &fstest.MapFile{Data: []byte("proved by `TestIt`\n")}
 	}
+	tree["crdt/engine/doc.go"] = &fstest.MapFile{Data: []byte("package engine\n")}
 	tree["tiers/doc.go"] = &fstest.MapFile{Data: []byte("package tiers\n")}
 	tree["tiers/it_test.go"] = &fstest.MapFile{Data: []byte("package tiers\n\nfunc TestIt() {}\n")}
 	return tree
@@ -80,6 +81,8 @@ func TestPlantedDefects(t *testing.T) {
 		"wide struct":            {"tiers/x.go", "package tiers\ntype s struct {" + strings.Repeat("a int;", 16) + "}\n", "struct of 16"},
 		"exit":                   {"tiers/x.go", "package tiers\nimport \"os\"\nfunc f() { os.Exit(1) }\n", "os.Exit"},
 		"wordy error":            {"tiers/x.go", "package tiers\nvar e = \"failed " + "to do\"\n", "what was done"},
+		"keys in any case":       {"crdt/engine/x.go", "package engine\nimport \"github.com/fxamacker/cbor/v2\"\nvar o = cbor.DecOptions{MaxMapPairs: 8}\n", "in any case"},
+		"default decoder":        {"crdt/engine/x.go", "package engine\nimport \"github.com/fxamacker/cbor/v2\"\nvar f = cbor.Unmarshal\n", "use a DecMode"},
 		"sleep in a test":        {"tiers/x_test.go", "package tiers\nimport \"time\"\nfunc f() { time.Sleep(1) }\n", "time.Sleep"},
 		"no doc.go":              {"testbed/x/x.go", "package x\n", "testbed/x: no doc.go"},
 		"vague name":             {"testbed/util/doc.go", "package util\n", "says nothing"},

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"sync"
@@ -93,6 +94,10 @@ func Variables() []string {
 	return append(out, "km(lat, lon, lat, lon) double")
 }
 
+// TimeNote says what the time.* variables are, for help: CEL's own functions of
+// timestamps are of UTC and count months from 0.
+const TimeNote = "time.* are whole numbers, of the time of dispatch at UTC+8: hour 0 to 23, weekday 0 (Sunday) to 6, month 1 to 12"
+
 // environment is built once, on first use: it takes milliseconds and is
 // immutable.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
@@ -109,7 +114,11 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 					}
 					f[i] = float64(d)
 				}
-				return types.Double(metres(f[0], f[1], f[2], f[3]) / 1000)
+				d := metres(f[0], f[1], f[2], f[3])
+				if math.IsNaN(d) {
+					return types.NewErr("km: no distance between %v, %v and %v, %v", f[0], f[1], f[2], f[3])
+				}
+				return types.Double(d / 1000)
 			}))),
 	}
 	for _, v := range variables {
@@ -118,9 +127,15 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 	return cel.NewEnv(opts...)
 })
 
-// metres is the great-circle distance between two points given in degrees.
+// metres is the great-circle distance between two points given in degrees; NaN where
+// one is no point. Of some points that are opposite each other the library has NaN,
+// too, since rounding takes a square root past 1: they are half the way round.
 func metres(lat1, lon1, lat2, lon2 float64) float64 {
-	return geo.DistanceHaversine(orb.Point{lon1, lat1}, orb.Point{lon2, lat2})
+	d := geo.DistanceHaversine(orb.Point{lon1, lat1}, orb.Point{lon2, lat2})
+	if math.IsNaN(d) && math.Abs(lat1) <= 90 && math.Abs(lat2) <= 90 && math.Abs(lon1) <= 360 && math.Abs(lon2) <= 360 {
+		return math.Pi * orb.EarthRadius
+	}
+	return d
 }
 
 // sizes bounds the variables for the proof of cost.

@@ -33,12 +33,17 @@ type Candidate struct {
 	Why    string `json:"why"`
 }
 
-// distance is infinite where a point is not known.
+// distance is infinite where a point, or the distance, is not known: NaN would win
+// or lose by its place in the list.
 func distance(s *Subject, u *Unit) float64 {
 	if !s.HasPoint || !u.HasPoint {
 		return math.Inf(1)
 	}
-	return metres(s.Lat, s.Lon, u.Lat, u.Lon)
+	d := metres(s.Lat, s.Lon, u.Lat, u.Lon)
+	if math.IsNaN(d) {
+		return math.Inf(1)
+	}
+	return d
 }
 
 // Nearest returns the place in units of the nearest free one with the skill: by

@@ -158,6 +158,26 @@ func TestNearFindsAll(t *testing.T) {
 	})
 }
 
+// TestNoDistanceIsNotNear: a report whose point is no number is like none, and its
+// likeness can be written as JSON.
+func TestNoDistanceIsNotNear(t *testing.T) {
+	at := func(lat float64) event.Report {
+		lon := 106.5
+		return event.Report{Type: "01001", Lat: &lat, Lon: &lon, Place: "高笋塘", Grid: "g1"}
+	}
+	l, ok := event.Alike(at(29.5), at(math.NaN()), event.DefaultNearness())
+	if ok || l.DistanceM != nil {
+		t.Errorf("%+v, %v", l, ok)
+	}
+	if _, err := json.Marshal(l); err != nil {
+		t.Error(err)
+	}
+	if l, ok := event.Alike(at(29.5), at(29.5), event.DefaultNearness()); !ok || *l.DistanceM != 0 {
+		t.Errorf("%+v, %v", l, ok)
+	}
+}
+
+
 func TestAlike(t *testing.T) {
 	p := func(f float64) *float64 { return &f }
 	for name, row := range map[string]struct {

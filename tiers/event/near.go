@@ -169,6 +169,9 @@ func Alike(a, b Report, n Nearness) (l Likeness, ok bool) {
 	ok = a.Type == b.Type && apart.Abs() <= n.Within
 	if a.Lat != nil && a.Lon != nil && b.Lat != nil && b.Lon != nil {
 		d := math.Round(Distance(*a.Lat, *a.Lon, *b.Lat, *b.Lon)*10) / 10
+		if math.IsNaN(d) { // JSON has no such number, and nobody knows whether it is near
+			return l, false
+		}
 		l.DistanceM = &d
 		return l, ok && d <= n.Metres
 	}

@@ -36,7 +36,7 @@ var shared = sync.OnceValue(func() codec {
 	enc, err := cbor.CoreDetEncOptions().EncMode()
 	dec, err2 := cbor.DecOptions{
 		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
-		MaxNestedLevels: 8, MaxArrayElements: 1 << 17, MaxMapPairs: 64,
+		MaxNestedLevels: 8, MaxArrayElements: 1 << 17, MaxMapPairs: 64, FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}.DecMode()
 	zenc, err3 := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
