@@ -10,6 +10,18 @@
 // Subpackages: crdt/change decodes and checks Automerge changes in pure Go;
 // crdt/engine is the only caller of the Automerge library.
 //
+// # What merges
+//
+// Maps and lists that two sites create under one key hide each other in Automerge, and
+// so do counters: one of them wins, and what the other counted is lost. So a document's
+// containers are made in its first change, by its origin, or a site has a key of its
+// own; there is no operation that makes a counter, and whoever adds one keeps to that.
+// ([Source.Facts] reads concurrent lists of one key as one all the same.)
+//
+// Setting a key to the value that it has writes nothing: no author, no time, and no
+// conflict with what another site writes at the same time. Who confirms a value writes
+// a fact instead.
+//
 // # Record, version 1
 //
 //	kind      1 byte    1 = Automerge change; other kinds are stored and forwarded

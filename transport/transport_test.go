@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"time"
 	"unicode/utf8"
+
 	"github.com/quic-go/quic-go"
 	"go.uber.org/goleak"
 

@@ -19,6 +19,9 @@
 // exactly the state at [Store.AppliedIndex] and Raft replays the rest. What
 // [Store.Flush] returned for is durable.
 //
+// Nothing is put in by IngestAndExcise: a snapshot that is open reads "not found" over
+// the span afterwards, and views and scrubs read from snapshots. Ingest alone is safe.
+//
 // What is under d and i is also known from a filter in memory, which is made of
 // their keys when the store is opened and answers "not there" without Pebble.
 //
@@ -47,5 +50,5 @@
 //	s site 0 series 0 p hour    readings of an hour (package crdt/reading): segments, merged by Pebble
 //	s site 0 series 0 m hour    minute rollups of an hour whose readings were dropped
 //	s site 0 series 0 h hour    hour rollup of an hour whose minutes were dropped
-//	s site 0 code 0 e           of an indicator: hours u32 before which readings and minutes are dropped, late u64
+//	s site 0 code 0 e           of an indicator: hours u32 before which readings and minutes are dropped, late u64, which numbers are values
 package store

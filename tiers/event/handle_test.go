@@ -177,7 +177,6 @@ func TestNoDistanceIsNotNear(t *testing.T) {
 	}
 }
 
-
 func TestAlike(t *testing.T) {
 	p := func(f float64) *float64 { return &f }
 	for name, row := range map[string]struct {
