@@ -118,6 +118,10 @@ func (x *intakeOf) take(out *Imported, r Reading) error {
 	if s.Point, s.gap, err = j.Reading(r.Point, r.Text, x.now); err != nil {
 		return err
 	}
+	if s.gap != nil && !x.n.group.WritesGaps() {
+		return fmt.Errorf(`%w: %.40q is no value (%s), and this site cannot keep that yet: run "tiermesh raft upgrade" when all its nodes have this build`,
+			indicator.ErrInvalid, s.gap.Text, s.gap.Reason)
+	}
 	if x.before != nil {
 		old, was, err := x.replace(r.Series, s)
 		switch {

@@ -20,10 +20,13 @@ const (
 	formatPlain = 1
 	// formatPacked adds packed entries, and commands 9 and 10.
 	formatPacked = 2
+	// formatGaps adds readings without a value, and which numbers are values when
+	// readings are dropped.
+	formatGaps = 3
 )
 
 // Format is the newest format of this build.
-const Format = formatPacked
+const Format = formatGaps
 
 // formatCommand raises the site's format; see [Group.Raise].
 type formatCommand struct {
@@ -87,6 +90,13 @@ func (g *Group) Raise(ctx context.Context, to uint32) error {
 	}
 	_, err := g.propose(ctx, command{Format: &formatCommand{To: to}})
 	return err
+}
+
+// WritesGaps reports whether all nodes of the site read batches of gaps; until then
+// none is to be written.
+func (g *Group) WritesGaps() bool {
+	_, at := g.Formats()
+	return at >= formatGaps
 }
 
 // isNew reports whether nothing was written to this group, and this node is all of

@@ -337,3 +337,27 @@ func TestCompare(t *testing.T) {
 		}
 	}
 }
+
+// TestGapsWaitForTheFormat: a site that was begun by an older build writes no gaps
+// until its format is raised.
+func TestGapsWaitForTheFormat(t *testing.T) {
+	b := newBuilds(t)
+	b.puts("old", 1)
+	b.replace(1, replication.Format)
+	low := 0.0
+	thin := store.Thin{Site: "500101001", Code: "rain", Readings: 9}
+	thin.Values.Min = &low
+	b.led(func(g *replication.Group) error {
+		if g.WritesGaps() {
+			t.Error("gaps before the format that has them")
+		}
+		_, err := g.Thin(limited(t), thin)
+		return err
+	})
+	b.replace(2, replication.Format)
+	b.replace(3, replication.Format)
+	b.led(func(g *replication.Group) error { return g.Raise(limited(t), replication.Format) })
+	b.wait("gaps", func() bool { return b.leader().WritesGaps() })
+	b.led(func(g *replication.Group) error { _, err := g.Thin(limited(t), thin); return err })
+	b.puts("new", 1)
+}

@@ -56,6 +56,9 @@ func (g *Group) AppendReadings(ctx context.Context, key string, at crdt.HybridTi
 // rollups; see [store.Tx.Thin]. It returns how many hours it worked on; call it
 // again until that is 0. The error wraps [ErrNotLeader] or [ErrUnknown].
 func (g *Group) Thin(ctx context.Context, t store.Thin) (int, error) {
+	if !g.WritesGaps() {
+		t.Values = store.Thin{}.Values
+	}
 	o, err := g.propose(ctx, command{Thin: thinOf(t)})
 	return o.New, err
 }
