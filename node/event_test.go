@@ -24,7 +24,7 @@ func (m *mesh) publishType(code string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	if err := m.Node(city).Publish(limited(m.t), "types", []node.Entry{{Doc: tiers.NewDocID(catalog.KindEventType, code), Ops: ops}}); err != nil {
+	if err := m.Node(city).Publish(limited(m.t), "types "+code, []node.Entry{{Doc: tiers.NewDocID(catalog.KindEventType, code), Ops: ops}}); err != nil {
 		m.t.Fatal(err)
 	}
 	m.wait("sites agree", m.agreed)

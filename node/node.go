@@ -56,7 +56,9 @@ type Node struct {
 
 // dispatching is what a node keeps in memory to take in reports and dispatch by.
 type dispatching struct {
-	area     *event.Area // nil for everywhere
+	area *event.Area // nil for everywhere
+	// waits is how many passes over what waits for its type are to be made yet.
+	waits    atomic.Int32
 	routing  routing
 	board    board
 	modes    modes
@@ -204,6 +206,7 @@ func (n *Node) openEngines() {
 		},
 	}
 	cfg.Folds[event.Kind] = n.foldEvent()
+	cfg.Folds[event.KindQuarantine] = n.foldQuarantine(&n.waits)
 	if len(n.opts.Engine) > 0 {
 		n.docs.workers = engine.NewWorkers(engine.WorkersConfig{Command: n.opts.Engine, Logger: n.log})
 		isolated := engine.NewIsolated(n.docs.workers)
@@ -227,11 +230,12 @@ func (n *Node) Run(ctx context.Context) error {
 	n.ending.running.Add(1)
 	loops, loopCtx := errgroup.WithContext(ctx) // all end with ctx
 	dispatches, topology, relays, units := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
-	definitions, apps, orders, merges := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
+	definitions, apps, orders, merges, held := n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe(), n.views.Subscribe()
 	loops.Go(func() error { return n.views.Run(loopCtx) })
 	loops.Go(func() error { return n.runDispatch(loopCtx, dispatches) })
 	loops.Go(func() error { return n.runRelay(loopCtx, relays) })
 	loops.Go(func() error { return n.runMerges(loopCtx, merges) })
+	loops.Go(func() error { return n.runWaiting(loopCtx, held) })
 	loops.Go(func() error { return n.runUnits(loopCtx, units) })
 	loops.Go(func() error { return n.runTopology(loopCtx, topology) })
 	loops.Go(func() error { return n.runIndicators(loopCtx, definitions) })

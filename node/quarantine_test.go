@@ -237,3 +237,47 @@ func TestPlaces(t *testing.T) {
 		}
 	}
 }
+
+// TestTypeComes: what waits for its type becomes events by itself when the type is
+// published above, at the site that holds it, once, in pages; what then turns out to be
+// bad for another reason says so and stays, as does what waits for another type.
+func TestTypeComes(t *testing.T) {
+	m := newMesh(t)
+	m.publishType("01001")
+	m.wait("the township to know types", func() bool { return m.Node(township).Group().Store().Counts().Dirty == 0 })
+	const n = 300
+	var lines []string
+	for i := range n {
+		lines = append(lines, fmt.Sprintf(`{"type":"02.01","title":"U%d","priority":3}`, i))
+	}
+	other := m.batch(township, "other", `{"id":"`+uuid1+`","type":"02","title":"other","priority":3}`, `{"id":"`+uuid1+`","type":"02","title":"not the same","priority":3}`)
+	if out := m.batch(township, "many", lines...); out.Counts["quarantined"] != n || other.Counts["quarantined"] != 2 {
+		t.Fatalf("%+v, %+v", out.Counts, other.Counts)
+	}
+	m.wait("sites agree", m.agreed)
+	m.publishType("02.01")
+	m.wait("what waits is let in", func() bool { events, held := m.count(township); return events == n && held == 2 })
+	m.publishType("02")
+	m.wait("what waits is let in", func() bool { events, held := m.count(township); return events == n+1 && held == 1 })
+	m.wait("sites agree", m.agreed)
+	records := m.Node(township).Group().Store().Counts().Records
+	for _, site := range []tiers.SiteID{township, district, city} {
+		if events, held := m.count(site); events != n+1 || held != 1 {
+			t.Errorf("%s: %d events, %d held", site, events, held)
+		}
+		for _, v := range m.heldBy(site, event.QuarantineReleased, api.QuarantineFilter{}) {
+			if len(v.Actions) != 1 || v.Actions[0].By != township || v.Actions[0].Reason != "its type came" {
+				t.Fatalf("%s: %+v", site, v.Actions)
+			}
+		}
+		if left := m.heldBy(site, event.QuarantineHeld, api.QuarantineFilter{}); len(left) != 1 || left[0].Held.Field != "id" {
+			t.Errorf("%s: %+v", site, left)
+		}
+	}
+	m.publishType("03")
+	m.report(1)
+	m.wait("sites agree", m.agreed)
+	if now := m.Node(township).Group().Store().Counts().Records; now > records+20 {
+		t.Errorf("%d records were written after all was done", now-records)
+	}
+}
