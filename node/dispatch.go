@@ -277,7 +277,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.
 		n.alarms.raise(alarmRouting, decision.Rule, note)
 	}
 	at := n.group.Clock().Now()
-	planned, err := n.fannedOut(to, dispatch.TaskID(k.Doc), subject.SubjectMode, dispatch.Brief{
+	planned, err := n.fannedOut(to, ev.Name(), subject.SubjectMode, dispatch.Brief{
 		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type,
 		Place: ev.Report.Place, Organ: decision.Organ, Limit: decision.Limit, Priority: ev.Report.Priority,
 		DispatchedAtMS: at.Millis(), Rule: decision.Rule, Plan: decision.Plan,
@@ -304,7 +304,7 @@ func (n *Node) dispatchOne(ctx context.Context, k store.DocKey, rules *dispatch.
 		edits[0].Ops = append(edits[0].Ops, action)
 		edits = append(edits, Edit{Key: docKey(to, tiers.ClassCommand, p.ID), Create: true, Ops: ops})
 	}
-	_, err = n.docs.write(ctx, "dispatch:"+string(k.Doc), edits...)
+	_, err = n.docs.write(ctx, "dispatch:"+string(ev.Name()), edits...)
 	if errors.Is(err, ErrExists) || errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

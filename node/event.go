@@ -184,7 +184,7 @@ func (n *Node) raisePriority(k store.DocKey, v event.View, to int) ([]Edit, erro
 	a.Priority = to
 	var edits []Edit
 	if event.Class(to) == tiers.ClassUrgent && k.Stream.Class == tiers.ClassRoutine {
-		alert := raiseAlertID(k.Doc)
+		alert := raiseAlertID(v.Name())
 		a.Other = &event.Other{Event: alert, Stream: tiers.StreamID{Site: k.Stream.Site, Class: tiers.ClassUrgent}.String()}
 		if e, need, err := n.alertEdit(k, v, to, alert); err != nil {
 			return nil, err

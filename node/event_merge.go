@@ -224,6 +224,11 @@ type merging struct {
 	// leaves those to people.
 	unseen chan store.DocKey
 	again  []store.DocKey // looked at once; the loop's own
+	// named are events whose names clients gave, which others may have; allNamed that
+	// more of them are to be looked at than fit.
+	named      chan store.DocKey
+	allNamed   atomic.Bool
+	namedAgain []store.DocKey // looked at once; the loop's own
 }
 
 // mergePasses is how many passes follow a merge: the fold that sees it comes before
@@ -234,6 +239,9 @@ const mergePasses = 2
 // have not come, is tried again with each change.
 func (n *Node) mergePass(ctx context.Context) error {
 	if err := n.mergeCertain(ctx); err != nil {
+		return err
+	}
+	if err := n.mergeNamesakes(ctx); err != nil {
 		return err
 	}
 	if n.merging.work.Load() <= 0 {

@@ -181,6 +181,7 @@ func (n *Node) SuspectPairs(since int64, events int) ([]SuspectPair, error) {
 // foldEvent is [event.Fold]; it notes that an event is merged and, at a site that
 // merges certain duplicates by itself, which are new.
 func (n *Node) foldEvent() view.Fold {
+	n.merging.named = make(chan store.DocKey, unseenMax)
 	if n.cfg.Duplicates.Merge {
 		n.merging.unseen = make(chan store.DocKey, unseenMax)
 	}
@@ -188,6 +189,9 @@ func (n *Node) foldEvent() view.Fold {
 		v, out, err := event.FoldView(s)
 		if err == nil && v.Into != "" {
 			n.merging.work.Store(mergePasses)
+		}
+		if err == nil && v.Named && v.Into == "" {
+			n.merging.noteNamed(store.DocKey{Stream: s.Stream, Doc: s.Doc})
 		}
 		if err == nil && n.merging.unseen != nil && len(v.Actions) == 0 {
 			select {
@@ -202,6 +206,7 @@ func (n *Node) foldEvent() view.Fold {
 // recall notes the events of the last hours again: a node that begins to lead does
 // not know which of them were looked at.
 func (n *Node) recall() error {
+	n.merging.allNamed.Store(true)
 	if n.merging.unseen == nil {
 		return nil
 	}

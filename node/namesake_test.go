@@ -114,3 +114,59 @@ func commandsOnEvents(m *mesh, site tiers.SiteID) map[string]func(tiers.DocID) e
 		},
 	}
 }
+
+// TestOneReportAtTwoTownships: an app reports to a township, which is cut off before it
+// answers, and then to the next one. Wherever the two meet they are one event with both
+// reporters; a command on the bare name acts on it, and the tasks of both are one.
+func TestOneReportAtTwoTownships(t *testing.T) {
+	m := twoTownships(t)
+	m.publishRules()
+	m.bothAgree()
+	m.Isolate(township)
+	r := event.Report{Type: "01001", Title: "井盖", Priority: 2, Reporter: "张三", Channel: "app"}
+	m.named(township, uuid1, r)
+	m.named(township2, uuid1, r)
+	bare := tiers.NewDocID(event.Kind, uuid1)
+	for _, site := range []tiers.SiteID{township, township2} {
+		m.wait("a task", func() bool { _, v, err := m.Node(site).Event(bare); return err == nil && len(v.Tasks) == 1 })
+	}
+	m.Heal()
+	m.wait("they are one", func() bool {
+		for _, site := range []tiers.SiteID{district, city} {
+			_, v, err := m.Node(site).Event(bare)
+			if err != nil || len(v.Reporters) != 2 || len(v.OpenTasks()) != 1 {
+				return false
+			}
+		}
+		return true
+	})
+	m.bothAgree()
+	for _, site := range []tiers.SiteID{district, city} {
+		k, v, err := m.Node(site).Event(bare)
+		if err != nil || k.Stream.Site != township || v.State == event.StateMerged || len(v.Merged) != 1 || v.Merged[0] != "500101002/urgent/"+bare ||
+			v.Reporters[0].Site != township || v.Reporters[1].Site != township2 {
+			t.Errorf("%s: %s %+v, %v", site, k, v, err)
+		}
+		_, d, err := m.Node(site).Event("500101002/urgent/" + bare)
+		if err != nil || d.State != event.StateMerged || d.Into != "500101001/urgent/"+bare {
+			t.Errorf("%s: %+v, %v", site, d, err)
+		}
+	}
+	if r, err := m.Node(district).Backend().CorrectEvent(limited(t), api.CorrectRequest{Key: "c", Event: bare, Fields: map[string]string{"place": "王牌路"}}); err != nil || r.Stream != "500101001/urgent" {
+		t.Errorf("a command on the bare name: %+v, %v", r, err)
+	}
+	// The township that holds the duplicate alone says where to go on.
+	_, err := m.Node(township2).Backend().ActOnEvent(limited(t), api.EventActionRequest{Key: "v2", Event: bare, Action: event.Action{Kind: event.KindVoid, Note: "误报"}})
+	if !errors.Is(err, api.ErrRejected) || !strings.Contains(err.Error(), "500101001/urgent/") {
+		t.Errorf("on the duplicate: %v", err)
+	}
+	// Taken apart by a person, they stay two.
+	if _, err := m.Node(district).Backend().UnmergeEvents(limited(t), api.MergeRequest{Key: "u", Event: "500101002/urgent/" + bare, Note: "两处"}); err != nil {
+		t.Fatal(err)
+	}
+	m.report(3)
+	m.bothAgree()
+	if _, _, err := m.Node(city).Event(bare); !errors.Is(err, node.ErrAmbiguous) {
+		t.Errorf("taken apart: %v", err)
+	}
+}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -69,6 +70,16 @@ func (n *Node) wouldRelease(v event.QuarantineView, set map[string]string) (even
 // identifier that the client gave. One of this site that has it already is the event if
 // it is of the same content; if not, the new one is renamed, or refused.
 func (n *Node) release(ctx context.Context, key string, k store.DocKey, clientID string, r event.Report, decision event.QuarantineAction, rename bool) (replication.Written, error) {
+	for range 2 { // another report with the identifier may become an event in between
+		w, err := n.releaseOnce(ctx, key, k, clientID, r, decision, rename)
+		if !errors.Is(err, ErrExists) {
+			return w, err
+		}
+	}
+	return replication.Written{}, fmt.Errorf("%w: %s", ErrBusy, k)
+}
+
+func (n *Node) releaseOnce(ctx context.Context, key string, k store.DocKey, clientID string, r event.Report, decision event.QuarantineAction, rename bool) (replication.Written, error) {
 	a := event.Action{At: n.group.Clock().Now(), By: n.creds.ID.Site, Kind: event.KindRelease, Note: string(k.Doc)}
 	a.Who = decision.Who
 	decision.At, decision.By, decision.Kind = a.At, a.By, event.QuarantineRelease

@@ -154,7 +154,7 @@ func (b backend) decideMany(ctx context.Context, r api.ManyRequest, decide func(
 			id, err := decide(d)
 			out.Items[i] = api.ManyItem{ID: d.view.ID, Outcome: api.ManyDone, Event: id}
 			switch err := translate(err); {
-			case errors.Is(err, event.ErrNotNow) || errors.Is(err, ErrExists):
+			case errors.Is(err, event.ErrNotNow):
 				out.Items[i].Outcome, out.Items[i].Message = api.ManyDecided, err.Error()
 			case errors.Is(err, api.ErrInvalid):
 				out.Items[i].Outcome, out.Items[i].Message = api.ManyInvalid, err.Error()

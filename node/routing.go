@@ -217,7 +217,7 @@ func (n *Node) Explain(_ context.Context, name string) (api.Explanation, error) 
 		return out, err
 	}
 	out.Units = dispatch.Consider(s, d.Skill, units)
-	task := string(dispatch.TaskID(v.ID))
+	task := string(dispatch.TaskID(v.Name()))
 	for _, u := range units {
 		if strings.Contains(u.Busy, "held by "+task+" ") {
 			out.Notes = append(out.Notes, fmt.Sprintf("unit %s was sent to this event's task", u.ID))

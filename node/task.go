@@ -237,7 +237,7 @@ func (n *Node) StartTasks(ctx context.Context, key string, id tiers.DocID, s Sta
 	if s.To != self && !t.IsAncestor(self, s.To) {
 		return nil, fmt.Errorf("%w: to %.64q: want %s or a site below it", ErrNoStream, s.To, self)
 	}
-	planned, err := n.planTasks(s, key, dispatch.Brief{
+	planned, err := n.planTasks(s, key, ev.Name(), dispatch.Brief{
 		Event: k.Doc, Stream: k.Stream.String(), Title: ev.Report.Title, Type: ev.Report.Type, Place: ev.Report.Place, Priority: ev.Report.Priority,
 	})
 	if err != nil {
@@ -257,8 +257,8 @@ func (n *Node) StartTasks(ctx context.Context, key string, id tiers.DocID, s Sta
 	return ids, err
 }
 
-// planTasks returns the tasks to start, with their origin and calendar.
-func (n *Node) planTasks(s Start, key string, b dispatch.Brief) ([]dispatch.Planned, error) {
+// planTasks returns the tasks to start of the event of a name, with their origin and calendar.
+func (n *Node) planTasks(s Start, key string, name tiers.DocID, b dispatch.Brief) ([]dispatch.Planned, error) {
 	self, _ := n.Topology().Site(n.creds.ID.Site)
 	b.By, b.ByTier = self.ID, self.Tier
 	b.DispatchedAtMS = n.group.Clock().Now().Millis()
@@ -268,13 +268,13 @@ func (n *Node) planTasks(s Start, key string, b dispatch.Brief) ([]dispatch.Plan
 		if err != nil {
 			return nil, err
 		}
-		planned = dispatch.FanOut(p, b)
+		planned = dispatch.FanOut(p, b, name)
 	} else {
 		if err := errors.Join(s.Limit.Validate(), dispatch.CheckOrgan(s.Organ)); err != nil {
 			return nil, err
 		}
 		b.Organ, b.Limit = s.Organ, s.Limit
-		planned = []dispatch.Planned{{ID: dispatch.ManualTaskID(b.Event, key), Brief: b}}
+		planned = []dispatch.Planned{{ID: dispatch.ManualTaskID(name, key), Brief: b}}
 	}
 	mode := n.dispatchMode(s.To)
 	for i := range planned {
@@ -335,14 +335,14 @@ func (n *Node) fanOutOps(k store.DocKey, planned []dispatch.Planned) (ops []crdt
 	return ops, nil
 }
 
-// fannedOut returns the tasks that a rule's decision makes of an event for a site:
+// fannedOut returns the tasks that a rule's decision makes of the event of a name for a site:
 // those of its plan, or the one that the brief is of. A plan that is not in force
 // leaves the one, with an alarm, so that the event is not left without any.
-func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, mode dispatch.SubjectMode, b dispatch.Brief) ([]dispatch.Planned, error) {
+func (n *Node) fannedOut(to tiers.SiteID, name tiers.DocID, mode dispatch.SubjectMode, b dispatch.Brief) ([]dispatch.Planned, error) {
 	if self, _ := n.Topology().Site(n.creds.ID.Site); to != self.ID {
 		b.By, b.ByTier = self.ID, self.Tier
 	}
-	planned, plan := []dispatch.Planned{{ID: task, Brief: b}}, ""
+	planned, plan := []dispatch.Planned{{ID: dispatch.TaskID(name), Brief: b}}, ""
 	if b.Plan != "" {
 		p, err := n.responsePlan(b.Plan)
 		switch {
@@ -351,7 +351,7 @@ func (n *Node) fannedOut(to tiers.SiteID, task tiers.DocID, mode dispatch.Subjec
 		case err != nil:
 			return nil, err
 		default:
-			planned, plan = dispatch.FanOut(p, b), p.Code
+			planned, plan = dispatch.FanOut(p, b, name), p.Code
 		}
 	}
 	for i := range planned {

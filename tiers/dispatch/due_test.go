@@ -177,7 +177,7 @@ func TestPlan(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%+v, %v", got, err)
 		}
-		tasks := dispatch.FanOut(got, dispatch.Brief{Event: "event:1", Title: "x"})
+		tasks := dispatch.FanOut(got, dispatch.Brief{Event: "event:1", Title: "x"}, "event:1")
 		ids := map[tiers.DocID]bool{}
 		for i, p := range tasks {
 			ids[p.ID] = true
@@ -188,7 +188,7 @@ func TestPlan(t *testing.T) {
 		if len(ids) != len(want.Steps) || ids[dispatch.TaskID("event:1")] {
 			t.Errorf("%v", ids)
 		}
-		if again := dispatch.FanOut(got, dispatch.Brief{Event: "event:1"}); again[0].ID != tasks[0].ID {
+		if again := dispatch.FanOut(got, dispatch.Brief{Event: "event:1"}, "event:1"); again[0].ID != tasks[0].ID {
 			t.Error("another identifier for the same step")
 		}
 	}

@@ -121,14 +121,14 @@ type Planned struct {
 }
 
 // FanOut returns the tasks of a plan for the event that a brief is of, in the
-// plan's order. Their identifiers follow from the event, so an event has each once,
-// whoever fans it out and however often.
-func FanOut(p Plan, b Brief) (out []Planned) {
+// plan's order. Their identifiers follow from the event's name, in full where a client
+// gave it, so an event has each once, whoever fans it out and however often.
+func FanOut(p Plan, b Brief, name tiers.DocID) (out []Planned) {
 	for _, s := range p.Steps {
 		t := b
 		t.Organ, t.Limit, t.Plan, t.Step, t.Role = s.Organ, s.Limit, p.Code, s.Code, s.Role
 		t.Title = s.Title + " · " + b.Title
-		out = append(out, Planned{PlanTaskID(b.Event, p.Code, s.Code), t})
+		out = append(out, Planned{PlanTaskID(name, p.Code, s.Code), t})
 	}
 	return out
 }

@@ -64,7 +64,8 @@ const (
 )
 
 // TaskID returns the identifier of an event's task: a UUID (RFC 9562, version
-// 8) made of the event's identifier.
+// 8) made of the event's name, in full where a client gave it: two events that got one
+// name at two sites have two tasks.
 func TaskID(event tiers.DocID) tiers.DocID { return taskID("tiermesh task v1", string(event)) }
 
 // PlanTaskID returns the identifier of the task of one step of a response plan.

@@ -146,6 +146,13 @@ func Same(kept, again Report) bool {
 	return err1 == nil && err2 == nil && bytes.Equal(a, b)
 }
 
+// SameButTime is [Same] of two reports that two sites took in: each gave it its own
+// time where the client gave none.
+func SameButTime(a, b Report) bool {
+	b.ReportedAtMS = a.ReportedAtMS
+	return Same(a, b)
+}
+
 // OtherContent is the error of an identifier that was used for another report.
 func OtherContent(id tiers.DocID) error {
 	return invalid("id", "id %s: another report has it already", id)

@@ -126,6 +126,15 @@ func (v *View) Original() (o Other, merged bool) {
 	return near[0], true
 }
 
+// Name is the event's name, in full if a client gave it: another site may have given it
+// to another event.
+func (v *View) Name() tiers.DocID {
+	if !v.Named {
+		return v.ID
+	}
+	return v.Self().Name()
+}
+
 // nameFor is how the event's view tells of another: in full if that has its name.
 func (v *View) nameFor(o Other) tiers.DocID {
 	if o.Event == v.ID {
