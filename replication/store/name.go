@@ -33,8 +33,12 @@ func appendReversed[T string | []byte](b []byte, s T) []byte {
 	return b
 }
 
-// name puts the entry of a new document into the batch.
-func (t *Tx) name(k DocKey) error { return t.batch.Set(keyName(k), nil, nil) }
+// name puts the entry of a new document into the batch, without a copy of its own.
+func (t *Tx) name(k DocKey) error {
+	op := t.batch.SetDeferred(len(k.Doc)+len(k.Stream.Site)+4, 0)
+	appendStream(append(appendReversed(append(op.Key[:0], tableName), string(k.Doc)), 0), k.Stream)
+	return op.Finish()
+}
 
 // Named returns the documents with an identifier, one for each stream that holds
 // records of it, in the streams' order. It costs the same however many streams the
