@@ -251,7 +251,7 @@ func (s *Server) eventRoutes(mux *http.ServeMux) {
 		return b.Attach(r.Context(), req)
 	}))
 	mux.Handle("POST /v1/blobs", s.handle(s.putBlob))
-	mux.Handle("GET /v1/blobs/{name}", http.HandlerFunc(s.blob))
+	mux.Handle("GET /v1/blobs/{name}", s.within(s.blob))
 	s.quarantineRoutes(mux)
 }
 
@@ -402,13 +402,12 @@ func (s *Server) putBlob(r *http.Request) (any, error) {
 }
 
 // blob answers with a part's bytes.
-func (s *Server) blob(w http.ResponseWriter, r *http.Request) {
+func (s *Server) blob(w http.ResponseWriter, r *http.Request, held *room) {
 	b, err := s.cfg.Backend.Blob(r.Context(), named(event.KindBlob, r))
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	_, _ = w.Write(b) //nolint:gosec // bytes to be saved, never a page; a client that went away is not told
+	s.send(w, r, held, http.StatusOK, "application/octet-stream", b)
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,9 @@ type Config struct {
 	// Token is what a request over a loopback port must bear; see [Token]. Without one
 	// such requests are refused.
 	Token string
+	// Registerer takes the server's own metrics; nil for none.
+	Registerer prometheus.Registerer
+	Bounds     Bounds
 }
 
 // Server serves one node.
@@ -57,6 +61,7 @@ type Server struct {
 	// toLeader uses a stream for each request: they cost no round trip.
 	toLeader *http.Transport
 	feeds    feeds
+	bounds   *bounds
 
 	ending sync.Once
 	endErr error
@@ -65,13 +70,14 @@ type Server struct {
 // Open starts listening. The error wraps [ErrBusy] or [ErrAddress] and names
 // the address.
 func Open(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, lns: []net.Listener{cfg.Inner}}
+	s := &Server{cfg: cfg, bounds: newBounds(cfg.Bounds, cfg.Registerer)}
+	s.lns = []net.Listener{steadyListener{cfg.Inner, s.bounds}}
 	if cfg.Listen != "" {
 		ln, err := listen(cfg.Listen)
 		if err != nil {
 			return nil, err
 		}
-		s.lns = append(s.lns, ln)
+		s.lns = append(s.lns, steadyListener{ln, s.bounds})
 	}
 	s.toLeader = &http.Transport{DialContext: s.dialLeader, DisableKeepAlives: true}
 	s.http = &http.Server{
@@ -79,7 +85,7 @@ func Open(cfg Config) (*Server, error) {
 		WriteTimeout: writeTimeout, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 		BaseContext: func(ln net.Listener) context.Context {
-			if ln == cfg.Inner {
+			if ln == s.lns[0] {
 				return context.WithValue(context.Background(), innerKey{}, true)
 			}
 			if at, ok := ln.Addr().(*net.TCPAddr); ok {
@@ -146,7 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, ln := range s.lns {
 		go func() { // ends with Close, or by itself
 			err := s.http.Serve(ln)
-			if ln == s.cfg.Inner && errors.Is(err, net.ErrClosed) {
+			if ln == s.lns[0] && errors.Is(err, net.ErrClosed) {
 				err = http.ErrServerClosed
 			}
 			errs <- err
@@ -209,9 +215,9 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("GET /v1/node", s.handle(func(r *http.Request) (any, error) { return s.cfg.Site.Node(r.Context()) }))
 	mux.Handle("GET /v1/members", s.handle(s.members))
 	mux.Handle("POST /v1/members", s.handle(s.changeMember))
-	mux.Handle("GET /v1/scrub", unhurried(s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Scrub(r.Context()) })))
-	mux.Handle("POST "+repairPath, unhurried(s.handle(s.repair)))
-	mux.Handle("GET /v1/backup", unhurried(http.HandlerFunc(s.backup)))
+	mux.Handle("GET /v1/scrub", s.unhurried(s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Scrub(r.Context()) })))
+	mux.Handle("POST "+repairPath, s.unhurried(s.handle(s.repair)))
+	mux.Handle("GET /v1/backup", s.unhurried(http.HandlerFunc(s.backup)))
 	s.syncRoutes(mux)
 	s.taskRoutes(mux)
 	s.responderRoutes(mux)
@@ -247,7 +253,7 @@ func (s *Server) handle(f func(*http.Request) (any, error)) http.Handler {
 
 // handleUpTo is handle for bodies of up to so many bytes.
 func (s *Server) handleUpTo(bytesMax int64, f func(*http.Request) (any, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.within(func(w http.ResponseWriter, r *http.Request, held *room) {
 		r.Body = http.MaxBytesReader(w, r.Body, bytesMax)
 		out, err := f(r)
 		if err != nil {
@@ -258,7 +264,12 @@ func (s *Server) handleUpTo(bytesMax int64, f func(*http.Request) (any, error)) 
 		if held, ok := out.(WriteResult); ok && held.Held != "" {
 			status = http.StatusAccepted
 		}
-		answer(w, status, withWaits(w.Header().Get(waitsHeader), out))
+		var b bytes.Buffer
+		if err := encode(&b, withWaits(w.Header().Get(waitsHeader), out)); err != nil {
+			s.fail(w, r, fmt.Errorf("encode an answer: %w", err))
+			return
+		}
+		s.send(w, r, held, status, "application/json", b.Bytes())
 	})
 }
 
@@ -280,18 +291,10 @@ func (s *Server) refusal(path string, err error) (Refusal, int) {
 func answer(w http.ResponseWriter, status int, out any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(out) // the client went away; nobody is left to tell
+	_ = encode(w, out) // the client went away; nobody is left to tell
 }
 
-// unhurried lifts the time limits of bodies and answers that take as long as the
-// site is large.
-func unhurried(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := http.NewResponseController(w)
-		_ = errors.Join(c.SetWriteDeadline(time.Time{}), c.SetReadDeadline(time.Time{}))
-		h.ServeHTTP(w, r)
-	})
-}
+func encode(w io.Writer, out any) error { return json.NewEncoder(w).Encode(out) }
 
 // repairPath is the one write that is of this node and not of the site.
 const repairPath = "/v1/repair"

@@ -131,7 +131,7 @@ func (s *Server) place(here http.Handler) http.Handler {
 		case !self && r.Context().Value(innerKey{}) != nil:
 			s.fail(w, r, fmt.Errorf("%w: the leadership moved to %s; it had no effect: try again", ErrUnavailable, id))
 		case !self && streamed[r.URL.Path]:
-			unhurried(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.stream(w, r, id) })).ServeHTTP(w, r)
+			s.unhurried(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.stream(w, r, id) })).ServeHTTP(w, r)
 		case !self:
 			s.forward(w, r, here, id)
 		default:
@@ -254,9 +254,10 @@ func (s *Server) pass(ctx context.Context, r *http.Request, payload []byte, id s
 // relay copies a member's answer.
 func relay(w http.ResponseWriter, resp *http.Response) {
 	defer func() { _ = resp.Body.Close() }()
-	w.Header().Set("Content-Type", resp.Header.Get("Content-Type"))
-	if mark := resp.Header.Get(waitsHeader); mark != "" {
-		w.Header().Set(waitsHeader, mark)
+	for _, name := range []string{"Content-Type", "Retry-After", waitsHeader} {
+		if v := resp.Header.Get(name); v != "" {
+			w.Header().Set(name, v)
+		}
 	}
 	w.WriteHeader(resp.StatusCode)
 	_, _ = io.Copy(w, resp.Body) // the client went away; nobody is left to tell

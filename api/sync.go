@@ -213,8 +213,8 @@ func (s *Server) syncRoutes(mux *http.ServeMux) {
 		return s.cfg.Backend.Prove(r.Context(), tiers.SiteID(r.PathValue("peer")))
 	}))
 	mux.Handle("GET /v1/bundle/request", http.HandlerFunc(s.requestBundle))
-	mux.Handle("POST /v1/bundle/export", unhurried(http.HandlerFunc(s.exportBundle)))
-	mux.Handle("POST /v1/bundle/import", unhurried(s.importBundle()))
+	mux.Handle("POST /v1/bundle/export", s.unhurried(http.HandlerFunc(s.exportBundle)))
+	mux.Handle("POST /v1/bundle/import", s.unhurried(s.importBundle()))
 }
 
 // streamed are the paths whose bodies are as large as the difference is; they

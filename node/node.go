@@ -190,7 +190,7 @@ func (n *Node) open() (err error) {
 	}
 	n.api, err = api.Open(api.Config{
 		Listen: n.cfg.API, Token: token, Inner: n.endpoint.Nodes().Listen(transport.KindAPI),
-		Backend: backend{n}, Site: site{n}, Logger: n.log, Gatherer: n.registry,
+		Backend: backend{n}, Site: site{n}, Logger: n.log, Gatherer: n.registry, Registerer: n.registry,
 	})
 	return err
 }

@@ -89,7 +89,7 @@ var Owners = []Owner{
 	{"github.com/spf13/cobra", []string{"cmd/..."}},
 	{"go.etcd.io/bbolt", []string{"replication", "testbed/bench"}},
 	{"golang.org/x/mod", []string{"tiers/catalog"}},
-	{"golang.org/x/sync", []string{"replication/view", "node", "testbed/..."}},
+	{"golang.org/x/sync", []string{"replication/view", "api", "node", "testbed/..."}},
 	{"golang.org/x/sys", []string{"testbed/netns"}},
 	{"golang.org/x/text", []string{"tiers/input", "cmd/..."}},
 	{"gonum.org/v1/plot", []string{"testbed/report"}},
