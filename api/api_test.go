@@ -484,7 +484,7 @@ func TestOpenAPI(t *testing.T) {
 		"Forecast": api.Forecast{}, "LaneForecast": api.LaneForecast{}, "Move": api.Move{Owed: api.Owed{Oldest: &now}, DoneS: new(float64)},
 		"ProveResult":     api.ProveResult{Certificate: []byte("{}"), Reason: "x", Differences: []api.ChainDifference{{}}, More: true},
 		"ChainDifference": api.ChainDifference{}, "ImportReport": api.ImportReport{}, "ImportGap": api.ImportGap{}, "ImportRefusal": api.ImportRefusal{},
-		"LinkStatus":        api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", LinkFindings: api.LinkFindings{Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}}},
+		"LinkStatus":        api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", LinkFindings: api.LinkFindings{Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}, PacketBytes: 1, Path: "x"}},
 		"ForkStatus":        api.ForkStatus{},
 		"TaskActionRequest": api.TaskActionRequest{}, "TaskResult": api.TaskResult{WriteResult: waits}, "StartTasksRequest": api.StartTasksRequest{}, "StartTasksResult": api.StartTasksResult{},
 		"PlanRequest": api.PlanRequest{}, "CalendarRequest": api.CalendarRequest{},

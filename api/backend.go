@@ -214,4 +214,8 @@ type LinkFindings struct {
 	Disputed []string `json:"disputed,omitempty"`
 	// Refused counts what the peer sent and this site did not take, by reason.
 	Refused map[string]uint64 `json:"refused,omitempty"`
+	// PacketBytes is the size of the packets to the peer, as UDP payload; absent when it is
+	// not known. Path says in words what is wrong with the network between the two.
+	PacketBytes int    `json:"packet_bytes,omitempty"`
+	Path        string `json:"path,omitempty"`
 }

@@ -97,7 +97,10 @@ func linkStatusOf(t *tiers.Topology, l LinkState) api.LinkStatus {
 		OwedOut: l.OwedOut, OwedIn: l.OwedIn, SentBytes: l.Totals.SentBytes, ReceivedBytes: l.Totals.ReceivedBytes,
 		RTTMS: float64(l.RTT) / float64(time.Millisecond), Equal: l.Equal, ProvenEqualAt: stamp(l.ProvenAt),
 		Digest: hex.EncodeToString(l.Digest[:]), LastError: l.LastError,
-		LinkFindings: api.LinkFindings{StandIn: l.Findings.StandIn, Refused: l.Findings.Refused},
+		LinkFindings: api.LinkFindings{
+			StandIn: l.Findings.StandIn, Refused: l.Findings.Refused,
+			PacketBytes: l.Findings.Path.PacketBytes, Path: l.Findings.Path.Note,
+		},
 	}
 	for _, c := range l.Findings.Disputed {
 		out.Disputed = append(out.Disputed, c.String())

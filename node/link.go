@@ -68,6 +68,7 @@ type linkStatus struct {
 	federation.Status
 	lastContact, provenAt time.Time
 	rtt                   time.Duration
+	path                  transport.Path
 	rates                 Rates
 	totals                LinkTotals
 	received              uint64 // UDP bytes, when they were last looked at
@@ -275,6 +276,11 @@ func (d *linkDriver) loop(ctx context.Context, messages <-chan received, ingests
 			d.beat.count.Add(1)
 			d.session.Tick()
 			d.publish()
+			if d.link.Grown() && d.session.Quiet() {
+				why := &transport.ClosedError{Code: wire.CodeOK, Reason: "the size of packets is found anew"}
+				d.close(why.Code, why.Reason)
+				return why
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -388,6 +394,7 @@ func (d *linkDriver) publish() {
 	d.status.Status = status
 	d.status.rates = d.probe.meter.tick(now, d.status.totals.SentRecordBytes, d.status.totals.ReceivedRecordBytes, status.OwedOut, status.OwedIn)
 	d.status.look(now, stats.ReceivedBytes)
+	d.link.Watch(status.OwedOut > 0 || !status.Greeted)
 	if d.status.movesNothing() {
 		d.n.links.moved(d.peer)
 	}
@@ -406,10 +413,10 @@ func (s *linkStatus) look(now time.Time, received uint64) {
 // snapshot returns the link's state and counters as they are now: on a quiet link
 // the session was not asked for a while.
 func (d *linkDriver) snapshot() (linkStatus, LinkTotals) {
-	stats, rtt, now := d.link.Stats(), d.link.RTT(), d.n.opts.Now()
+	stats, rtt, path, now := d.link.Stats(), d.link.RTT(), d.link.Path(), d.n.opts.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.status.rtt = rtt
+	d.status.rtt, d.status.path = rtt, path
 	d.status.look(now, stats.ReceivedBytes)
 	totals := d.status.totals
 	totals.SentBytes, totals.ReceivedBytes = stats.SentBytes, stats.ReceivedBytes
@@ -432,6 +439,7 @@ func (r *linkRecord) absorb(s linkStatus) {
 		r.provenAt = s.provenAt
 	}
 	r.rtt, r.equal, r.disputed = s.rtt, s.Equal, s.Disputed
+	r.last.path = s.path
 	r.last.rates.follow(s.rates)
 	if s.Greeted {
 		r.owedOut, r.owedIn = s.OwedOut, s.OwedIn

@@ -351,6 +351,8 @@ type LinkFindings struct {
 	// Apart are chains of a former parent of which it holds less than the other end,
 	// or others, for good: both ends go on without them.
 	Apart []crdt.ChainID
+	// Path is what the network between the two ends carries, as last seen.
+	Path transport.Path
 	// Refused counts what the peer sent and this site did not take, by reason;
 	// nil for nothing.
 	Refused map[string]uint64
@@ -404,7 +406,7 @@ func (l *links) states() []LinkState {
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
 			Findings: LinkFindings{
 				StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer), Lacks: r.last.lacks,
-				OneWay: r.last.oneWay, Apart: r.last.apart,
+				OneWay: r.last.oneWay, Apart: r.last.apart, Path: r.last.path,
 			},
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/federation"
+	"github.com/tiermesh/tiermesh/transport"
 	"github.com/tiermesh/tiermesh/transport/wire"
 )
 
@@ -31,6 +32,7 @@ type lastSession struct {
 	lacks  uint64                  // feature bits that the peer did not have
 	oneWay bool                    // one-way streams were exchanged
 	apart  []crdt.ChainID          // chains of these that stay different
+	path   transport.Path
 }
 
 // end takes what a session that ended knew; nil when the peer never said hello.

@@ -92,16 +92,22 @@ func (d *linkDriver) put(ctx context.Context, lane tiers.Lane, m wire.Message) e
 	}
 	limit := time.NewTimer(time.Duration(stallTicks()) * d.n.opts.Tick)
 	defer limit.Stop()
-	select {
-	case d.lanes[lane] <- m:
-		return nil
-	case <-limit.C:
-		bye := &wire.Bye{Code: wire.CodeStalled, Reason: fmt.Sprintf("nothing of lane %d was read", lane)}
-		d.n.alarms.raiseOf(d.peer, fmt.Sprintf("link to %s: %s", d.peer, bye.Reason))
-		d.goodbye(ctx, bye)
-		return &transport.ClosedError{Code: bye.Code, Reason: bye.Reason}
-	case <-ctx.Done():
-		return ctx.Err()
+	tick := time.NewTicker(d.n.opts.Tick)
+	defer tick.Stop()
+	for {
+		select {
+		case d.lanes[lane] <- m:
+			return nil
+		case <-tick.C:
+			d.link.Watch(true) // the loop does not, while it waits here
+		case <-limit.C:
+			bye := &wire.Bye{Code: wire.CodeStalled, Reason: fmt.Sprintf("nothing of lane %d was read", lane)}
+			d.n.alarms.raiseOf(d.peer, fmt.Sprintf("link to %s: %s", d.peer, bye.Reason))
+			d.goodbye(ctx, bye)
+			return &transport.ClosedError{Code: bye.Code, Reason: bye.Reason}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 }
 

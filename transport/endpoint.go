@@ -84,7 +84,10 @@ type Endpoint struct {
 	links      chan accepted
 	nodes      *Nodes
 	handshakes *handshakes
-	running    sync.WaitGroup
+	paths      *paths
+	knocks     *knocks
+	accepting  sync.WaitGroup
+	aside      aside
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -127,8 +130,8 @@ func Open(cfg Config) (*Endpoint, error) {
 		// The key outlives the process: a peer of its predecessor is told at
 		// once that the connection is gone.
 		quic:       &quic.Transport{Conn: cfg.Conn, StatelessResetKey: &reset},
-		handshakes: &handshakes{by: map[netip.Addr]int{}},
-		links:      make(chan accepted, acceptQueue), closed: make(chan struct{}),
+		handshakes: &handshakes{by: map[netip.Addr]int{}}, paths: &paths{of: map[netip.AddrPort]shrunk{}},
+		links: make(chan accepted, acceptQueue), closed: make(chan struct{}),
 		conf: &quic.Config{
 			HandshakeIdleTimeout:           cfg.Handshake,
 			MaxIdleTimeout:                 cfg.Idle,
@@ -141,17 +144,31 @@ func Open(cfg Config) (*Endpoint, error) {
 			MaxIncomingStreams:    nodeStreams,
 			MaxIncomingUniStreams: tiers.LaneCount,
 			Allow0RTT:             false,
+			// Whatever carries QUIC at all is linked over; discovery finds what else passes.
+			InitialPacketSize: packetMin,
+			// None is ever sent: quic-go says the size of packets to those who could.
+			EnableDatagrams: true,
 		},
 	}
+	e.knocks = &knocks{pending: map[uint64]asked{}, send: func(b []byte, to net.Addr) error {
+		_, err := e.quic.WriteTo(b, to)
+		return err
+	}}
 	e.quic.ConnContext, e.quic.VerifySourceAddress = e.handshakes.begin, e.handshakes.suspicious
+	e.aside.life, e.aside.stop = context.WithCancel(context.Background())
 	e.nodes = newNodes(e)
 	both := e.tls.Clone()
 	both.NextProtos = []string{alpnLink, alpnNodes, alpnUnnumbered}
+	listen := e.conf.Clone()
+	listen.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) { return e.sized(e.conf, info.RemoteAddr), nil }
 	var err error
-	if e.listener, err = e.quic.Listen(both, e.conf); err != nil {
+	if e.listener, err = e.quic.Listen(both, listen); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Conn.LocalAddr(), err)
 	}
-	e.running.Go(e.accept) // ends with the listener
+	e.accepting.Go(e.accept)    // ends with the listener
+	e.aside.running.Go(func() { // ends with the endpoint
+		e.knocks.serve(func(b []byte) (int, net.Addr, error) { return e.quic.ReadNonQUICPacket(e.aside.life, b) })
+	})
 	return e, nil
 }
 
@@ -167,7 +184,7 @@ func (e *Endpoint) accept() {
 			e.nodes.serving.Go(func() { e.nodes.serve(conn) }) // ends with the connection, or the endpoint
 			continue
 		}
-		link, err := newLink(conn, e.cfg.Idle)
+		link, err := newLink(e, conn)
 		select {
 		case e.links <- accepted{link, err}:
 		default:
@@ -206,11 +223,11 @@ func (e *Endpoint) Dial(ctx context.Context, addr string, want tiers.SiteID) (*L
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %q: %w", want, addr, err)
 	}
-	conn, err := e.quic.Dial(ctx, to, e.tls, e.conf)
+	conn, err := e.dial(ctx, to, e.tls, e.conf)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", want, addr, err)
 	}
-	l, err := newLink(conn, e.cfg.Idle)
+	l, err := newLink(e, conn)
 	if err == nil && l.peer.Site != want {
 		err = fmt.Errorf("%w: %s at %s is %s", ErrPeerSite, want, addr, l.peer)
 		_ = l.Close(wire.CodeFederation, "dialled another site")
@@ -261,8 +278,9 @@ func (e *Endpoint) Abandon() error {
 // took up.
 func (e *Endpoint) end() {
 	close(e.closed)
-	e.running.Wait()
+	e.accepting.Wait()
 	e.nodes.end()
+	e.aside.end()
 	for {
 		select {
 		case a := <-e.links:

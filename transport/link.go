@@ -29,6 +29,9 @@ type Link struct {
 	held held
 	met  atomic.Bool // the first message of lane 0 was taken up
 
+	watch *watch
+	small bool // its packets stay small, since the path shrank again and again
+
 	mu     sync.Mutex // guards the fields below
 	opened [tiers.LaneCount]bool
 	why    error
@@ -52,7 +55,7 @@ type Stats struct {
 	SentBytes, ReceivedBytes uint64
 }
 
-func newLink(conn *quic.Conn, idle time.Duration) (*Link, error) {
+func newLink(e *Endpoint, conn *quic.Conn) (*Link, error) {
 	certs := conn.ConnectionState().TLS.PeerCertificates
 	if len(certs) == 0 {
 		return nil, errors.Join(identity.ErrNoIdentity, conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeFederation), "no certificate"))
@@ -61,7 +64,8 @@ func newLink(conn *quic.Conn, idle time.Duration) (*Link, error) {
 	if err != nil {
 		return nil, errors.Join(err, conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeFederation), err.Error()))
 	}
-	l := &Link{conn: conn, peer: id, some: make(chan struct{}, 1), idle: idle}
+	l := &Link{conn: conn, peer: id, some: make(chan struct{}, 1), idle: e.cfg.Idle, small: e.paths.flaps(conn.RemoteAddr(), time.Now())}
+	l.watch = newWatch(e, conn, func(why string) { l.end(&ClosedError{Code: wire.CodeStalled, Reason: why}) })
 	for i := range l.in {
 		l.in[i] = newInLane()
 	}

@@ -139,7 +139,7 @@ func (n *Nodes) dial(to nodeAddr) (*quic.Conn, error) {
 	}
 	conf := n.e.tls.Clone()
 	conf.NextProtos = []string{alpnNodes, alpnUnnumbered}
-	conn, err := n.e.quic.Dial(n.ctx, addr, conf, n.conf)
+	conn, err := n.e.dial(n.ctx, addr, conf, n.conf)
 	if err != nil {
 		return nil, fmt.Errorf("dial node %d at %s: %w", to.node, to.addr, err)
 	}
@@ -151,7 +151,14 @@ func (n *Nodes) dial(to nodeAddr) (*quic.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.look(conn)
 	return conn, nil
+}
+
+// look lets the path of a connection be looked after until it ends.
+func (n *Nodes) look(conn *quic.Conn) {
+	w := newWatch(n.e, conn, func(why string) { _ = conn.CloseWithError(quic.ApplicationErrorCode(wire.CodeStalled), clip(why)) })
+	n.e.aside.begin(w.run)
 }
 
 // sibling returns who is at the other end, or closes the connection when that
@@ -181,6 +188,7 @@ func (n *Nodes) serve(conn *quic.Conn) {
 		n.e.cfg.Logger.Warn("node refused", "peer", conn.RemoteAddr().String(), "err", err)
 		return
 	}
+	n.look(conn)
 	ctx, cancel := context.WithCancel(conn.Context())
 	defer cancel()
 	defer context.AfterFunc(n.ctx, cancel)()

@@ -31,8 +31,10 @@ func newStatus(g *global) *cobra.Command {
 		Use: "status", Short: "The node and the state of every link", Args: exactArgs(0),
 		Long: `Shows the node and its links. OWED is how many records the peer and this site
 are known to lack. PROVEN says when both ends last showed the same digest: then
-they held exactly the same, and "equal" says that they still do.`,
-		Example: "  tiermesh status\n  tiermesh status -o json --api unix:/run/tiermesh/api.sock",
+they held exactly the same, and "equal" says that they still do. With -o wide,
+PACKET is the size of the packets that go to the peer now, in bytes of UDP payload:
+1200 is the least, and less than 1300 or so a sign of a tunnel that is set up badly.`,
+		Example: "  tiermesh status\n  tiermesh status -o wide\n  tiermesh status -o json --api unix:/run/tiermesh/api.sock",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
 				s, err := c.Status(ctx)
@@ -42,19 +44,23 @@ they held exactly the same, and "equal" says that they still do.`,
 				if g.output == "json" {
 					return json.NewEncoder(cmd.OutOrStdout()).Encode(s)
 				}
-				return printStatus(cmd.OutOrStdout(), s, time.Now())
+				return printStatus(cmd.OutOrStdout(), s, time.Now(), g.output == "wide")
 			})
 		},
 	}
 }
 
-func printStatus(w io.Writer, s api.Status, now time.Time) error {
+func printStatus(w io.Writer, s api.Status, now time.Time, wide bool) error {
 	fmt.Fprintf(w, "%s %s (%s) node %d of federation %s: %s, incarnation %d, topology %d, up %s\n",
 		s.Site, s.Name, s.Tier, s.Node, s.Federation, s.Role, s.Incarnation, s.TopologyVersion,
 		time.Duration(s.UptimeS*float64(time.Second)).Round(time.Second))
 	fmt.Fprintf(w, "%d records, %d views behind, %d records refused\n", s.Records, s.ViewsDirty, s.Refused)
 	printExpiry(w, s, now)
 	fmt.Fprintln(w)
+	titles := []string{"PEER", "NAME", "LINK", "SINCE", "CONTACT", "OWED OUT", "OWED IN", "NOW", "PROVEN", "RTT"}
+	if wide {
+		titles = append(titles, "PACKET")
+	}
 	var rows [][]string
 	for _, l := range s.Links {
 		equal := "no"
@@ -65,15 +71,22 @@ func printStatus(w io.Writer, s api.Status, now time.Time) error {
 		if l.StandIn {
 			state += " (stand-in)"
 		}
-		rows = append(rows, []string{
+		row := []string{
 			string(l.Peer), l.PeerName, state, ago(&l.Since, now), ago(l.LastContact, now),
-			fmt.Sprint(l.OwedOut), fmt.Sprint(l.OwedIn), equal, ago(l.ProvenEqualAt, now), fmt.Sprintf("%.1f ms", l.RTTMS), l.LastError,
-		})
+			fmt.Sprint(l.OwedOut), fmt.Sprint(l.OwedIn), equal, ago(l.ProvenEqualAt, now), fmt.Sprintf("%.1f ms", l.RTTMS),
+		}
+		if wide {
+			row = append(row, bytesOrUnknown(l.PacketBytes))
+		}
+		rows = append(rows, append(row, l.LastError))
 	}
-	if err := table(w, []string{"PEER", "NAME", "LINK", "SINCE", "CONTACT", "OWED OUT", "OWED IN", "NOW", "PROVEN", "RTT", "LAST ERROR"}, rows); err != nil {
+	if err := table(w, append(titles, "LAST ERROR"), rows); err != nil {
 		return err
 	}
 	for _, l := range s.Links {
+		if l.Path != "" {
+			fmt.Fprintf(w, "network to %s: %s\n", l.Peer, l.Path)
+		}
 		for _, reason := range slices.Sorted(maps.Keys(l.Refused)) {
 			fmt.Fprintf(w, "refused from %s: %s, %d times\n", l.Peer, reason, l.Refused[reason])
 		}
@@ -88,6 +101,13 @@ func printStatus(w io.Writer, s api.Status, now time.Time) error {
 		fmt.Fprintln(w, "alarm:", a)
 	}
 	return nil
+}
+
+func bytesOrUnknown(n int) string {
+	if n == 0 {
+		return "?"
+	}
+	return fmt.Sprint(n)
 }
 
 // renewWithin is for how long before its end a certificate's renewal is asked for.
