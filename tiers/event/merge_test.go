@@ -37,8 +37,15 @@ func foldBytes(t interface{ Fatal(...any) }, id tiers.DocID, r event.Report, act
 		copy(w.Actor[:], a.By)
 		items = append(items, w)
 	}
+	stream, id, full, err := id.Split()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !full {
+		stream = tiers.StreamID{Site: "500101001", Class: tiers.ClassRoutine}
+	}
 	v, out, err := event.FoldView(&crdt.Source{
-		Doc: id, Stream: tiers.StreamID{Site: "500101001", Class: tiers.ClassRoutine},
+		Doc: id, Stream: stream,
 		Document: &crdt.Document{Root: crdt.Node{Kind: crdt.NodeMap, Fields: []crdt.Field{
 			{Key: "actions", Values: []crdt.Written{{Node: crdt.Node{Kind: crdt.NodeList, Items: items}}}},
 			{Key: "report", Values: []crdt.Written{text(r)}},
@@ -57,12 +64,39 @@ type world struct {
 	// actions are by event and replica: what each replica has written, or got.
 	actions [][2]map[crdt.HybridTime]event.Action
 	clock   crdt.HybridTime
+	// namesakes says that each two events have one name, at two sites.
+	namesakes bool
 }
 
-func idOf(i int) tiers.DocID { return tiers.DocID(fmt.Sprintf("event:%02d", i)) }
+// idOf is an event's full name.
+func (w *world) idOf(i int) tiers.DocID {
+	if w.namesakes {
+		return tiers.DocID(fmt.Sprintf("500101%03d/routine/event:%02d", i, i/2))
+	}
+	return tiers.DocID(fmt.Sprintf("500101001/routine/event:%02d", i))
+}
+
+// index is the event of a full name.
+func (w *world) index(id tiers.DocID) int {
+	for i := range w.reports {
+		if w.idOf(i) == id {
+			return i
+		}
+	}
+	w.t.Fatalf("there is no %s", id)
+	return -1
+}
+
+// into is the original of an event, by its full name; empty for none.
+func into(v *event.View) tiers.DocID {
+	if o, merged := v.Original(); merged {
+		return o.Name()
+	}
+	return ""
+}
 
 func newWorld(t *rapid.T) *world {
-	w := &world{t: t}
+	w := &world{t: t, namesakes: rapid.Bool().Draw(t, "namesakes")}
 	for i := range rapid.IntRange(2, 7).Draw(t, "events") {
 		r := report()
 		// Few times, so that names decide, too.
@@ -79,7 +113,7 @@ func (w *world) view(replica, i int) *event.View {
 	for _, a := range w.actions[i][replica] {
 		all = append(all, a)
 	}
-	return foldOf(w.t, idOf(i), w.reports[i], all)
+	return foldOf(w.t, w.idOf(i), w.reports[i], all)
 }
 
 func (w *world) write(replica int, kind string, i, j int) {
@@ -103,8 +137,6 @@ func (w *world) exchange() {
 	}
 }
 
-func index(id tiers.DocID) (i int) { _, _ = fmt.Sscanf(id.Name(), "%d", &i); return i }
-
 // untie does what a node does with knots, until there are none.
 func (w *world) untie(replica int) {
 	for round := 0; ; round++ {
@@ -118,18 +150,25 @@ func (w *world) untie(replica int) {
 				continue
 			}
 			found = true
-			first := index(knots[0].Original.Event)
+			first := w.index(knots[0].Original.Name())
+			// As builds wrote it that knew no full names.
+			old := !w.namesakes && rapid.Bool().Draw(w.t, "old")
 			var done []tiers.DocID
 			for _, k := range knots {
-				j := index(k.Duplicate.Event)
-				if _, ever := w.view(replica, j).MergedWith(idOf(first)); !ever {
+				j := w.index(k.Duplicate.Name())
+				if _, ever := w.view(replica, j).MergedWith(w.idOf(first)); !ever {
 					w.write(replica, event.KindMerge, first, j)
 				}
-				done = append(done, k.Duplicate.Event)
+				if done = append(done, k.Duplicate.Name()); old {
+					done[len(done)-1] = k.Duplicate.Event
+				}
 			}
 			w.clock++
 			a := event.Action{At: w.clock, By: "500101", Kind: event.KindSettle}
-			a.Other, a.Others = &event.Other{Event: idOf(first)}, done
+			a.Other, a.Others = &event.Other{Event: knots[0].Original.Event, Stream: knots[0].Original.Stream}, done
+			if old {
+				a.Other.Stream = ""
+			}
 			w.actions[i][replica][w.clock] = a
 		}
 		if !found {
@@ -155,7 +194,7 @@ func TestMergesAgainstUnionFind(t *testing.T) {
 			return i
 		}
 		earlier := func(i, j int) bool {
-			return cmp.Or(cmp.Compare(w.reports[i].ReportedAtMS, w.reports[j].ReportedAtMS), cmp.Compare(idOf(i), idOf(j))) < 0
+			return cmp.Or(cmp.Compare(w.reports[i].ReportedAtMS, w.reports[j].ReportedAtMS), cmp.Compare(w.idOf(i).Local(), w.idOf(j).Local()), cmp.Compare(w.idOf(i), w.idOf(j))) < 0
 		}
 		for range rapid.IntRange(1, 10).Draw(t, "merges") {
 			i := rapid.IntRange(0, len(w.reports)-1).Draw(t, "a")
@@ -182,7 +221,7 @@ func TestMergesAgainstUnionFind(t *testing.T) {
 		w.exchange()
 		for i := range w.reports {
 			v, root := w.view(0, i), find(i)
-			if want := idOf(root); root == i && (v.Into != "" || v.State == event.StateMerged) || root != i && (v.Into != want || v.State != event.StateMerged) {
+			if want := w.idOf(root); root == i && (v.Into != "" || v.State == event.StateMerged) || root != i && (into(v) != want || v.State != event.StateMerged) {
 				t.Fatalf("%s hangs at %q, want %s", v.ID, v.Into, want)
 			}
 			if root != i {
@@ -191,11 +230,11 @@ func TestMergesAgainstUnionFind(t *testing.T) {
 			var want, got []tiers.DocID
 			for j := range w.reports {
 				if find(j) == i {
-					want = append(want, idOf(j))
+					want = append(want, w.idOf(j))
 				}
 			}
 			for _, r := range v.Reporters {
-				got = append(got, r.Event)
+				got = append(got, tiers.FullName(tiers.StreamID{Site: r.Site, Class: tiers.ClassRoutine}, r.Event))
 			}
 			slices.Sort(got)
 			if len(want) > 1 && !slices.Equal(got, want) {
@@ -226,7 +265,7 @@ func TestUnmerge(t *testing.T) {
 		w.exchange()
 		for p, kind := range last {
 			for _, q := range [][2]int{p, {p[1], p[0]}} {
-				if now, _ := w.view(1, q[0]).MergedWith(idOf(q[1])); now != (kind == event.KindMerge) {
+				if now, _ := w.view(1, q[0]).MergedWith(w.idOf(q[1])); now != (kind == event.KindMerge) {
 					t.Fatalf("%v: merged %v after %s", q, now, kind)
 				}
 			}
@@ -234,7 +273,7 @@ func TestUnmerge(t *testing.T) {
 		for i := range w.reports {
 			v := w.view(0, i)
 			for steps := 0; v.Into != ""; steps++ {
-				next := w.view(0, index(v.Into))
+				next := w.view(0, w.index(into(v)))
 				if event.Earlier(next.Self(), v.Self()) >= 0 || steps > len(w.reports) {
 					t.Fatalf("%s hangs at %s, which is not earlier", v.ID, next.ID)
 				}
