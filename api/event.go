@@ -168,6 +168,7 @@ type SuspectPairList struct {
 // SuspectPair is an event with the earlier ones that it may be a duplicate of.
 type SuspectPair struct {
 	Event    tiers.DocID     `json:"event"`
+	Stream   string          `json:"stream"`
 	Title    string          `json:"title"`
 	Suspects []event.Suspect `json:"suspects"`
 }

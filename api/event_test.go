@@ -299,7 +299,7 @@ func eventSchemas() map[string]any {
 	score := 1.5
 	details := event.ActionDetails{Who: "x", Evidence: []string{"x"}, Score: 1, Priority: 1, Other: &event.Other{}, Others: []tiers.DocID{"x"}, Attachment: &event.Attachment{}}
 	file := event.Attachment{Parts: []string{"x"}, Site: "x", URL: "x"}
-	like := event.Likeness{DistanceM: &score, SameSource: true, SameWords: true}
+	like := event.Likeness{DistanceM: &score, SameSource: true, SameWords: true, SameName: true}
 	return map[string]any{
 		"ItemOutcome":        api.ItemOutcome{ID: "x", Stream: "x", Seq: 1, Field: "x", Message: "x"},
 		"BatchResult":        api.BatchResult{Waits: &api.Waits{}},

@@ -217,7 +217,7 @@ func (b backend) List(_ context.Context, q api.ListQuery) (api.Page, error) {
 			if err != nil {
 				return api.Page{}, translate(err)
 			}
-			page.Items = append(page.Items, v.JSON)
+			page.Items = append(page.Items, b.n.shown(h.Key, v.JSON))
 		}
 		if len(hits) < q.Limit {
 			page.Next = ""
@@ -272,7 +272,7 @@ func (b backend) View(_ context.Context, kind, name string) ([]json.RawMessage, 
 		if err != nil {
 			return nil, translate(err)
 		}
-		out = append(out, v.JSON)
+		out = append(out, b.n.shown(k, v.JSON))
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("%w: this site holds no %s", api.ErrNotFound, doc)

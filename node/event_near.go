@@ -76,6 +76,23 @@ func (n *Node) suspects(v event.View) ([]event.Suspect, error) {
 	near := n.cfg.Duplicates.nearness()
 	at, within := v.Report.ReportedAtMS, near.Within.Milliseconds()
 	out := []event.Suspect{}
+	seen := map[store.DocKey]bool{}
+	if v.Named {
+		all, err := n.namesakes(v.ID.Name())
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range all {
+			_, ever := v.MergedWith(o.View.Name())
+			if o.key.Stream.String() == v.Stream || ever || o.State == event.StateMerged || o.State == event.StateVoid {
+				continue
+			}
+			like, _ := event.Alike(v.Report, o.Report, near)
+			like.SameName = true
+			seen[o.key] = true
+			out = append(out, suspectOf(o.View, like))
+		}
+	}
 	looked := 0
 	for _, prefix := range event.NearAll(v.Report) {
 		q := store.IndexQuery{Name: event.IndexNear, Prefix: prefix, Limit: nearHitsMax}
@@ -90,7 +107,7 @@ func (n *Node) suspects(v event.View) ([]event.Suspect, error) {
 			if h.Value > event.NearValue(prefix, at+within) || looked == nearHitsMax {
 				break
 			}
-			if h.Key.Doc == v.ID && h.Key.Stream.String() == v.Stream {
+			if seen[h.Key] || h.Key.Doc == v.ID && h.Key.Stream.String() == v.Stream {
 				continue
 			}
 			looked++
@@ -129,14 +146,19 @@ func (n *Node) suspect(v event.View, k store.DocKey, near event.Nearness) (s eve
 	if !ok || ever || o.State == event.StateMerged || o.State == event.StateVoid {
 		return s, false, nil
 	}
+	return suspectOf(o, like), true, nil
+}
+
+func suspectOf(o event.View, like event.Likeness) event.Suspect {
 	return event.Suspect{
 		Event: o.ID, Stream: o.Stream, Site: o.Site, State: o.State, Title: o.Report.Title, ReportedAtMS: o.Report.ReportedAtMS, Likeness: like,
-	}, true, nil
+	}
 }
 
 // SuspectPair is an event with the earlier ones that it may be a duplicate of.
 type SuspectPair struct {
 	Event    tiers.DocID     `json:"event"`
+	Stream   string          `json:"stream"`
 	Title    string          `json:"title"`
 	Suspects []event.Suspect `json:"suspects"`
 }
@@ -169,10 +191,10 @@ func (n *Node) SuspectPairs(since int64, events int) ([]SuspectPair, error) {
 		}
 		self := v.Self()
 		all = slices.DeleteFunc(all, func(s event.Suspect) bool {
-			return event.Earlier(event.Other{Event: s.Event, ReportedAtMS: s.ReportedAtMS}, self) > 0
+			return event.Earlier(event.Other{Event: s.Event, Stream: s.Stream, ReportedAtMS: s.ReportedAtMS}, self) > 0
 		})
 		if len(all) > 0 {
-			out = append(out, SuspectPair{Event: v.ID, Title: v.Report.Title, Suspects: all})
+			out = append(out, SuspectPair{Event: v.ID, Stream: v.Stream, Title: v.Report.Title, Suspects: all})
 		}
 	}
 	return out, nil
@@ -303,7 +325,7 @@ func (n *Node) listEvents(q eventQuery) (items []json.RawMessage, next *store.In
 			if ok, err := q.selects(v.JSON); err != nil {
 				return nil, nil, fmt.Errorf("view of %s: %w", h.Key, err)
 			} else if ok {
-				items = append(items, v.JSON)
+				items = append(items, n.shown(h.Key, v.JSON))
 			}
 		}
 		if len(hits) < query.Limit {

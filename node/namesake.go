@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -97,6 +99,23 @@ func (n *Node) namesakes(name string) ([]knotted, error) {
 	}
 	slices.SortFunc(all, func(a, b knotted) int { return event.Earlier(a.Self(), b.Self()) })
 	return all, nil
+}
+
+// shown is an event's view as it is listed: with its full name where the bare one means
+// several, or another.
+func (n *Node) shown(k store.DocKey, view []byte) json.RawMessage {
+	if k.Doc.Kind() != event.Kind || !bytes.Contains(view, []byte(`"named":true`)) {
+		return view
+	}
+	keys, err := n.eventKeys(k.Doc)
+	if err == nil && keys[0] == k || err != nil && !errors.Is(err, ErrAmbiguous) {
+		return view
+	}
+	name, err := json.Marshal(k.String())
+	if err != nil {
+		return view
+	}
+	return slices.Concat([]byte(`{"full_name":`), name, []byte(","), view[1:])
 }
 
 // mergeNamed merges those events of a name that are of one content, where this is the

@@ -2,6 +2,7 @@ package node_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -64,6 +65,14 @@ func TestNamesakesAreToldApart(t *testing.T) {
 		if all, err := b.View(ctx, event.Kind, uuid1); err != nil || len(all) != 2 {
 			t.Errorf("%s: %d views, %v", site, len(all), err)
 		}
+		list, err := b.List(ctx, api.ListQuery{Kind: event.Kind, Limit: 9})
+		if text := fmt.Sprintf("%s", list.Items); err != nil || !strings.Contains(text, `"full_name":"`+first) || !strings.Contains(text, `"full_name":"`+second) {
+			t.Errorf("%s lists %s, %v", site, text, err)
+		}
+		pairs, err := b.SuspectPairs(ctx, api.SuspectQuery{Events: 9})
+		if err != nil || len(pairs.Pairs) != 1 || len(pairs.Pairs[0].Suspects) != 1 || !pairs.Pairs[0].Suspects[0].SameName {
+			t.Errorf("%s suspects %+v, %v", site, pairs, err)
+		}
 		for full, title := range map[string]string{first: "井盖", second: "路灯"} {
 			if one, err := b.View(ctx, event.Kind, full); err != nil || len(one) != 1 || !strings.Contains(string(one[0]), title) {
 				t.Errorf("%s: %s: %s, %v", site, full, one, err)
@@ -73,6 +82,9 @@ func TestNamesakesAreToldApart(t *testing.T) {
 	_, v, err := m.Node(district).Event(tiers.DocID(second))
 	if err != nil || len(v.Actions) != 0 || len(v.Attachments) != 0 || len(v.Corrected) != 0 {
 		t.Errorf("what was done to its namesake stands in %+v, %v", v, err)
+	}
+	if alarms := strings.Join(m.Node(district).Alarms(), "\n"); !strings.Contains(alarms, first) || !strings.Contains(alarms, second) {
+		t.Errorf("alarms of the site above both: %s", alarms)
 	}
 	if _, _, err := m.Node(township).Event(bare); err != nil {
 		t.Errorf("a township that holds one: %v", err)

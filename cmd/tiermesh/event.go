@@ -282,6 +282,11 @@ key, or the same words of the same person.`,
 	return cmd
 }
 
+// fullName is a document's name in a stream that may not be known.
+func fullName(stream string, id tiers.DocID) tiers.DocID {
+	return event.Other{Event: id, Stream: stream}.Name()
+}
+
 func (g *global) printSuspects(w io.Writer, out api.SuspectPairList, err error) error {
 	if err != nil {
 		return err
@@ -301,8 +306,13 @@ func (g *global) printSuspects(w io.Writer, out api.SuspectPairList, err error) 
 			} else if s.SameWords {
 				why = "same words"
 			}
+			this, other := p.Event, s.Event
+			if s.SameName { // then the names do not tell them apart
+				why = "same identifier"
+				this, other = fullName(p.Stream, this), fullName(s.Stream, other)
+			}
 			rows = append(rows, []string{
-				string(p.Event), string(s.Event), distance, (time.Duration(s.ApartS) * time.Second).String(), why, s.State, string(s.Site), s.Title,
+				string(this), string(other), distance, (time.Duration(s.ApartS) * time.Second).String(), why, s.State, string(s.Site), s.Title,
 			})
 		}
 	}

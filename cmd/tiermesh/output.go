@@ -148,7 +148,11 @@ func (g *global) print(w io.Writer, columns []column, items []json.RawMessage) e
 		var row []string
 		for _, c := range columns {
 			if !c.wide || g.output == "wide" {
-				row = append(row, cell(v, c.path))
+				path := c.path
+				if path == "id" && cell(v, "full_name") != "-" { // several have the bare one
+					path = "full_name"
+				}
+				row = append(row, cell(v, path))
 			}
 		}
 		rows = append(rows, row)

@@ -155,6 +155,8 @@ type Likeness struct {
 	// reporter and the text are.
 	SameSource bool `json:"same_source,omitempty"`
 	SameWords  bool `json:"same_words,omitempty"`
+	// SameName says that clients gave both one name.
+	SameName bool `json:"same_name,omitempty"`
 }
 
 // Alike says how alike two reports are, and whether they are alike enough to be
