@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +24,7 @@ import (
 type reviewFlags struct {
 	at, site, event string
 	peers, with     []string
+	all             bool
 	q               api.ReviewQuery
 }
 
@@ -33,7 +37,8 @@ within a second: what it had written, and what had come in by then. Records that
 came in before it noted such times count from when they were written, and are
 counted as unsure. Of another site (--site) it is the least that it can have
 known: what it had written, and what that builds on; for more ask that site itself.
-Counts come first, then documents as they looked then; --kind and --doc choose.
+Counts come first, of all documents however many there are, then documents as they
+looked then; --kind and --doc choose.
 Records that were set aside in a fork since are not shown.
 
 With --event: what was done about an event and its tasks, in the order of time, and
@@ -67,7 +72,8 @@ A time is RFC 3339, or how long ago, such as "2h ago".`,
 	f.StringVar(&r.site, "site", "", "whose knowledge; this node's site when left out")
 	f.StringVar(&r.q.Kind, "kind", "", "only documents of this kind: event, task, …")
 	f.StringVar(&r.q.Doc, "doc", "", "only the document of this name; with --kind")
-	f.IntVar(&r.q.Limit, "limit", 50, "how many documents to show, 0 to 1000")
+	f.IntVar(&r.q.Limit, "limit", 50, "how many documents to show; 0 for the counts alone")
+	f.BoolVar(&r.all, "all", false, "show every document that was known")
 	f.StringVar(&r.q.After, "after", "", "go on behind a page: its next")
 	f.StringVar(&r.event, "event", "", "the timeline of this event")
 	f.StringArrayVar(&r.peers, "peer", nil, "address of a further node's API to ask, once for each")
@@ -97,8 +103,17 @@ func (g *global) reviewAt(cmd *cobra.Command, r reviewFlags) error {
 		return err
 	}
 	r.q.Site, r.q.AtMS = tiers.SiteID(r.site), at.UnixMilli()
-	return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-		out, err := c.Review(ctx, r.q)
+	if r.q.Limit < 0 {
+		return usagef("--limit %d: want 0 or more; --all shows all", r.q.Limit)
+	}
+	if r.all {
+		r.q.Limit = math.MaxInt
+	}
+	return g.transfer(cmd, func(ctx context.Context, c *api.Client, moved func()) error {
+		out, err := wholeReview(r.q, func(q api.ReviewQuery) (api.Review, error) {
+			defer moved()
+			return c.Review(ctx, q)
+		})
 		if err != nil {
 			return err
 		}
@@ -107,6 +122,58 @@ func (g *global) reviewAt(cmd *cobra.Command, r reviewFlags) error {
 		}
 		return printReview(cmd.OutOrStdout(), out, g.output == "wide")
 	})
+}
+
+// reviewPage is how many documents one answer shows at most.
+const reviewPage = 1000
+
+// wholeReview asks again and again until it has as many documents as are wanted, and
+// has counted all of them: one answer looks at a bounded number. A review that goes on
+// behind a page counts nothing.
+func wholeReview(q api.ReviewQuery, ask func(api.ReviewQuery) (api.Review, error)) (api.Review, error) {
+	want, counting := q.Limit, q.After == ""
+	q.Limit = min(want, reviewPage)
+	out, err := ask(q)
+	if err != nil {
+		return out, err
+	}
+	q.AtMS = out.AtMS
+	rest := q
+	for rest.After = out.Next; rest.After != "" && len(out.Documents) < want; rest.After = out.Next {
+		rest.Limit = min(want-len(out.Documents), reviewPage)
+		page, err := ask(rest)
+		if err != nil {
+			return out, err
+		}
+		out.Documents, out.Next = append(out.Documents, page.Documents...), page.Next
+	}
+	if !counting {
+		out.Kinds, out.Counted = []api.KindKnown{}, false
+		return out, nil
+	}
+	if out.Counted {
+		return out, nil
+	}
+	kinds := map[string]api.KindKnown{}
+	for q.Limit = 0; !out.Counted; {
+		page, err := ask(q)
+		if err != nil {
+			return out, err
+		}
+		for _, k := range page.Kinds {
+			sum := kinds[k.Kind]
+			kinds[k.Kind] = api.KindKnown{Kind: k.Kind, Known: sum.Known + k.Known, Changed: sum.Changed + k.Changed, Later: sum.Later + k.Later}
+		}
+		if out.Counted = page.Counted; !out.Counted && page.Next == "" {
+			return out, fmt.Errorf("%w: a page of the review says neither that it is the last nor what comes next", errInput)
+		}
+		q.After = page.Next
+	}
+	out.Kinds = nil
+	for _, name := range slices.Sorted(maps.Keys(kinds)) {
+		out.Kinds = append(out.Kinds, kinds[name])
+	}
+	return out, nil
 }
 
 func printReview(w io.Writer, r api.Review, wide bool) error {
@@ -121,16 +188,18 @@ func printReview(w io.Writer, r api.Review, wide bool) error {
 		fmt.Fprintf(w, "site %s at %s, as far as the records at %s prove: it knew at least this; for more ask site %s\n", r.Site, at, r.By, r.Site)
 	}
 	var rows [][]string
+	all := 0
 	for _, k := range r.Kinds {
 		rows = append(rows, []string{k.Kind, strconv.Itoa(k.Known), strconv.Itoa(k.Changed), strconv.Itoa(k.Later)})
+		all += k.Known + k.Later
 	}
-	if err := table(w, []string{"KIND", "KNOWN", "CHANGED SINCE", "NOT KNOWN"}, rows); err != nil {
-		return err
+	if r.Counted {
+		if err := table(w, []string{"KIND", "KNOWN", "CHANGED SINCE", "NOT KNOWN"}, rows); err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "counted: all %d documents that site %s holds and was asked about\n", all, r.By)
 	}
-	if !r.Counted {
-		fmt.Fprintln(w, "these counts are of part of the documents: there are too many for one answer")
-	}
-	if wide {
+	if wide && r.Counted {
 		if err := printAuthors(w, r); err != nil {
 			return err
 		}
@@ -147,7 +216,7 @@ func printReview(w io.Writer, r api.Review, wide bool) error {
 		}
 	}
 	if r.Next != "" {
-		fmt.Fprintf(w, "more: --after %s\n", r.Next)
+		fmt.Fprintf(w, "%d documents are shown; more: --after %s, or --all\n", len(r.Documents), r.Next)
 	}
 	return nil
 }
