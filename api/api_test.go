@@ -45,6 +45,7 @@ type backend struct {
 	change     api.MemberChange
 	moves      []string // the leaders that are heard of next
 	upward     api.Upward
+	acked      api.AlarmAck
 }
 
 // pipes accepts what is dialled in memory.
@@ -455,7 +456,7 @@ func TestOpenAPI(t *testing.T) {
 	for p, methods := range doc.Paths {
 		for method := range methods {
 			target := strings.NewReplacer("{name}", "x", "{site}", "500101", "{code}", "x", "{peer}", "500000").Replace(p)
-			request := cmp.Or(map[string]string{"/v1/members": `{"do":"transfer"}`, "/v1/repair": `{"from":"2"}`, "/v1/responders/{code}/check": `{"epoch":"1"}`, "/v1/quarantine:release": `{"key":"k","all":true}`, "/v1/quarantine:discard": `{"key":"k","all":true}`}[p], `{"key":"k"}`)
+			request := cmp.Or(map[string]string{"/v1/members": `{"do":"transfer"}`, "/v1/repair": `{"from":"2"}`, "/v1/alarms:ack": `{"ids":["4f"],"who":"x"}`, "/v1/responders/{code}/check": `{"epoch":"1"}`, "/v1/quarantine:release": `{"key":"k","all":true}`, "/v1/quarantine:discard": `{"key":"k","all":true}`}[p], `{"key":"k"}`)
 			if p == "/v1/events:batch" {
 				target += "?key=k"
 			}

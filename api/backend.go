@@ -24,6 +24,7 @@ type Backend interface {
 	Events
 	Aggregates
 	Reviews
+	Alarms
 	// Status returns the state of the node and its links.
 	Status(ctx context.Context) (Status, error)
 	// Report takes in one event, durably.
@@ -165,6 +166,7 @@ type Status struct {
 
 // Findings are what an operator should see.
 type Findings struct {
+	// Alarms are the node's findings that nobody has acknowledged, as lines.
 	Alarms []string `json:"alarms"`
 	// Forks are the chains of which records were set aside here.
 	Forks []ForkStatus `json:"forks"`

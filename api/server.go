@@ -230,6 +230,7 @@ func (s *Server) routes() http.Handler {
 	s.eventRoutes(mux)
 	s.aggregateRoutes(mux)
 	s.reviewRoutes(mux)
+	s.alarmRoutes(mux)
 	mux.Handle("POST "+reportPath, s.handle(s.report))
 	mux.HandleFunc("GET "+feedPath, s.feed)
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))

@@ -158,7 +158,7 @@ func (s *Server) serveHere(w http.ResponseWriter, r *http.Request, here http.Han
 // readLevel returns the level that a request asks for; a write's is leader, but a
 // repair is of this node.
 func readLevel(r *http.Request) (string, error) {
-	if r.URL.Path == repairPath {
+	if ofThisNode(r.URL.Path) {
 		return ReadStale, nil
 	}
 	if r.Method != http.MethodGet {

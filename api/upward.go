@@ -46,7 +46,7 @@ const waitsHeader = "Tiermesh-Waits"
 // kept are requests that stay possible at a site that has ended although they are no
 // GET: what concerns its nodes, proofs and bundles, and a question.
 func kept(path string) bool {
-	return path == repairPath || path == "/v1/members" || strings.HasPrefix(path, "/v1/sync/") || strings.HasPrefix(path, "/v1/bundle/") ||
+	return ofThisNode(path) || path == "/v1/members" || strings.HasPrefix(path, "/v1/sync/") || strings.HasPrefix(path, "/v1/bundle/") ||
 		strings.HasPrefix(path, "/v1/responders/") && strings.HasSuffix(path, "/check")
 }
 

@@ -2,11 +2,15 @@ package node
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
@@ -65,6 +69,7 @@ type alarm struct {
 	text        string // as it was found last
 	first, last time.Time
 	times       int
+	ack         *api.AckNote // nil for nobody's
 }
 
 func newAlarms(now func() time.Time) *alarms { return &alarms{now: now} }
@@ -79,6 +84,9 @@ func (a *alarms) raise(kind alarmKind, subject, text string) {
 	if i := slices.IndexFunc(a.list, func(o alarm) bool { return o.kind == kind && o.subject == subject }); i >= 0 {
 		x = a.list[i]
 		a.list = slices.Delete(a.list, i, i+1)
+	}
+	if x.text != text {
+		x.ack = nil // it says something else: somebody should look again
 	}
 	x.text, x.last = text, now
 	x.times++
@@ -125,16 +133,69 @@ func (a *alarms) once(kind alarmKind, subject, text string) {
 	}
 }
 
-// all lists the findings, the latest last.
+// all lists the findings that nobody has acknowledged, the latest last.
 func (a *alarms) all() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := make([]string, len(a.list))
-	for i, x := range a.list {
-		out[i] = x.last.UTC().Format(time.RFC3339) + " " + x.text
-		if x.times > 1 {
-			out[i] += fmt.Sprintf(" (%d times)", x.times)
+	out := []string{}
+	for _, x := range a.list {
+		if x.ack != nil {
+			continue
 		}
+		line := x.last.UTC().Format(time.RFC3339) + " " + x.text
+		if x.times > 1 {
+			line += fmt.Sprintf(" (%d times)", x.times)
+		}
+		out = append(out, line)
 	}
 	return out
+}
+
+// id names a finding: it is the same for one of the same kind and subject, also after
+// a start.
+func (x alarm) id() string {
+	sum := sha256.Sum256([]byte(string(x.kind) + "\x00" + x.subject))
+	return hex.EncodeToString(sum[:4])
+}
+
+// listed returns every finding, the latest last.
+func (a *alarms) listed() api.AlarmList {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := api.AlarmList{Alarms: []api.Alarm{}}
+	for _, x := range a.list {
+		out.Alarms = append(out.Alarms, api.Alarm{
+			ID: x.id(), Kind: string(x.kind), Text: x.text, First: x.first.UTC(), Last: x.last.UTC(), Times: x.times, Ack: x.ack,
+		})
+	}
+	return out
+}
+
+// acknowledge notes who has seen to findings, all or none. The error wraps
+// [api.ErrNotFound] or [api.ErrInvalid] and names the identifier.
+func (a *alarms) acknowledge(q api.AlarmAck) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var at []int
+	for _, id := range q.IDs {
+		var found []int
+		for i, x := range a.list {
+			if id != "" && strings.HasPrefix(x.id(), id) {
+				found = append(found, i)
+			}
+		}
+		switch len(found) {
+		case 0:
+			return fmt.Errorf("%w: no alarm %q at this node: see tiermesh alarm list", api.ErrNotFound, id)
+		case 1:
+			at = append(at, found[0])
+		default:
+			return fmt.Errorf("%w: %d alarms begin with %q: give more of it", api.ErrInvalid, len(found), id)
+		}
+	}
+	note := &api.AckNote{Who: q.Who, Note: q.Note, At: a.now().UTC()}
+	for _, i := range at {
+		a.list[i].ack = note
+	}
+	return nil
 }

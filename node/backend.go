@@ -133,6 +133,18 @@ func stamp(t time.Time) *time.Time {
 	return &t
 }
 
+// Alarms implements [api.Backend].
+func (b backend) Alarms(context.Context) (api.AlarmList, error) { return b.n.alarms.listed(), nil }
+
+// Acknowledge implements [api.Backend].
+func (b backend) Acknowledge(_ context.Context, a api.AlarmAck) (api.AlarmList, error) {
+	if err := b.n.alarms.acknowledge(a); err != nil {
+		return api.AlarmList{}, err
+	}
+	b.n.log.Info("alarms acknowledged", "ids", a.IDs, "who", a.Who, "note", a.Note)
+	return b.n.alarms.listed(), nil
+}
+
 // Report implements [api.Backend].
 func (b backend) Report(ctx context.Context, r api.ReportRequest) (api.WriteResult, error) {
 	w, err := b.n.TakeIn(ctx, Incoming{Key: "api:" + r.Key, Item: event.Item{ID: r.ID, Report: r.Report}, Quarantine: r.Quarantine})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
@@ -52,6 +53,12 @@ const ComparingFor = comparingFor
 
 // Alarms shows [alarms] to this package's tests.
 type Alarms struct{ *alarms }
+
+// Listed is every finding, Ack acknowledges some.
+func (a Alarms) Listed() []api.Alarm { return a.listed().Alarms }
+
+// Ack acknowledges findings.
+func (a Alarms) Ack(q api.AlarmAck) error { return a.acknowledge(q) }
 
 // NewAlarms returns an empty list.
 func NewAlarms() Alarms { return Alarms{newAlarms(time.Now)} }

@@ -100,6 +100,9 @@ func printStatus(w io.Writer, s api.Status, now time.Time, wide bool) error {
 	for _, a := range s.Alarms {
 		fmt.Fprintln(w, "alarm:", a)
 	}
+	if len(s.Alarms) > 0 {
+		fmt.Fprintln(w, "whoever has seen to an alarm says so with tiermesh alarm ack")
+	}
 	return nil
 }
 

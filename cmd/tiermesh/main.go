@@ -106,7 +106,7 @@ Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 		return nil
 	}
 	root.AddCommand(
-		newDemo(), newTestbed(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(g), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newTask(g), newPlan(g), newCalendar(g),
+		newDemo(), newTestbed(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(g), newAlarm(g), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newTask(g), newPlan(g), newCalendar(g),
 		newDispatch(g), newResponder(g), newPool(g), newOrder(g), newMode(g), newSilence(g),
 		newTopology(g), newVersion(g), exitCodesHelp(),
 		newIndicator(g), newReading(g), newBoard(g), newProposal(g), newCatalog(g), newResource(g), newApp(g), newCockpit(g), newReview(g),
