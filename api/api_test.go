@@ -128,6 +128,10 @@ func (b *backend) View(_ context.Context, kind, name string) ([]json.RawMessage,
 	return []json.RawMessage{[]byte(fmt.Sprintf(`{"id":"%s:%s"}`, kind, name))}, b.err
 }
 
+func (b *backend) Resolve(_ context.Context, kind, text string) (tiers.DocID, error) {
+	return tiers.NewDocID(kind, "whole-"+text), b.err
+}
+
 func (b *backend) EditTrack(_ context.Context, r api.EditRequest) (api.WriteResult, error) {
 	b.edit = r
 	return api.WriteResult{Seq: 1}, b.err
@@ -473,7 +477,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	now, waits := time.Now(), api.WriteResult{Waits: &api.Waits{}}
 	for name, v := range map[string]any{
-		"Page": api.Page{Next: "x"}, "WriteResult": api.WriteResult{Held: "x", Field: "x", Waits: &api.Waits{}}, "Waits": api.Waits{StandIn: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{},
+		"Page": api.Page{Next: "x"}, "ResolveResult": api.ResolveResult{}, "WriteResult": api.WriteResult{Held: "x", Field: "x", Waits: &api.Waits{}}, "Waits": api.Waits{StandIn: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{},
 		"Status": api.Status{Findings: api.Findings{CertificateEnds: &now}}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"RepairRequest": api.RepairRequest{From: "x"}, "RepairReport": api.RepairReport{},
 		"NodeInfo": api.NodeInfo{NodeFormats: api.NodeFormats{Format: 1, SiteFormat: 1, ComparedAt: 1, ComparedDigest: "x"}}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},

@@ -32,9 +32,12 @@ type Backend interface {
 	// List returns a page of views of one kind: events and tasks newest first,
 	// everything else by name.
 	List(ctx context.Context, q ListQuery) (Page, error)
-	// View returns every document of a kind with a name; one name can stand in
-	// several streams.
+	// View returns every document of a kind with a name, or the one whose name ends in
+	// it; one name can stand in several streams.
 	View(ctx context.Context, kind, name string) ([]json.RawMessage, error)
+	// Resolve returns the identifier of a kind that a text names: in full, or by at
+	// least [ShortMin] of its last characters where no other one ends in them.
+	Resolve(ctx context.Context, kind, text string) (tiers.DocID, error)
 	// Backup writes a consistent copy of the site's state, as an archive whose
 	// last file is its manifest: without that it is not complete.
 	Backup(ctx context.Context, w io.Writer) error

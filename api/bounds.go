@@ -291,12 +291,15 @@ func (c *steadyConn) SetWriteDeadline(t time.Time) error {
 	return c.Conn.SetWriteDeadline(t)
 }
 
-// next sets the deadline for the next byte, and reports whether it is the whole
+// stallLooks is how often within [Bounds.Stall] it is looked whether bytes moved.
+const stallLooks = 4
+
+// next sets the deadline for the next look, and reports whether it is the whole
 // answer's.
 func (c *steadyConn) next() (last bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	by := time.Now().Add(c.b.Stall)
+	by := time.Now().Add(c.b.Stall / stallLooks)
 	if last = !c.end.IsZero() && c.end.Before(by); last {
 		by = c.end
 	}
@@ -305,7 +308,7 @@ func (c *steadyConn) next() (last bool, err error) {
 
 // Write implements [net.Conn].
 func (c *steadyConn) Write(p []byte) (int, error) {
-	for at := 0; ; {
+	for at, quiet := 0, 0; ; {
 		last, err := c.next()
 		if err != nil {
 			return at, err
@@ -315,7 +318,10 @@ func (c *steadyConn) Write(p []byte) (int, error) {
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return at, err
 		}
-		if last || n == 0 {
+		if quiet++; n > 0 {
+			quiet = 0
+		}
+		if last || quiet == stallLooks {
 			c.b.stalled.Inc()
 			return at, err
 		}

@@ -235,6 +235,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET "+feedPath, s.feed)
 	mux.Handle("GET /v1/topology", s.handle(func(r *http.Request) (any, error) { return s.cfg.Backend.Topology(r.Context()) }))
 	mux.Handle("POST /v1/topology", s.handle(s.publishTopology))
+	mux.Handle("GET /v1/ids/{name}", s.handle(s.resolve))
 	mux.Handle("GET /v1/{collection}", s.handle(s.list))
 	mux.Handle("GET /v1/{collection}/{name}", s.handle(s.view))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })

@@ -267,9 +267,9 @@ func parseCursor(s string) (*store.IndexHit, error) {
 // View implements [api.Backend]: the name is looked up in every stream that
 // this site holds, which a document of that name may stand in; a full name says which.
 func (b backend) View(_ context.Context, kind, name string) ([]json.RawMessage, error) {
-	doc := tiers.OfKind(kind, name)
-	if doc.Local().Kind() != kind {
-		return nil, fmt.Errorf("%w: %.96q: want %s:…", api.ErrInvalid, name, kind)
+	doc, err := b.n.resolve(kind, name)
+	if err != nil {
+		return nil, translate(err)
 	}
 	keys, err := b.n.keysOf(doc)
 	if err != nil {
