@@ -36,7 +36,8 @@ All rows are checked first. When one is bad, nothing is imported, and each bad r
 is named with its field, its value and what is allowed; --skip-bad imports the
 others. A large file is written in parts of up to --batch rows, each a version of
 its own; after an interruption the same command with the same --key goes on.
-Exit code 3 says that there were bad rows.`,
+Exit code 3 says that there were bad rows. The sum adds up: each row is added,
+changed, unchanged, or bad.`,
 		Example: `  tiermesh catalog import types event_types.csv --dry-run
   tiermesh catalog import components components.csv --skip-bad --key parts-2026
   tiermesh catalog export rules --format json | tiermesh catalog import rules - --format json`,
@@ -51,7 +52,9 @@ Exit code 3 says that there were bad rows.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&i.format, "format", "", "csv or json; by the file's name when left out, else csv")
+	f.StringVar(&i.flags.Format, "format", "", "csv, json or ndjson; by the file's name when left out, else by how it begins")
+	i.flags.addEncoding(cmd)
+	f.StringVar(&i.flags.Delimiter, "delimiter", "", `what separates the columns of CSV: , ; | or \t; by the header when left out`)
 	f.BoolVar(&i.request.DryRun, "dry-run", false, "check only")
 	f.BoolVar(&i.request.SkipBad, "skip-bad", false, "import the good rows although others are bad")
 	f.BoolVar(&i.request.Resolve, "resolve", false, "settle conflicts in the fields that the file gives")
@@ -65,7 +68,7 @@ Exit code 3 says that there were bad rows.`,
 // catalogImport is an import on its way.
 type catalogImport struct {
 	g       *global
-	format  string
+	flags   fileFlags
 	batch   int
 	request api.EntriesRequest
 
@@ -73,6 +76,7 @@ type catalogImport struct {
 	cmd    *cobra.Command
 	client *api.Client
 	moved  func()
+	file   string
 	open   func() (io.ReadCloser, error)
 	rows   int
 	done   importReport
@@ -90,7 +94,7 @@ func (i *catalogImport) run(cmd *cobra.Command, name, file string) error {
 	if i.c, ok = catalog.Find(name); !ok {
 		return fmt.Errorf("%w: catalog %q: want one of %s", errInput, name, strings.Join(catalog.Names(), ", "))
 	}
-	if err := i.input(cmd, file); err != nil {
+	if err := i.source(cmd, file); err != nil {
 		return err
 	}
 	i.cmd, i.request.Catalog = cmd, name
@@ -107,16 +111,9 @@ func (i *catalogImport) run(cmd *cobra.Command, name, file string) error {
 	return i.report()
 }
 
-// input says how to open the file, as often as it is read.
-func (i *catalogImport) input(cmd *cobra.Command, file string) error {
-	if i.format == "" {
-		if i.format = catalog.CSV; strings.EqualFold(filepath.Ext(file), ".json") || strings.EqualFold(filepath.Ext(file), ".jsonl") {
-			i.format = catalog.JSON
-		}
-	}
-	if i.format != catalog.CSV && i.format != catalog.JSON {
-		return usagef("--format %q: want csv or json", i.format)
-	}
+// source says how to open the file, as often as it is read.
+func (i *catalogImport) source(cmd *cobra.Command, file string) error {
+	i.file = file
 	if file != "-" {
 		if i.request.Note == "" {
 			i.request.Note = filepath.Base(file)
@@ -164,7 +161,11 @@ func (i *catalogImport) each(f func(catalog.Row, *catalog.Problem) error) error 
 		return fmt.Errorf("%w: %w", errInput, err)
 	}
 	defer func() { _ = in.Close() }()
-	err = i.c.ReadRows(in, i.format, f)
+	rows, err := i.flags.open(in, i.file, nil)
+	if err != nil {
+		return err
+	}
+	err = i.c.ReadRows(rows, f)
 	if errors.Is(err, catalog.ErrFile) {
 		return fmt.Errorf("%w: %w", errInput, err)
 	}
@@ -173,7 +174,7 @@ func (i *catalogImport) each(f func(catalog.Row, *catalog.Problem) error) error 
 
 // pass sends all rows of the file, in parts.
 func (i *catalogImport) pass(ctx context.Context, what string) error {
-	seen, parts, count := map[string]int{}, 0, 0
+	seen, parts, read := map[string]int{}, 0, 0
 	i.done.Problems = []catalog.Problem{}
 	var rows []catalog.Row
 	size := 0
@@ -183,14 +184,14 @@ func (i *catalogImport) pass(ctx context.Context, what string) error {
 		}
 		parts++
 		err := i.send(ctx, rows, parts)
-		if count > i.batch && i.g.output != "json" {
-			fmt.Fprintf(i.cmd.ErrOrStderr(), "%s %d rows\n", what, count)
+		if read > i.batch && i.g.output != "json" {
+			fmt.Fprintf(i.cmd.ErrOrStderr(), "%s %s\n", what, count(read, "row"))
 		}
 		rows, size = rows[:0], 0
 		return err
 	}
 	err := i.each(func(r catalog.Row, bad *catalog.Problem) error {
-		count++
+		read++
 		code := r.Fields["code"]
 		if before, twice := seen[code]; bad == nil && twice && code != "" {
 			bad = &catalog.Problem{Row: r.Row, Code: code, Field: "code", Value: code, Want: fmt.Sprintf("each code once: row %d has it", before)}
@@ -212,7 +213,7 @@ func (i *catalogImport) pass(ctx context.Context, what string) error {
 	if err == nil {
 		err = send()
 	}
-	i.rows = count
+	i.rows = read
 	return err
 }
 
@@ -234,9 +235,13 @@ func (i *catalogImport) send(ctx context.Context, rows []catalog.Row, part int) 
 
 func (i *catalogImport) report() error {
 	d := i.done
+	bad := map[int]bool{} // a row may have several problems
+	for _, p := range d.Problems {
+		bad[p.Row] = true
+	}
 	var failed error
-	if len(d.Problems) > 0 {
-		failed = fmt.Errorf("%w: %d of %d rows are bad", errInput, len(d.Problems), d.Rows)
+	if len(bad) > 0 {
+		failed = fmt.Errorf("%w: %d of %s bad", errInput, len(bad), count(d.Rows, "row"))
 	}
 	if i.g.output == "json" {
 		return errors.Join(json.NewEncoder(i.cmd.OutOrStdout()).Encode(d), failed)
@@ -249,6 +254,6 @@ func (i *catalogImport) report() error {
 		verb = "nothing written"
 	}
 	_, err := fmt.Fprintf(i.cmd.OutOrStdout(), "%s: %d added, %d changed, %d unchanged, %d bad; catalog %s of site %s is at version %d\n",
-		verb, d.Added, d.Changed, d.Unchanged, len(d.Problems), d.Catalog, d.Site, d.Version)
+		verb, d.Added, d.Changed, d.Unchanged, len(bad), d.Catalog, d.Site, d.Version)
 	return errors.Join(err, failed)
 }

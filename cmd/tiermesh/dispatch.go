@@ -147,7 +147,7 @@ one for that mode; see tiermesh mode. A rule with the code of an earlier one of
 this site takes its place. --dry-run checks them and writes nothing.`,
 		Example: "  tiermesh dispatch publish rules.json --dry-run\n  tiermesh dispatch publish - < rules.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in, err := input(cmd, args[0])
+			in, err := openInput(cmd, args[0])
 			if err != nil {
 				return err
 			}

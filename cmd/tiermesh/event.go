@@ -14,6 +14,7 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/instant"
 )
 
 // withEvents adds to the commands of events what they have beside other lists.
@@ -51,7 +52,7 @@ States: ` + strings.Join(event.States(), ", ") + `.`,
 				into       *int64
 			}{{"since", since, &q.SinceMS}, {"until", until, &q.UntilMS}} {
 				if x.text != "" {
-					if *x.into, err = parseTime(x.text); err != nil {
+					if *x.into, err = instant.Milliseconds(x.text); err != nil {
 						return usagef("--%s: %v", x.flag, err)
 					}
 				}
@@ -263,7 +264,7 @@ key, or the same words of the same person.`,
 		Example: "  tiermesh event duplicates --since 2026-11-25\n  tiermesh event duplicates event:0190f1c2-…",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if since != "" {
-				if q.SinceMS, err = parseTime(since); err != nil {
+				if q.SinceMS, err = instant.Milliseconds(since); err != nil {
 					return usagef("--since: %v", err)
 				}
 			}

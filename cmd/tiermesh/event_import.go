@@ -23,6 +23,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/instant"
 )
 
 // Bounds of a request of an import; a batch's own are larger.
@@ -291,7 +292,7 @@ func withTime(raw []byte) []byte {
 	if json.Unmarshal(raw, &fields) != nil || json.Unmarshal(fields["reported_at"], &text) != nil {
 		return raw
 	}
-	ms, err := parseTime(text)
+	ms, err := instant.Milliseconds(text)
 	if err != nil {
 		return raw // it is kept with what is wrong with it
 	}

@@ -123,7 +123,7 @@ func (g *global) define(ctx context.Context, cmd *cobra.Command, c *api.Client, 
 
 // defineFile defines one indicator a JSON value; a bad one is named and left out.
 func (g *global) defineFile(cmd *cobra.Command, file, key string) error {
-	in, err := input(cmd, file)
+	in, err := openInput(cmd, file)
 	if err != nil {
 		return err
 	}

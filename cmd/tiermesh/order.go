@@ -55,7 +55,7 @@ The targets are those of the topology now; order show tells which came or went s
 			return submit(w, cmd, func(ctx context.Context, c *api.Client, key string) (api.OrderResult, error) {
 				r.Key = key
 				return c.IssueOrder(ctx, r)
-			}, func(o api.OrderResult) string { return fmt.Sprintf("%s  %d targets", o.ID, len(o.Targets)) })
+			}, func(o api.OrderResult) string { return fmt.Sprintf("%s  %s", o.ID, count(len(o.Targets), "target")) })
 		},
 	}
 	f := cmd.Flags()
@@ -282,7 +282,7 @@ the targets below that. -o json has every step, with notes and evidence.`,
 				n := o.Counts
 				fmt.Fprintf(to, "%s  %s\n%s", o.ID, o.Brief.Title, paragraph(o.Brief.Text))
 				fmt.Fprintf(to, "issued by %s %s to %s at %s  deadline %s\n", o.Brief.Issuer, o.Brief.Who, o.Brief.To, stamp(o.Brief.IssuedAtMS), stamp(o.Brief.DeadlineMS))
-				fmt.Fprintf(to, "of %d targets: %d sent, %d delivered, %d acknowledged, %d executed, %d refused, %d cancelled\n", n.Targets, n.Sent, n.Delivered, n.Acknowledged, n.Executed, n.Refused, n.Cancelled)
+				fmt.Fprintf(to, "of %s: %d sent, %d delivered, %d acknowledged, %d executed, %d refused, %d cancelled\n", count(n.Targets, "target"), n.Sent, n.Delivered, n.Acknowledged, n.Executed, n.Refused, n.Cancelled)
 				for _, s := range o.Steps {
 					fmt.Fprintf(to, "%s at %s %s\n", s.Kind, stamp(s.At.Millis()), s.Note)
 				}

@@ -26,7 +26,7 @@ type column struct {
 }
 
 // input opens a file, or standard input for "-".
-func input(cmd *cobra.Command, file string) (io.ReadCloser, error) {
+func openInput(cmd *cobra.Command, file string) (io.ReadCloser, error) {
 	if file == "-" {
 		return io.NopCloser(cmd.InOrStdin()), nil
 	}

@@ -45,7 +45,7 @@ type reportedLine struct {
 // reportFile reports line by line; a bad line is named and set aside, the rest
 // goes on, and the command ends in an error.
 func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) error {
-	in, err := input(cmd, file)
+	in, err := openInput(cmd, file)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
+	"github.com/tiermesh/tiermesh/tiers/instant"
 )
 
 func newResource(g *global) *cobra.Command {
@@ -47,7 +48,7 @@ func untilFlag(text string) (int64, error) {
 	if text == "" {
 		return 0, nil
 	}
-	ms, err := parseTime(text)
+	ms, err := instant.Milliseconds(text)
 	if err != nil {
 		return 0, usagef("--until: %v", err)
 	}

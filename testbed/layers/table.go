@@ -40,7 +40,7 @@ var Table = []Layer{
 	{"replication/view", []string{"tiers", "crdt", "crdt/change", "replication/store"}},
 	{"transport", []string{"tiers", "transport/wire", "transport/identity"}},
 	{"tiers/federation", []string{"tiers", "crdt", "transport/wire"}},
-	{"tiers/catalog", []string{"tiers", "crdt"}},
+	{"tiers/catalog", []string{"tiers", "crdt", "tiers/input"}},
 	{"tiers/track", []string{"tiers", "crdt"}},
 	{"tiers/event", []string{"tiers", "tiers/instant", "tiers/strictjson", "crdt"}},
 	{"tiers/dispatch", []string{"tiers", "crdt"}},

@@ -3,6 +3,8 @@ package catalog_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -14,6 +16,7 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/catalog"
+	"github.com/tiermesh/tiermesh/tiers/input"
 )
 
 // TestSchemas: names, kinds and fields are unique, documents can be named, and what
@@ -120,7 +123,7 @@ func TestExportImports(t *testing.T) {
 						t.Fatal(err)
 					}
 					n := 0
-					err = c.ReadRows(&b, format, func(r catalog.Row, bad *catalog.Problem) error {
+					err = readRows(c, &b, format, func(r catalog.Row, bad *catalog.Problem) error {
 						if bad != nil {
 							t.Fatalf("%s: %v", format, bad)
 						}
@@ -144,15 +147,27 @@ func TestExportImports(t *testing.T) {
 	}
 }
 
+// readRows reads a file of a format.
+func readRows(c *catalog.Catalog, in io.Reader, format string, f func(catalog.Row, *catalog.Problem) error) error {
+	rows, err := input.Open(in, input.Options{Format: format})
+	if err != nil {
+		return fmt.Errorf("%w: %w", catalog.ErrFile, err)
+	}
+	return c.ReadRows(rows, f)
+}
+
 // TestRowProblems: each bad value is named with its row, field and what is allowed.
 func TestRowProblems(t *testing.T) {
 	for name, x := range map[string]struct {
 		catalog, file string
 		want          []string
 	}{
-		"a megabyte":       {"types", "code,category,name\n1,c," + strings.Repeat("x", 1<<20) + "\n", []string{"row 2: name", "at most 512 bytes, not 1048576"}},
-		"control":          {"types", "code,category,name\n1,c,a\x00b\n", []string{"UTF-8 without control characters"}},
-		"not UTF-8":        {"types", "code,category,name\n1,c,\xff\n", []string{"UTF-8"}},
+		"a megabyte":       {"types", "code,category,name\n1,c," + strings.Repeat("x", 1<<20) + "\n", []string{"row 2: row", "1048581 bytes: want at most 1048576"}},
+		"a long name":      {"types", "code,category,name\n1,c," + strings.Repeat("x", 1<<18) + "\n", []string{"row 2: name", "at most 512 bytes, not 262144"}},
+		"control":          {"types", "code,category,name\n1,c,a\x1fb\n", []string{"UTF-8 without control characters"}},
+		"zero byte":        {"types", "code,category,name\n1,c,a\x00b\n", []string{"a zero byte"}},
+		"not UTF-8":        {"types", "code,category,name\n1,c,\xff\n", []string{"not UTF-8"}},
+		"GBK":              {"types", "code,category,name\n02001,\xca\xd0\xc8\xdd,\xb1\xa9\n", []string{"row 2", "--encoding gb18030"}},
 		"code":             {"types", "code,category,name\na/b,c,n\n", []string{`code "a/b": want letters, digits`}},
 		"long code":        {"types", "code,category,name\n" + strings.Repeat("a", 81) + ",c,n\n", []string{"at most 80 bytes"}},
 		"nothing":          {"types", "code\n\"\"\n", []string{`code "": want a value`, `category "": want a value`, `name "": want a value`}},
@@ -168,10 +183,10 @@ func TestRowProblems(t *testing.T) {
 		"build metadata":   {"apps", "code,app,version,name\na_1,a,1.0.0+b,n\n", []string{`version "1.0.0+b"`}},
 		"code of a app":    {"apps", "code,app,version,name\na,a,1.0.0,n\n", []string{"want the application and the version, as a_1.0.0"}},
 		"needs":            {"apps", "code,app,version,name,needs\na_1.0.0,a,1.0.0,n,b>=2\n", []string{`needs "b>=2": want NAME or NAME>=1.2.0`}},
-		"cells":            {"boards", "code,name\n1\n2,b\n", []string{`row 2: row "1 cells": want 2 cells`}},
-		"quote":            {"boards", "code,name\n1,\"a\"b\n", []string{"row 2: row", "want CSV"}},
+		"cells":            {"boards", "code,name\n1\n2,b\n", []string{`row 2: row "1": want a row that can be read: 1 columns: want 2`}},
+		"quote":            {"boards", "code,name\n1,\"a\"b\n", []string{`row 2: row "1,\"a\"b"`, "closing quote"}},
 		"value of JSON":    {"boards", `[{"code":"1","name":{"a":1}}]`, []string{`name "{\"a\":1}": want a text`}},
-		"row of JSON":      {"boards", `[1]`, []string{"an object of at most"}},
+		"row of JSON":      {"boards", `[1]`, []string{"is no object"}},
 		"unknown of JSON":  {"boards", `{"code":"1","name":"n","colour":"red"}`, []string{`colour "red": want one of the fields code, name, tier, retired`}},
 		"list with blanks": {"organs", `[{"code":"1","name":"n","types":["a b"]}]`, []string{"an array of texts"}},
 	} {
@@ -185,7 +200,7 @@ func TestRowProblems(t *testing.T) {
 				format = catalog.JSON
 			}
 			var got []string
-			err := c.ReadRows(strings.NewReader(x.file), format, func(r catalog.Row, bad *catalog.Problem) error {
+			err := readRows(c, strings.NewReader(x.file), format, func(r catalog.Row, bad *catalog.Problem) error {
 				if bad != nil {
 					got = append(got, bad.String())
 					return nil
@@ -215,11 +230,11 @@ func TestRowProblems(t *testing.T) {
 func TestFileRefusals(t *testing.T) {
 	c, _ := catalog.Find(catalog.Boards)
 	for _, x := range []struct{ format, file, want string }{
-		{catalog.CSV, "", "header"}, {catalog.CSV, "name\n", "no column code"}, {catalog.CSV, "code,code\n", "at most once"},
-		{catalog.CSV, "code,colour\n", `column "colour"`}, {catalog.JSON, "  ", "no entry"}, {catalog.JSON, "[{}", "entry 2"},
-		{catalog.JSON, "[{]", "entry 1"}, {"xlsx", "x", "want csv or json"},
+		{catalog.CSV, "", "header"}, {catalog.CSV, "name\n", "no column code"}, {catalog.CSV, "code,code\n", "columns 1 and 2 are both"},
+		{catalog.CSV, "code,colour\n", `column "colour"`}, {catalog.JSON, "[{}", "the file may be cut off"},
+		{"xlsx", "x", "want csv, json or ndjson"}, {catalog.CSV, "\xb1\xe0,code\n", "--encoding gb18030"},
 	} {
-		err := c.ReadRows(strings.NewReader(x.file), x.format, func(catalog.Row, *catalog.Problem) error { return nil })
+		err := readRows(c, strings.NewReader(x.file), x.format, func(catalog.Row, *catalog.Problem) error { return nil })
 		if !errors.Is(err, catalog.ErrFile) || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%s %q: %v", x.format, x.file, err)
 		}
@@ -229,7 +244,7 @@ func TestFileRefusals(t *testing.T) {
 	}
 	stop := errors.New("stop")
 	for format, file := range map[string]string{catalog.CSV: "code\n1\n", catalog.JSON: `{"code":"1"}`} {
-		if err := c.ReadRows(strings.NewReader(file), format, func(catalog.Row, *catalog.Problem) error { return stop }); !errors.Is(err, stop) {
+		if err := readRows(c, strings.NewReader(file), format, func(catalog.Row, *catalog.Problem) error { return stop }); !errors.Is(err, stop) {
 			t.Error(err)
 		}
 	}
@@ -339,7 +354,7 @@ func FuzzRows(f *testing.F) {
 			t.Fatal(err)
 		}
 		var good []catalog.Fields
-		err = c.ReadRows(bytes.NewReader(b), format, func(r catalog.Row, bad *catalog.Problem) error {
+		err = readRows(c, bytes.NewReader(b), format, func(r catalog.Row, bad *catalog.Problem) error {
 			if bad != nil {
 				return nil
 			}
@@ -357,7 +372,7 @@ func FuzzRows(f *testing.F) {
 			t.Fatal(err)
 		}
 		n := 0
-		err = c.ReadRows(&out, format, func(r catalog.Row, bad *catalog.Problem) error {
+		err = readRows(c, &out, format, func(r catalog.Row, bad *catalog.Problem) error {
 			if f, problems := c.Merge(nil, r); bad != nil || len(problems) > 0 || !f.Equal(good[n]) {
 				t.Fatalf("%v became %v: %v %v", good[n], f, bad, problems)
 			}

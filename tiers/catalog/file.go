@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
@@ -11,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/tiermesh/tiermesh/tiers/input"
 )
 
 // ErrFile reports a file of which nothing can be read: an unknown format, a header
@@ -28,136 +30,82 @@ const rowBytesMax = 256 << 10
 
 // ReadRows calls f with each row of a file, or with what is wrong with it, until f
 // returns an error, which it returns. Rows of CSV are numbered by their line, of
-// JSON from 1. A byte order mark in front is let be. The error else wraps
-// [ErrFile].
-func (c *Catalog) ReadRows(in io.Reader, format string, f func(Row, *Problem) error) error {
-	r := bufio.NewReader(in)
-	if mark, _ := r.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
-		_, _ = r.Discard(3)
+// JSON from 1. A row that cannot be read takes no other with it, and no text is
+// altered; see package input. The error else wraps [ErrFile].
+func (c *Catalog) ReadRows(rows *input.Reader, f func(Row, *Problem) error) error {
+	if rows.Format() == input.CSV {
+		if err := c.checkHeader(rows.Header()); err != nil {
+			return err
+		}
 	}
-	switch format {
-	case CSV:
-		return c.readCSV(r, f)
-	case JSON:
-		return c.readJSON(r, f)
+	for {
+		x, err := rows.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrFile, err)
+		}
+		row, bad := c.rowOf(x, rows.Format())
+		if err := f(row, bad); err != nil {
+			return err
+		}
 	}
-	return fmt.Errorf("%w: format %.32q: want %s or %s", ErrFile, format, CSV, JSON)
 }
 
-func (c *Catalog) readCSV(in io.Reader, f func(Row, *Problem) error) error {
-	rows := csv.NewReader(in)
-	rows.FieldsPerRecord = -1
-	header, err := rows.Read()
-	if err != nil {
-		return fmt.Errorf("%w: header: want some of %s: %w", ErrFile, strings.Join(c.Columns(), ","), err)
-	}
+func (c *Catalog) checkHeader(header []string) error {
 	for i, name := range header {
-		header[i] = strings.TrimSpace(name)
-		if _, ok := c.Field(header[i]); !ok || slices.Contains(header[:i], header[i]) {
+		if _, ok := c.Field(name); !ok || slices.Contains(header[:i], name) {
 			return fmt.Errorf("%w: column %.64q: want each of %s at most once", ErrFile, name, strings.Join(c.Columns(), ","))
 		}
 	}
 	if !slices.Contains(header, "code") {
 		return fmt.Errorf("%w: header %.128q has no column code", ErrFile, strings.Join(header, ","))
 	}
-	for {
-		cells, err := rows.Read()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		row, bad, err := csvRow(rows, header, cells, err)
-		if err != nil {
-			return err
-		}
-		if err := f(row, bad); err != nil {
-			return err
-		}
-	}
+	return nil
 }
 
-func csvRow(rows *csv.Reader, header, cells []string, err error) (Row, *Problem, error) {
-	var parse *csv.ParseError
-	if errors.As(err, &parse) {
-		return Row{Row: parse.StartLine}, &Problem{Row: parse.StartLine, Field: "row", Want: "CSV: " + parse.Err.Error()}, nil
+// rowOf makes an entry of a row, or says what is wrong with it.
+func (c *Catalog) rowOf(x input.Row, format string) (Row, *Problem) {
+	row := Row{Row: x.Number, Fields: Fields{}}
+	if format == input.CSV {
+		row.Row = x.Line
 	}
-	if err != nil {
-		return Row{}, nil, fmt.Errorf("%w: %w", ErrFile, err)
+	bad := func(field, value, want string) (Row, *Problem) {
+		return row, &Problem{Row: row.Row, Field: field, Value: value, Want: want}
 	}
-	line, _ := rows.FieldPos(0)
-	row := Row{Row: line, Fields: Fields{}}
-	if len(cells) != len(header) {
-		return row, &Problem{Row: line, Code: cells[0], Field: "row", Value: strconv.Itoa(len(cells)) + " cells", Want: strconv.Itoa(len(header)) + " cells, as the header has"}, nil
+	switch {
+	case x.Err != nil:
+		return bad("row", begins(x.Raw), "a row that can be read: "+x.Err.Error())
+	case x.Size > rowBytesMax && format != input.CSV:
+		return bad("row", begins(x.Raw), fmt.Sprintf("an object of at most %d bytes", rowBytesMax))
 	}
-	for i, v := range cells {
-		row.Fields[header[i]] = v
-	}
-	return row, nil, nil
-}
-
-// readJSON reads an array of objects, or objects one after the other.
-func (c *Catalog) readJSON(in *bufio.Reader, f func(Row, *Problem) error) error {
-	dec := json.NewDecoder(in)
-	dec.UseNumber()
-	array, err := opensArray(in)
-	if err != nil {
-		return err
-	}
-	if array {
-		if _, err := dec.Token(); err != nil {
-			return fmt.Errorf("%w: %w", ErrFile, err)
+	for _, f := range x.Fields {
+		if f.JSON == nil {
+			row.Fields[f.Name] = f.Text
+			continue
 		}
-	}
-	for n := 1; ; n++ {
-		if array && !dec.More() {
-			if _, err := dec.Token(); err != nil {
-				return fmt.Errorf("%w: entry %d: %w", ErrFile, n, err)
-			}
-			return nil
-		}
-		var raw json.RawMessage
-		err := dec.Decode(&raw)
-		if errors.Is(err, io.EOF) && !array {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("%w: entry %d: %w", ErrFile, n, err)
-		}
-		row, bad := c.jsonRow(n, raw)
-		if err := f(row, bad); err != nil {
-			return err
-		}
-	}
-}
-
-// opensArray looks whether an array begins, behind white space.
-func opensArray(in *bufio.Reader) (bool, error) {
-	for {
-		b, err := in.Peek(1)
-		if err != nil {
-			return false, fmt.Errorf("%w: no entry in it", ErrFile)
-		}
-		if !bytes.ContainsAny(b, " \t\r\n") {
-			return b[0] == '[', nil
-		}
-		_, _ = in.Discard(1)
-	}
-}
-
-func (c *Catalog) jsonRow(n int, raw json.RawMessage) (Row, *Problem) {
-	row := Row{Row: n, Fields: Fields{}}
-	var object map[string]json.RawMessage
-	if len(raw) > rowBytesMax || json.Unmarshal(raw, &object) != nil || object == nil {
-		return row, &Problem{Row: n, Field: "row", Value: string(raw[:min(len(raw), 64)]), Want: fmt.Sprintf("an object of at most %d bytes", rowBytesMax)}
-	}
-	for name, v := range object {
-		field, _ := c.Field(name)
-		s, ok := jsonValue(field.Type, v)
+		field, _ := c.Field(f.Name)
+		s, ok := jsonValue(field.Type, f.JSON)
 		if !ok {
-			return row, &Problem{Row: n, Field: name, Value: string(v[:min(len(v), 64)]), Want: "a text, a number, true or false, or an array of texts where it is a list"}
+			return bad(f.Name, string(f.JSON[:min(len(f.JSON), 64)]), "a text, a number, true or false, or an array of texts where it is a list")
 		}
-		row.Fields[name] = s
+		row.Fields[f.Name] = s
 	}
 	return row, nil
+}
+
+// begins is the beginning of a row, as it came where it is text.
+func begins(raw []byte) string {
+	end := min(len(raw), 64)
+	for end > 0 && end < len(raw) && !utf8.RuneStart(raw[end]) {
+		end--
+	}
+	if text := string(raw[:end]); utf8.ValidString(text) {
+		return text
+	}
+	text := strconv.QuoteToASCII(string(raw[:end])) // JSON has no other bytes than text
+	return text[1 : len(text)-1]
 }
 
 // jsonValue turns a JSON value into the text of a field.
