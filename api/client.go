@@ -99,7 +99,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return fmt.Errorf("encode request: %w", err)
+			return fmt.Errorf("%w: the request cannot be written as JSON: %w", ErrInvalid, err)
 		}
 		payload = bytes.NewReader(b)
 	}

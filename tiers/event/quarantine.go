@@ -120,7 +120,10 @@ var valuesOf = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|-?\b\d+(?:\.\d+)?\b`)
 
 // ReasonKind is a reason without the values in it: what many have in common.
 func ReasonKind(reason string) string {
-	return valuesOf.ReplaceAllString(strings.TrimPrefix(reason, ErrInvalid.Error()+": "), "…")
+	if _, rest, ok := strings.Cut(reason, ErrInvalid.Error()+": "); ok {
+		reason = rest
+	}
+	return valuesOf.ReplaceAllString(reason, "…")
 }
 
 // Hold makes what is to be kept of raw bytes. The error wraps [ErrInvalid] when they
