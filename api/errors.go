@@ -3,6 +3,9 @@ package api
 import (
 	"errors"
 	"net/http"
+	"regexp"
+	"slices"
+	"strings"
 )
 
 // Sentinels that backends wrap and clients return; compare with errors.Is.
@@ -65,4 +68,24 @@ func fromCode(code string) error {
 		}
 	}
 	return nil
+}
+
+// packageName matches the name that a sentinel of ours begins with, where a part of an
+// error's text begins. A test holds it together with the sentinels of the tree.
+var packageName = regexp.MustCompile(`(^|: |\(|; |\n)(?:` + strings.Join([]string{
+	"api", "archive", "bench", "bundle", "catalog", "change", "city", "command", "crdt", "demo", "dispatch", "engine", "event", "federation",
+	"identity", "indicator", "input", "instant", "local", "node", "reading", "replication", "report", "responder", "review", "run", "scenario",
+	"sim", "store", "strictjson", "tiers", "track", "transport", "view", "wire",
+}, "|") + `): `)
+
+// Words is the text of an error for people: without the names of packages that its
+// sentinels begin with, and with nothing said twice in a row. It is for the edges, the
+// answers of the API and what a command ends with; a log keeps the whole text.
+func Words(err error) string {
+	text := err.Error()
+	for packageName.MatchString(text) {
+		text = packageName.ReplaceAllString(text, "$1")
+	}
+	parts := strings.Split(text, ": ")
+	return strings.Join(slices.Compact(parts), ": ")
 }

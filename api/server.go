@@ -287,7 +287,7 @@ func (s *Server) refusal(path string, err error) (Refusal, int) {
 	if status == http.StatusInternalServerError {
 		s.cfg.Logger.Error("request failed", "path", path, "err", err)
 	}
-	return Refusal{code, err.Error()}, status
+	return Refusal{code, Words(err)}, status
 }
 
 func answer(w http.ResponseWriter, status int, out any) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -82,7 +81,7 @@ manifest with the SHA-256 of every file. It is checked when it is written. With
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
 				if args[0] == "-" {
-					return c.Backup(ctx, cmd.OutOrStdout())
+					return c.Backup(ctx, raw(cmd.OutOrStdout()))
 				}
 				if err := writeNew(args[0], func(w io.Writer) error { return c.Backup(ctx, w) }); err != nil {
 					return err
@@ -111,7 +110,7 @@ func checkBackup(path string) (info replication.BackupInfo, err error) {
 
 func printBackup(w io.Writer, path string, i replication.BackupInfo) error {
 	_, err := fmt.Fprintf(w, "%s: site %s of federation %s, incarnation %d, made %s: whole\n",
-		path, i.Site, i.Federation, i.Incarnation, time.UnixMilli(i.TimeMS).UTC().Format(time.RFC3339))
+		path, i.Site, i.Federation, i.Incarnation, localTime(i.TimeMS))
 	return err
 }
 
@@ -146,7 +145,7 @@ nothing that it writes from now on can contradict it. Start the node afterwards.
 				return fmt.Errorf("restore %s: %w", args[0], err)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "site %s restored to %s as of %s, in incarnation %d\n",
-				info.Site, cfg.Dir, time.UnixMilli(info.TimeMS).UTC().Format(time.RFC3339), info.Incarnation)
+				info.Site, cfg.Dir, localTime(info.TimeMS), info.Incarnation)
 			return err
 		},
 	}

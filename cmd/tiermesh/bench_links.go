@@ -162,7 +162,7 @@ func newBenchWorker() *cobra.Command {
 		Use: "worker", Short: "One site of a link benchmark, driven over standard input and output", Args: exactArgs(0), Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(os.Interrupt) // a terminal's; the benchmark ends its workers
-			return bench.Work(context.WithoutCancel(cmd.Context()), cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return bench.Work(context.WithoutCancel(cmd.Context()), cmd.InOrStdin(), raw(cmd.OutOrStdout()), raw(cmd.ErrOrStderr()))
 		},
 	}
 }

@@ -201,7 +201,7 @@ func (g *global) printImport(w io.Writer, r api.ImportReport) error {
 		fmt.Fprintf(w, "refused: %s by %s: %s\n", m.Stream, m.Author, m.Reason)
 	}
 	_, err := fmt.Fprintf(w, "bundle of site %s made %s: %d new records, %d were here, %d left out\n",
-		r.From, time.UnixMilli(r.TimeMS).UTC().Format(time.RFC3339), r.New, r.Held, r.Skipped)
+		r.From, localTime(r.TimeMS), r.New, r.Held, r.Skipped)
 	return err
 }
 
@@ -294,7 +294,7 @@ func (g *global) printBundle(w io.Writer, s bundleShown) error {
 		checked = "whole, every signature checked"
 	}
 	fmt.Fprintf(w, "bundle of federation %s from site %s for site %s, made %s, topology %d: %d records of %s in %d ranges: %s\n",
-		s.Federation, s.From, s.For, time.UnixMilli(s.TimeMS).UTC().Format(time.RFC3339), s.TopologyVersion,
+		s.Federation, s.From, s.For, localTime(s.TimeMS), s.TopologyVersion,
 		s.Records, size(s.Bytes, false), len(s.Ranges), checked)
 	if len(s.Ranges) == 0 {
 		return nil

@@ -214,8 +214,8 @@ func printCredentials(w io.Writer, d identity.Description, now time.Time) {
 	}
 	rows := [][2]string{
 		{what, d.ID},
-		{"valid from", d.NotBefore.Local().Format(timeWithZone)},
-		{"valid until", d.NotAfter.Local().Format(timeWithZone) + ", " + untilText(d.NotAfter, now)},
+		{"valid from", clock(d.NotBefore)},
+		{"valid until", clock(d.NotAfter) + ", " + untilText(d.NotAfter, now)},
 		{"serial", d.Serial}, {"key", "SHA-256 " + d.Key},
 	}
 	if d.SiteKey != "" {
@@ -226,9 +226,6 @@ func printCredentials(w io.Writer, d identity.Description, now time.Time) {
 		fmt.Fprintf(w, "%-13s %s\n", r[0], r[1])
 	}
 }
-
-// timeWithZone names its zone, since whoever compares certificates may be in another.
-const timeWithZone = "2006-01-02 15:04:05 -07:00"
 
 // untilText says how far away the end of a certificate is.
 func untilText(end, now time.Time) string {

@@ -222,7 +222,7 @@ func newCatalogExport(g *global) *cobra.Command {
 			if !ok {
 				return fmt.Errorf("%w: catalog %q: want one of %s", errInput, args[0], strings.Join(catalog.Names(), ", "))
 			}
-			out := cmd.OutOrStdout()
+			out := raw(cmd.OutOrStdout())
 			if file != "" && file != "-" {
 				created, err := os.Create(file)
 				if err != nil {

@@ -98,7 +98,7 @@ func printStatus(w io.Writer, s api.Status, now time.Time, wide bool) error {
 		fmt.Fprintf(w, "forked: %s of %s, %d records from %d on are set aside as evidence\n", f.Stream, f.Author, f.Aside, f.Kept+1)
 	}
 	for _, a := range s.Alarms {
-		fmt.Fprintln(w, "alarm:", a)
+		sayln(w, "alarm:", alarmText(a))
 	}
 	if len(s.Alarms) > 0 {
 		fmt.Fprintln(w, "whoever has seen to an alarm says so with tiermesh alarm ack")
@@ -122,10 +122,19 @@ func printExpiry(w io.Writer, s api.Status, now time.Time) {
 	if s.CertificateEnds == nil {
 		return
 	}
-	fmt.Fprintf(w, "certificate valid until %s, %s\n", s.CertificateEnds.Local().Format(timeWithZone), untilText(*s.CertificateEnds, now))
+	fmt.Fprintf(w, "certificate valid until %s, %s\n", clock(*s.CertificateEnds), untilText(*s.CertificateEnds, now))
 	if s.CertificateEnds.Sub(now) < renewWithin {
 		fmt.Fprintf(w, "warning: renew the certificate, or links end with it: tiermesh ca issue --site %s --node %d --out DIR, where DIR is the node's credentials\n", s.Site, s.Node)
 	}
+}
+
+// alarmText shows the time that an alarm begins with as all others.
+func alarmText(alarm string) string {
+	at, text, _ := strings.Cut(alarm, " ")
+	if t, err := time.Parse(time.RFC3339, at); err == nil {
+		return clock(t) + " " + text
+	}
+	return alarm
 }
 
 func ago(t *time.Time, now time.Time) string {

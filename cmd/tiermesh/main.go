@@ -38,17 +38,19 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	root := newRoot()
+	out, diagnostics := newScreen(stdout), newScreen(stderr)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(out)
+	root.SetErr(diagnostics)
 	err := root.ExecuteContext(ctx)
+	if closed := out.Close(); err == nil {
+		err = closed
+	}
 	if err == nil {
 		return exitOK
 	}
-	if text := err.Error(); text != "" {
-		fmt.Fprintln(stderr, "tiermesh:", text)
-	}
+	sayError(diagnostics, err)
 	return exitCode(err)
 }
 
@@ -57,6 +59,7 @@ type global struct {
 	api     string
 	token   string
 	output  string
+	zone    string
 	read    string
 	timeout duration
 }
@@ -75,12 +78,6 @@ Run it:   tiermesh ca init, tiermesh ca issue, tiermesh node run
 See it:   tiermesh status, tiermesh event list, tiermesh track list
 Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 		SilenceUsage: true, SilenceErrors: true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q; see tiermesh --help", args[0])
-			}
-			return nil
-		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -96,14 +93,19 @@ Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 	flags.StringVarP(&g.output, "output", "o", "table", "output format: table, wide or json")
 	flags.StringVar(&g.read, "read", api.ReadStale, "what lists and views may miss: stale, leader or linearizable")
 	flags.Var(&g.timeout, "timeout", "how long to wait for the node")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	flags.StringVar(&g.zone, "time-zone", os.Getenv("TIERMESH_TZ"),
+		"zone of times shown and given: such as Asia/Shanghai, UTC, +08:00, or Local for the machine's; UTC+8 when left out; $TIERMESH_TZ")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if s, ok := cmd.OutOrStdout().(*screen); ok && g.output == "wide" {
+			s.width = 0 // wide never cuts
+		}
 		if g.output != "table" && g.output != "wide" && g.output != "json" {
 			return usagef("-o %q: want table, wide or json", g.output)
 		}
 		if g.read != api.ReadStale && g.read != api.ReadLeader && g.read != api.ReadLinearizable {
 			return usagef("--read %q: want %s, %s or %s", g.read, api.ReadStale, api.ReadLeader, api.ReadLinearizable)
 		}
-		return nil
+		return setZone(g.zone)
 	}
 	root.AddCommand(
 		newDemo(), newTestbed(), newBench(), newRaft(g), newSync(g), newBundle(g), newBackup(g), newRestore(), newRecover(), newScrub(g), newRepair(g), newSalvage(g), newCA(g), newAlarm(g), newNode(), newEngine(), newStatus(g), newEvent(g), newTrack(g), newTask(g), newPlan(g), newCalendar(g),
@@ -111,5 +113,8 @@ Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 		newTopology(g), newVersion(g), exitCodesHelp(),
 		newIndicator(g), newReading(g), newBoard(g), newProposal(g), newCatalog(g), newResource(g), newApp(g), newCockpit(g), newReview(g),
 	)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	refuseUnknown(root)
 	return root
 }

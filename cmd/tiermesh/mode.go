@@ -189,7 +189,7 @@ func printSilence(to io.Writer, r api.SilenceReport) error {
 		var newest []string
 		for _, class := range tiers.Classes() {
 			if at, ok := s.Stale.NewestMS[class.String()]; ok {
-				newest = append(newest, class.String()+" "+time.UnixMilli(at).Format("01-02 15:04:05"))
+				newest = append(newest, class.String()+" "+localTime(at))
 			}
 		}
 		rows = append(rows, []string{

@@ -153,7 +153,7 @@ func newEngine() *cobra.Command {
 		Use: "engine", Short: "Read and edit documents for a node, over standard input and output", Args: exactArgs(0), Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(os.Interrupt, syscall.SIGTERM) // a terminal's; the node ends its workers
-			return engine.Work(cfg, cmd.InOrStdin(), cmd.OutOrStdout())
+			return engine.Work(cfg, cmd.InOrStdin(), raw(cmd.OutOrStdout()))
 		},
 	}
 	cmd.Flags().Uint64Var(&cfg.MemoryBytes, "memory", 1<<30, "bytes of address space beyond what the process starts with")

@@ -7,14 +7,17 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/text/width"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers/legible"
 )
 
 // column is one column of a table: its title and the path of its value in a
@@ -160,7 +163,7 @@ func (g *global) print(w io.Writer, columns []column, items []json.RawMessage) e
 	return table(w, header, rows)
 }
 
-// cell reads a dotted path; a list shows as its length, a time as local time.
+// cell reads a dotted path; a list shows as its length, a time in the zone.
 func cell(v any, path string) string {
 	last := ""
 	for part := range strings.SplitSeq(path, ".") {
@@ -174,13 +177,10 @@ func cell(v any, path string) string {
 	case nil:
 		return "-"
 	case string:
-		if v == "" {
-			return "-"
-		}
-		return strings.Join(strings.Fields(v), " ")
+		return orDash(strings.Join(strings.Fields(legible.Text(v)), " "))
 	case float64:
 		if strings.HasSuffix(last, "_ms") {
-			return time.UnixMilli(int64(v)).Format("2006-01-02 15:04:05")
+			return localTime(int64(v))
 		}
 		return fmt.Sprint(v)
 	case []any:
@@ -190,21 +190,34 @@ func cell(v any, path string) string {
 	}
 }
 
-// table writes aligned columns; East Asian characters count double.
+// table writes aligned columns; East Asian characters count double. A value is one
+// line and legible, whatever it holds. On a terminal the widest texts are cut, so that
+// a row fits.
 func table(w io.Writer, header []string, rows [][]string) error {
+	all := [][]string{header}
+	for _, row := range rows {
+		shown := make([]string, len(row))
+		for i, c := range row {
+			shown[i] = legible.Text(c)
+		}
+		all = append(all, shown)
+	}
 	widths := make([]int, len(header))
-	all := append([][]string{header}, rows...)
 	for _, row := range all {
 		for i, c := range row {
 			widths[i] = max(widths[i], columns(c))
 		}
 	}
+	if s, ok := w.(*screen); ok && s.width > 0 {
+		fit(widths, all, s.width)
+	}
 	for _, row := range all {
 		var b strings.Builder
 		for i, c := range row {
+			c = cut(c, widths[i])
 			b.WriteString(c)
 			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", widths[i]-columns(c)+2))
+				b.WriteString(strings.Repeat(" ", widths[i]-columns(c)+columnGap))
 			}
 		}
 		if _, err := fmt.Fprintln(w, strings.TrimRight(b.String(), " ")); err != nil {
@@ -214,16 +227,83 @@ func table(w io.Writer, header []string, rows [][]string) error {
 	return nil
 }
 
-// columns returns how many terminal columns a text takes.
-func columns(s string) int {
-	n := 0
-	for _, r := range s {
-		n++
-		if k := width.LookupRune(r).Kind(); k == width.EastAsianWide || k == width.EastAsianFullwidth {
-			n++
+const (
+	// columnGap is between two columns of a table.
+	columnGap = 2
+	// cutMin is the width below which no column is cut.
+	cutMin = 12
+)
+
+// identifier matches what people copy into the next command, and times: a part of
+// them is of no use.
+var identifier = regexp.MustCompile(`^[a-z]+:[0-9a-f-]{8,}|^\d{4}-\d\d-\d\d |^unix:|^[0-9a-f]{12,}$`)
+
+// fit takes the widest texts in until a row fits into a width, or nothing can be cut
+// any more.
+func fit(widths []int, all [][]string, width int) {
+	least := make([]int, len(widths))
+	for i := range widths {
+		least[i] = max(columns(all[0][i]), cutMin)
+		for _, row := range all[1:] {
+			if i < len(row) && identifier.MatchString(row[i]) {
+				least[i] = widths[i]
+				break
+			}
 		}
 	}
+	for over := columnGap*(len(widths)-1) - width + sum(widths); over > 0; over-- {
+		widest := -1
+		for i, n := range widths {
+			if n > least[i] && (widest < 0 || n > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 {
+			return
+		}
+		widths[widest]--
+	}
+}
+
+func sum(all []int) (n int) {
+	for _, x := range all {
+		n += x
+	}
 	return n
+}
+
+// cut shortens a text to so many columns, with an ellipsis for what is left out.
+func cut(s string, width int) string {
+	if columns(s) <= width {
+		return s
+	}
+	n := 0
+	for i, r := range s {
+		if n += runeColumns(r); n > width-1 {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+// columns returns how many terminal columns a text takes.
+func columns(s string) (n int) {
+	for _, r := range s {
+		n += runeColumns(r)
+	}
+	return n
+}
+
+// runeColumns is how wide a character is: 2 for East Asian ones and most pictographs,
+// 0 for what is drawn over the one before.
+func runeColumns(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf) {
+		return 0
+	}
+	if k := width.LookupRune(r).Kind(); k == width.EastAsianWide || k == width.EastAsianFullwidth {
+		return 2
+	}
+	return 1
 }
 
 // orTemporary puts a temporary directory into dir when it names none, and

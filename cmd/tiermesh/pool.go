@@ -16,8 +16,6 @@ import (
 // bareName takes the kind off an identifier, when it is there.
 func bareName(kind, id string) string { return strings.TrimPrefix(id, kind+":") }
 
-func localTime(ms int64) string { return time.UnixMilli(ms).Format("2006-01-02 15:04:05") }
-
 func poolLine(p responder.PoolView) string {
 	return fmt.Sprintf("%s  %s  %d units  until %s (sent until %s, taken back from %s)",
 		p.ID, p.State, len(p.Pool.Units), localTime(p.UntilMS), localTime(p.AssignUntilMS), localTime(p.TakeFromMS))

@@ -121,7 +121,7 @@ func (g *global) proposal(w io.Writer, s api.ProposalStatus, err error) error {
 	}
 	c := s.Content
 	fmt.Fprintf(w, "%s  %s  %s %s of %s\n", s.ID, s.State, c.Do, c.Code, c.Site)
-	fmt.Fprintf(w, "by %s, %s: %s\n", s.Site, time.UnixMilli(s.DraftedAtMS).Format(time.DateTime), c.Reason)
+	fmt.Fprintf(w, "by %s, %s: %s\n", s.Site, localTime(s.DraftedAtMS), c.Reason)
 	if t := c.Track; t != nil {
 		fmt.Fprintf(w, "  %s, board %s, parent %s, owner %s, target %s, %d days\n", t.Name, t.Board, dashed(t.Parent), dashed(t.Owner), dashed(t.Target), t.DeadlineDays)
 	}
@@ -135,11 +135,11 @@ func (g *global) proposal(w io.Writer, s api.ProposalStatus, err error) error {
 		fmt.Fprintln(w, waitingText(*h, time.Now()))
 	}
 	if s.DecidedBy != "" {
-		fmt.Fprintf(w, "%s by %s, %s: %s\n", s.State, s.DecidedBy, time.UnixMilli(s.DecidedAtMS).Format(time.DateTime), dashed(s.Reason))
+		fmt.Fprintf(w, "%s by %s, %s: %s\n", s.State, s.DecidedBy, localTime(s.DecidedAtMS), dashed(s.Reason))
 	}
 	for _, f := range s.Conflicts {
 		for i, v := range f.Values {
-			fmt.Fprintf(w, "conflict: %s %d: %v by %s, %s\n", f.Field, i+1, v.Value, v.Site, time.UnixMilli(v.AtMS).Format(time.DateTime))
+			fmt.Fprintf(w, "conflict: %s %d: %v by %s, %s\n", f.Field, i+1, v.Value, v.Site, localTime(v.AtMS))
 		}
 	}
 	for _, site := range s.Undo {
@@ -159,7 +159,7 @@ func waitingText(h api.Heard, now time.Time) string {
 	case h.LastContact == nil:
 		return text + ", never heard since this node started"
 	default:
-		return fmt.Sprintf("%s, not heard since %s (%s)", text, h.LastContact.Local().Format(time.DateTime), ago(h.LastContact, now))
+		return fmt.Sprintf("%s, not heard since %s (%s)", text, clock(*h.LastContact), ago(h.LastContact, now))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,13 +67,6 @@ limits are dropped, and their rollups stay: a line at the end says so.`,
 	f.StringVar(&site, "site", "", "whose series; this node's site when left out")
 	f.IntVar(&q.Limit, "limit", 1000, "how many lines to show at most, up to 10000")
 	return cmd
-}
-
-// cityZone is the zone in which days begin.
-var cityZone = time.FixedZone("UTC+8", 8*3600)
-
-func clockTime(ms int64) string {
-	return time.UnixMilli(ms).In(cityZone).Format("2006-01-02 15:04:05.000")
 }
 
 // rawRows are points and gaps in the order of time.

@@ -81,7 +81,7 @@ A time is RFC 3339, or how long ago, such as "2h ago".`,
 	return cmd
 }
 
-// reviewTime reads RFC 3339, or how long ago.
+// reviewTime reads a time, or how long ago.
 func reviewTime(text string, now time.Time) (time.Time, error) {
 	if before, ok := strings.CutSuffix(text, " ago"); ok {
 		d, err := time.ParseDuration(strings.ReplaceAll(before, " ", ""))
@@ -90,11 +90,11 @@ func reviewTime(text string, now time.Time) (time.Time, error) {
 		}
 		return now.Add(-d), nil
 	}
-	t, err := time.Parse(time.RFC3339, text)
+	ms, err := parseTime(text)
 	if err != nil {
-		return time.Time{}, usagef("--at %.40q: want RFC 3339, such as %s, or such as \"2h ago\"", text, now.Format(time.RFC3339))
+		return time.Time{}, usagef("--at: %v; or such as \"2h ago\"", err)
 	}
-	return t, nil
+	return time.UnixMilli(ms), nil
 }
 
 func (g *global) reviewAt(cmd *cobra.Command, r reviewFlags) error {
@@ -177,7 +177,7 @@ func wholeReview(q api.ReviewQuery, ask func(api.ReviewQuery) (api.Review, error
 }
 
 func printReview(w io.Writer, r api.Review, wide bool) error {
-	at := time.UnixMilli(r.AtMS).Format(time.RFC3339)
+	at := localTime(r.AtMS)
 	if r.Basis == api.BasisExact {
 		fmt.Fprintf(w, "site %s at %s: held %d records of the %d that it holds now", r.Site, at, r.Held, r.Now)
 		if r.Unsure > 0 {

@@ -160,8 +160,8 @@ func printCertificate(w io.Writer, c *federation.Certificate) error {
 		}
 	}
 	_, err := fmt.Fprintf(w, "sites %s and %s of federation %s held the same: %d streams, %d records, asked %s, signed %s, topology %d\n",
-		c.Asker, c.Peer, c.Federation, len(c.Vectors), records, time.UnixMilli(c.AskedMS).UTC().Format(time.RFC3339),
-		time.UnixMilli(c.AnsweredMS).UTC().Format(time.RFC3339), c.TopologyVersion)
+		c.Asker, c.Peer, c.Federation, len(c.Vectors), records, localTime(c.AskedMS),
+		localTime(c.AnsweredMS), c.TopologyVersion)
 	return err
 }
 

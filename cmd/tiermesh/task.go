@@ -246,7 +246,7 @@ func printTaskResult(w io.Writer, r api.TaskResult) error {
 		custodian = string(r.Custodian)
 	}
 	if r.DueMS > 0 {
-		due = time.UnixMilli(r.DueMS).Format("2006-01-02 15:04:05")
+		due = localTime(r.DueMS)
 	}
 	_, err := fmt.Fprintf(w, "%s  %s  custodian %s  due %s\nnext: %s\n", r.ID, r.State, custodian, due, strings.Join(r.Next, ", "))
 	return err

@@ -17,7 +17,7 @@ import (
 func newTestbedSim() *cobra.Command {
 	return &cobra.Command{
 		Use: "sim-worker", Hidden: true, Args: cobra.NoArgs,
-		Run: func(cmd *cobra.Command, _ []string) { sim.Main(cmd.InOrStdin(), cmd.OutOrStdout()) },
+		Run: func(cmd *cobra.Command, _ []string) { sim.Main(cmd.InOrStdin(), raw(cmd.OutOrStdout())) },
 	}
 }
 

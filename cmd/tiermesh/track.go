@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -307,7 +306,7 @@ above it may edit the copy; "track tree" shows what the original changed since.
 }
 
 func printAdoption(w io.Writer, r api.AdoptResult, refreshed bool) error {
-	fmt.Fprintf(w, "%s  adopted from %s at %s\n", r.Adoption.Code, r.Adoption.From, time.UnixMilli(r.Adoption.AdoptedAtMS).Format(time.DateTime))
+	fmt.Fprintf(w, "%s  adopted from %s at %s\n", r.Adoption.Code, r.Adoption.From, localTime(r.Adoption.AdoptedAtMS))
 	if refreshed && len(r.Set)+len(r.Kept) == 0 {
 		fmt.Fprintln(w, "nothing changed since")
 	}

@@ -41,7 +41,7 @@ and the time. Resolve one with "tiermesh track resolve".`,
 						for i, v := range f.Values {
 							rows = append(rows, []string{
 								t.Code, string(t.Site), f.Field, fmt.Sprint(i + 1), fmt.Sprint(v.Value), string(v.Site), v.Actor,
-								time.UnixMilli(v.AtMS).Format(time.DateTime),
+								localTime(v.AtMS),
 							})
 						}
 					}
@@ -128,7 +128,7 @@ func heardText(h api.Heard, now time.Time) string {
 	}
 	asOf := "unknown"
 	if h.AsOf != nil {
-		asOf = h.AsOf.Local().Format(time.DateTime)
+		asOf = clock(*h.AsOf)
 	}
 	return fmt.Sprintf("%s: %s, as of %s, last contact %s", text, h.Link, asOf, ago(h.LastContact, now))
 }

@@ -26,6 +26,7 @@ type Layer struct {
 var Table = []Layer{
 	{"tiers", nil},
 	{"tiers/instant", nil},
+	{"tiers/legible", nil},
 	{"tiers/strictjson", nil},
 	{"tiers/input", []string{"tiers/strictjson"}},
 	{"crdt", []string{"tiers"}},
@@ -90,7 +91,7 @@ var Owners = []Owner{
 	{"go.etcd.io/bbolt", []string{"replication", "testbed/bench"}},
 	{"golang.org/x/mod", []string{"tiers/catalog"}},
 	{"golang.org/x/sync", []string{"replication/view", "api", "node", "testbed/..."}},
-	{"golang.org/x/sys", []string{"testbed/netns"}},
+	{"golang.org/x/sys", []string{"cmd/...", "testbed/netns"}},
 	{"golang.org/x/text", []string{"tiers/input", "cmd/..."}},
 	{"gonum.org/v1/plot", []string{"testbed/report"}},
 }

@@ -40,4 +40,4 @@ func Thin(in []float64, n int) (out []float64) {
 }
 
 // NewLive is a [Progress] on what is taken for a terminal.
-func NewLive(w io.Writer) *Progress { return &Progress{w: w, live: true} }
+func NewLive(w io.Writer) *Progress { return &Progress{w: w, pen: w, live: true} }

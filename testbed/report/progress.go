@@ -8,13 +8,16 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tiermesh/tiermesh/tiers/legible"
 )
 
 // Progress shows a run to a person while it lasts: on a terminal with one line that
 // is drawn again and again, elsewhere with whole lines only. It is safe for
 // concurrent use.
 type Progress struct {
-	w    io.Writer
+	w    io.Writer // shows texts, of which nothing acts on a terminal
+	pen  io.Writer // the same output; takes a line away
 	live bool
 
 	mu    sync.Mutex // guards the fields below
@@ -26,14 +29,17 @@ type Progress struct {
 // redrawAfter is how long a line stays at least, so that a terminal can follow.
 const redrawAfter = 50 * time.Millisecond
 
-// NewProgress shows runs on w, live when that is a terminal.
+// NewProgress shows runs on w, live when that is a terminal, or guards one.
 func NewProgress(w io.Writer) *Progress {
-	f, ok := w.(*os.File)
-	if !ok {
-		return &Progress{w: w}
+	if guard, ok := w.(interface{ Unwrap() io.Writer }); ok {
+		w = guard.Unwrap()
 	}
-	info, err := f.Stat()
-	return &Progress{w: w, live: err == nil && info.Mode()&os.ModeCharDevice != 0 && filepath.Base(f.Name()) != "null"}
+	p := &Progress{w: legible.NewWriter(w), pen: w}
+	if f, ok := w.(*os.File); ok {
+		info, err := f.Stat()
+		p.live = err == nil && info.Mode()&os.ModeCharDevice != 0 && filepath.Base(f.Name()) != "null"
+	}
+	return p
 }
 
 // Live reports whether a line can be drawn again.
@@ -105,7 +111,7 @@ func (p *Progress) draw(always bool, text string) {
 
 func (p *Progress) clear() {
 	if p.drawn {
-		fmt.Fprint(p.w, "\r\033[K")
+		fmt.Fprint(p.pen, "\r\033[K")
 		p.drawn = false
 	}
 }
