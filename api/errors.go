@@ -74,7 +74,7 @@ func fromCode(code string) error {
 // error's text begins. A test holds it together with the sentinels of the tree.
 var packageName = regexp.MustCompile(`(^|: |\(|; |\n)(?:` + strings.Join([]string{
 	"api", "archive", "bench", "bundle", "catalog", "change", "city", "command", "crdt", "demo", "dispatch", "engine", "event", "federation",
-	"identity", "indicator", "input", "instant", "local", "node", "reading", "replication", "report", "responder", "review", "run", "scenario",
+	"identity", "indicator", "input", "instant", "local", "netns", "node", "outage", "reading", "relay", "replication", "report", "responder", "review", "run", "scenario",
 	"sim", "store", "strictjson", "tiers", "track", "transport", "view", "wire",
 }, "|") + `): `)
 
@@ -86,6 +86,18 @@ func Words(err error) string {
 	for packageName.MatchString(text) {
 		text = packageName.ReplaceAllString(text, "$1")
 	}
-	parts := strings.Split(text, ": ")
-	return strings.Join(slices.Compact(parts), ": ")
+	return strings.Join(once(strings.Split(text, ": ")), ": ")
+}
+
+// once takes out what stands twice in a row, be it several parts long.
+func once(parts []string) []string {
+	for i := 0; i < len(parts); i++ {
+		for n := 1; i+2*n <= len(parts); n++ {
+			if slices.Equal(parts[i:i+n], parts[i+n:i+2*n]) {
+				parts = slices.Delete(parts, i, i+n)
+				n = 0
+			}
+		}
+	}
+	return parts
 }
