@@ -491,7 +491,7 @@ func TestOpenAPI(t *testing.T) {
 		"ChainDifference": api.ChainDifference{}, "ImportReport": api.ImportReport{}, "ImportGap": api.ImportGap{}, "ImportRefusal": api.ImportRefusal{},
 		"LinkStatus":        api.LinkStatus{LastContact: &now, ProvenEqualAt: &now, Digest: "x", LastError: "x", LinkFindings: api.LinkFindings{Disputed: []string{"x"}, Refused: map[string]uint64{"x": 1}, PacketBytes: 1, Path: "x"}},
 		"ForkStatus":        api.ForkStatus{},
-		"TaskActionRequest": api.TaskActionRequest{}, "TaskResult": api.TaskResult{WriteResult: waits}, "StartTasksRequest": api.StartTasksRequest{}, "StartTasksResult": api.StartTasksResult{},
+		"TaskActionRequest": api.TaskActionRequest{}, "TaskResult": api.TaskResult{WriteResult: waits}, "StartTasksRequest": api.StartTasksRequest{}, "StartTasksResult": api.StartTasksResult{Waits: waits.Waits},
 		"PlanRequest": api.PlanRequest{}, "CalendarRequest": api.CalendarRequest{},
 		"TopologyRequest": api.TopologyRequest{}, "TopologyResult": api.TopologyResult{}, "Topology": tiers.TopologyDoc{},
 		"TopologyDiff": tiers.TopologyDiff{},

@@ -56,6 +56,7 @@ func (c *Client) raw(ctx context.Context, method, path, kind string, body []byte
 	if resp.StatusCode != http.StatusOK {
 		return nil, c.refusal(resp.Status, b)
 	}
+	c.noted(resp.Header)
 	return b, nil
 }
 

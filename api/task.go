@@ -82,6 +82,8 @@ type StartTasksRequest struct {
 type StartTasksResult struct {
 	Event tiers.DocID   `json:"event"`
 	Tasks []tiers.DocID `json:"tasks"`
+	// Waits says that they are not on their way up yet, and since when.
+	Waits *Waits `json:"waits,omitempty"`
 }
 
 // PlanRequest publishes a response plan.

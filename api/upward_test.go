@@ -62,6 +62,20 @@ func TestWritesSayThatTheyWait(t *testing.T) {
 				t.Fatal(err)
 			}
 			check("task", moved.Waits)
+			line := []byte(`{"type":"1","title":"x","priority":3}`)
+			many, err := c.ReportBatch(limited(t), "k", 0, line)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check("batch", many.Waits)
+			if many, err = c.RehearseBatch(limited(t), "k", 0, line); err != nil || many.Waits != nil || len(noted) > 0 {
+				t.Errorf("a rehearsal: %+v, told %+v, %v", many, noted, err)
+			}
+			in, err := c.ImportReadings(limited(t), api.ReadingsRequest{Key: "k", Readings: []api.ReadingRow{{Series: "a"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			check("readings", in.Waits)
 			if _, text := raw(t, path, http.MethodGet, "/v1/events", ""); strings.Contains(text, "waits") {
 				t.Errorf("a list says %s", text)
 			}

@@ -93,7 +93,7 @@ func (w *walk) run(ctx context.Context) error {
 		return err
 	}
 	st, t := w.n.group.Store(), w.n.Topology()
-	for examined := 0; examined < examinedMax && !(w.full && w.q.After != ""); { // the first page counts on
+	for examined := 0; examined < examinedMax && (!w.full || w.q.After == ""); { // the first page counts on
 		page, err := st.DocumentsAfter(after, 512)
 		if err != nil || ctx.Err() != nil {
 			return errors.Join(err, ctx.Err())
