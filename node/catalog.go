@@ -207,7 +207,7 @@ func (n *Node) latestNumber(site tiers.SiteID, c *catalog.Catalog) (number uint6
 		number = v.Number
 	}
 	for { // an index is a little behind
-		_, err := n.group.Store().Changes(versionKey(site, c, number+1))
+		_, err := n.group.Store().Heads(versionKey(site, c, number+1))
 		if isNotFound(err) {
 			return number, nil
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/engine"
 	"github.com/tiermesh/tiermesh/replication"
+	"github.com/tiermesh/tiermesh/replication/document"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -38,6 +39,7 @@ type documents struct {
 	// isolated is for documents with changes from elsewhere.
 	isolated *engine.Engine
 	workers  *engine.Workers // isolated's; nil when it is the engine of this process
+	kept     *document.Cache
 	seed     maphash.Seed
 	// queues let in one writer at a time of the documents that hash there. They are
 	// channels of capacity 1, since a write takes as long as the site's network:
@@ -46,7 +48,9 @@ type documents struct {
 }
 
 func newDocuments(g *replication.Group, own, isolated *engine.Engine) *documents {
-	d := &documents{group: g, engine: own, isolated: isolated, seed: maphash.MakeSeed()}
+	limits := engine.DefaultLimits()
+	kept := document.New(document.Config{Store: g.Store(), HistoryBytesMax: limits.BytesMax, OpsMax: limits.OpsMax})
+	d := &documents{group: g, engine: own, isolated: isolated, kept: kept, seed: maphash.MakeSeed()}
 	for i := range d.queues {
 		d.queues[i] = make(chan struct{}, 1)
 	}
@@ -88,13 +92,13 @@ func (d *documents) write(ctx context.Context, key string, edits ...Edit) ([]rep
 	}
 	for range editAttempts {
 		items, err := d.build(edits)
-		if err != nil {
-			return nil, err
-		}
-		if len(items) == 0 {
+		if err == nil && len(items) == 0 {
 			return unchanged(edits), nil
 		}
-		done, err := d.group.Append(ctx, key, items)
+		var done []replication.Written
+		if err == nil {
+			done, err = d.group.Append(ctx, key, items)
+		}
 		if !errors.Is(err, store.ErrMoved) {
 			return done, err
 		}
@@ -115,7 +119,7 @@ func (d *documents) checkNew(edits []Edit) error {
 		if !e.Create {
 			continue
 		}
-		if _, err := d.group.Store().Changes(e.Key); !errors.Is(err, store.ErrNotFound) {
+		if _, err := d.group.Store().Heads(e.Key); !errors.Is(err, store.ErrNotFound) {
 			return errors.Join(err, fmt.Errorf("%w: %s", ErrExists, e.Key))
 		}
 	}
@@ -133,7 +137,8 @@ func unchanged(edits []Edit) []replication.Written {
 }
 
 // build makes a change for each edit on the document's present heads, and
-// leaves out edits that change nothing.
+// leaves out edits that change nothing. The error wraps [store.ErrMoved] when a
+// document moved on meanwhile.
 func (d *documents) build(edits []Edit) ([]store.Item, error) {
 	author, actor, err := d.group.Actor()
 	if err != nil {
@@ -141,18 +146,16 @@ func (d *documents) build(edits []Edit) ([]store.Item, error) {
 	}
 	var items []store.Item
 	for _, edit := range edits {
-		history := &store.Changes{}
+		var base []crdt.Hash
+		there := false
 		if !edit.Create {
-			h, err := d.group.Store().Changes(edit.Key)
-			if err == nil {
-				history = h
-			} else if !errors.Is(err, store.ErrNotFound) {
+			base, err = d.group.Store().Heads(edit.Key)
+			if there = err == nil; err != nil && !errors.Is(err, store.ErrNotFound) {
 				return nil, err
 			}
 		}
 		ops := edit.Ops
 		if edit.Make != nil {
-			var err error
 			if ops, err = edit.Make(); err != nil {
 				return nil, err
 			}
@@ -161,25 +164,55 @@ func (d *documents) build(edits []Edit) ([]store.Item, error) {
 			}
 		}
 		at := d.group.Clock().Now()
-		e := d.engine
-		if slices.ContainsFunc(history.Authors, func(a crdt.Author) bool { return a.Site != author.Site }) {
-			e = d.isolated
+		var raw []byte
+		if there {
+			raw, err = d.change(edit.Key, base, author, actor, at, ops)
+		} else {
+			raw, err = built(d.engine.Build(nil, actor, at.Millis(), ops))
 		}
-		built, err := e.Build(history.Raw, actor, at.Millis(), ops)
-		if errors.Is(err, engine.ErrUnchanged) {
+		switch {
+		case errors.Is(err, engine.ErrUnchanged):
 			continue
-		}
-		if errors.Is(err, engine.ErrEngine) && history.Pending > 0 {
-			return nil, fmt.Errorf("%w: edit %s: %d came before them", ErrHeldBack, edit.Key, history.Pending)
-		}
-		if err != nil {
+		case errors.Is(err, store.ErrMoved):
+			return nil, err
+		case err != nil:
 			return nil, fmt.Errorf("edit %s: %w", edit.Key, err)
 		}
 		items = append(items, store.Item{
-			Stream: edit.Key.Stream, Doc: edit.Key.Doc, Base: history.Heads, Time: at, Change: built.Raw,
+			Stream: edit.Key.Stream, Doc: edit.Key.Doc, Base: base, Time: at, Change: raw,
 		})
 	}
 	return items, nil
+}
+
+func built(b engine.Built, err error) ([]byte, error) { return b.Raw, err }
+
+// change makes a change of a document that is there, with its heads: of the document
+// as it is kept, or of its whole history.
+func (d *documents) change(k store.DocKey, base []crdt.Hash, author crdt.Author, actor crdt.Actor, at crdt.HybridTime, ops []crdt.Op) ([]byte, error) {
+	raw, err := d.kept.Edit(k, base, actor, at.Millis(), ops)
+	if err == nil && raw == nil {
+		err = engine.ErrUnchanged
+	}
+	if !errors.Is(err, document.ErrWhole) {
+		return raw, err
+	}
+	history, err := d.group.Store().Changes(k)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Equal(history.Heads, base) {
+		return nil, fmt.Errorf("%w: %s", store.ErrMoved, k)
+	}
+	e := d.engine
+	if slices.ContainsFunc(history.Authors, func(a crdt.Author) bool { return a.Site != author.Site }) {
+		e = d.isolated
+	}
+	raw, err = built(e.Build(history.Raw, actor, at.Millis(), ops))
+	if errors.Is(err, engine.ErrEngine) && history.Pending > 0 {
+		err = fmt.Errorf("%w: %d came before them", ErrHeldBack, history.Pending)
+	}
+	return raw, err
 }
 
 // docKey joins a stream and a document.

@@ -208,7 +208,7 @@ func raiseAlertID(id tiers.DocID) tiers.DocID {
 // stream that is merged into it from the beginning, so that nobody dispatches it.
 func (n *Node) alertEdit(k store.DocKey, v event.View, to int, alert tiers.DocID) (e Edit, need bool, err error) {
 	at := docKey(k.Stream.Site, tiers.ClassUrgent, alert)
-	if _, err := n.group.Store().Changes(at); err == nil {
+	if _, err := n.group.Store().Heads(at); err == nil {
 		return Edit{}, false, nil
 	}
 	r := v.Report

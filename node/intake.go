@@ -184,7 +184,7 @@ func (n *Node) takeInNamed(ctx context.Context, in Incoming, r event.Report) (Ta
 func (n *Node) ownEventNamed(id tiers.DocID) (store.DocKey, bool, error) {
 	for _, class := range []tiers.Class{tiers.ClassUrgent, tiers.ClassRoutine} {
 		k := docKey(n.creds.ID.Site, class, id)
-		if _, err := n.group.Store().Changes(k); err == nil {
+		if _, err := n.group.Store().Heads(k); err == nil {
 			return k, true, nil
 		} else if !errors.Is(err, store.ErrNotFound) {
 			return k, false, err

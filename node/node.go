@@ -200,7 +200,7 @@ func (n *Node) openEngines() {
 	own := engine.New()
 	n.docs = newDocuments(n.group, own, own)
 	cfg := view.Config{
-		Store: n.group.Store(), Site: n.creds.ID.Site, Engine: own, Folds: Folds(), Counting: counting, Logger: n.log,
+		Store: n.group.Store(), Documents: n.docs.kept, Site: n.creds.ID.Site, Engine: own, Folds: Folds(), Counting: counting, Logger: n.log,
 		Quarantined: func(k store.DocKey, err error) {
 			n.alarms.raise(alarmUnreadable, k.String(), fmt.Sprintf("document %s is quarantined: %v", k, err))
 		},

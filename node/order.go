@@ -78,7 +78,7 @@ func (n *Node) StepOrder(ctx context.Context, key, name string, s command.Step) 
 		k = docKey(self, tiers.ClassCommand, order)
 		ops = n.issuerStep(k, s)
 	}
-	if _, err := n.group.Store().Changes(k); err != nil {
+	if _, err := n.group.Store().Heads(k); err != nil {
 		return w, n.notMine(order, s.Kind, err)
 	}
 	done, err := n.docs.write(ctx, key, Edit{Key: k, Make: ops})

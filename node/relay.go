@@ -120,6 +120,6 @@ func (n *Node) upstream(b dispatch.Brief) (store.DocKey, bool) {
 	if err != nil || !n.Topology().MayWrite(k.Stream, n.creds.ID.Site) {
 		return k, false
 	}
-	_, err = n.group.Store().Changes(k)
+	_, err = n.group.Store().Heads(k)
 	return k, err == nil
 }

@@ -50,7 +50,7 @@ func (n *Node) Edit(ctx context.Context, key string, stream tiers.StreamID, doc 
 		return replication.Written{}, fmt.Errorf("%w: %s, site %s", ErrNotWriter, stream, n.creds.ID.Site)
 	}
 	k := docKey(stream.Site, stream.Class, doc)
-	if _, err := n.group.Store().Changes(k); err != nil {
+	if _, err := n.group.Store().Heads(k); err != nil {
 		return replication.Written{}, err
 	}
 	done, err := n.docs.write(ctx, key, Edit{Key: k, Ops: ops})

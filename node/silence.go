@@ -246,7 +246,7 @@ func (n *Node) raiseSilence(ctx context.Context, o observed, site tiers.SiteID, 
 			ek := docKey(o.Self, event.Class(p), command.EventID(a))
 			a.Event = ek.Doc
 			edits = append(edits, Edit{Key: ek, Make: func() ([]crdt.Op, error) {
-				if _, err := n.group.Store().Changes(ek); !isNotFound(err) {
+				if _, err := n.group.Store().Heads(ek); !isNotFound(err) {
 					return nil, err
 				}
 				return event.CreateOps(r)

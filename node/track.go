@@ -49,7 +49,7 @@ func (n *Node) upFrom(site tiers.SiteID) []tiers.SiteID {
 
 // holdsEntry reports whether a document is there.
 func (n *Node) holdsEntry(k store.DocKey) (bool, error) {
-	_, err := n.group.Store().Changes(k)
+	_, err := n.group.Store().Heads(k)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}

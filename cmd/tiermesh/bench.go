@@ -16,7 +16,7 @@ func newBench() *cobra.Command {
 		Use: "bench", Short: "Measure sites and links on this machine",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBenchWrites(), newBenchDispatch(), newBenchSite(), newBenchCatchup(), newBenchFanin(), newBenchDiff(), newBenchLive(), newBenchUrgent(), newBenchReadings(), newBenchAggregate(), newBenchWorker())
+	cmd.AddCommand(newBenchWrites(), newBenchDispatch(), newBenchSite(), newBenchCatchup(), newBenchFanin(), newBenchDiff(), newBenchLive(), newBenchUrgent(), newBenchReadings(), newBenchAggregate(), newBenchEdits(), newBenchWorker())
 	return cmd
 }
 

@@ -18,7 +18,7 @@ func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt
 	if len(ops) > firstOpsMax {
 		return nil, info, false
 	}
-	e := firstEncoders.Get().(*firstEncoder)
+	e := encoders.Get().(*encoder)
 	defer e.release()
 	for i, op := range ops {
 		if !e.add(uint64(i)+1, op, ops[:i]) {
@@ -31,18 +31,24 @@ func First(actor crdt.Actor, timeMS int64, ops []crdt.Op) (raw []byte, info crdt
 	body = append(body, 0, 0) // no message, no other actors
 	body = e.appendColumns(body)
 	e.body = body[:0]
-	raw = append(make([]byte, 0, len(body)+20), magic...)
+	raw, hash := seal(body)
+	return raw, crdt.ChangeInfo{
+		Hash: hash, Actor: actor, Seq: 1, StartOp: 1, MaxOp: uint64(len(ops)), TimeMS: timeMS,
+	}, true
+}
+
+// seal makes a chunk of a change's body.
+func seal(body []byte) ([]byte, crdt.Hash) {
+	raw := append(make([]byte, 0, len(body)+20), magic...)
 	raw = append(raw, 0, 0, 0, 0, chunkChange)
 	raw = append(appendULEB(raw, uint64(len(body))), body...)
 	sum := sha256.Sum256(raw[8:])
 	copy(raw[4:8], sum[:4])
-	return raw, crdt.ChangeInfo{
-		Hash: sum, Actor: actor, Seq: 1, StartOp: 1, MaxOp: uint64(len(ops)), TimeMS: timeMS,
-	}, true
+	return raw, sum
 }
 
-// firstEncoders keeps encoders for the next change, which needs as much room.
-var firstEncoders = sync.Pool{New: func() any { return &firstEncoder{made: make(map[string]container, 4)} }}
+// encoders keeps encoders for the next change, which needs as much room.
+var encoders = sync.Pool{New: func() any { return &encoder{made: make(map[string]container, 4)} }}
 
 // firstOpsMax is up to how many operations each is compared with those before it.
 const firstOpsMax = 2048
@@ -54,9 +60,9 @@ type container struct {
 	last uint64 // a list's last element
 }
 
-// firstEncoder collects the columns of a first change. There are no
+// encoder collects the columns of a change. In a first one there are no
 // predecessors, and every reference is to the change's own actor.
-type firstEncoder struct {
+type encoder struct {
 	made                     map[string]container
 	objActor, objCtr         rle[uint64]
 	keyActor                 rle[uint64]
@@ -66,23 +72,27 @@ type firstEncoder struct {
 	insert                   []bool
 	action, meta, predGroups rle[uint64]
 	raw                      []byte
+	predActor                rle[uint64]
+	predCtr                  rle[int64]
+	predAt                   int64
 
 	data, body []byte // the columns' bytes, and the change's
 }
 
 // release empties the encoder, and keeps it unless it has grown large.
-func (e *firstEncoder) release() {
+func (e *encoder) release() {
 	if max(cap(e.raw), cap(e.data), cap(e.body)) > firstKeptBytes || len(e.insert) > firstKeptOps {
 		return
 	}
 	clear(e.made)
-	for _, r := range []*rle[uint64]{&e.objActor, &e.objCtr, &e.keyActor, &e.action, &e.meta, &e.predGroups} {
+	for _, r := range []*rle[uint64]{&e.objActor, &e.objCtr, &e.keyActor, &e.action, &e.meta, &e.predGroups, &e.predActor} {
 		r.groups = r.groups[:0]
 	}
 	clear(e.keyStr.groups)
 	e.keyStr.groups, e.keyCtr.groups, e.keyAt = e.keyStr.groups[:0], e.keyCtr.groups[:0], 0
+	e.predCtr.groups, e.predAt = e.predCtr.groups[:0], 0
 	e.insert, e.raw, e.data, e.body = e.insert[:0], e.raw[:0], e.data[:0], e.body[:0]
-	firstEncoders.Put(e)
+	encoders.Put(e)
 }
 
 // The size up to which an encoder is kept.
@@ -92,7 +102,7 @@ const (
 )
 
 // add takes in one operation.
-func (e *firstEncoder) add(id uint64, op crdt.Op, earlier []crdt.Op) bool {
+func (e *encoder) add(id uint64, op crdt.Op, earlier []crdt.Op) bool {
 	in := e.made[op.In]
 	appends := op.Kind == crdt.OpAppend
 	if op.In != "" && (in.id == 0 || in.list != appends) || op.Kind == crdt.OpDelete || appends && op.In == "" {
@@ -136,7 +146,7 @@ func (e *firstEncoder) add(id uint64, op crdt.Op, earlier []crdt.Op) bool {
 }
 
 // value takes in an operation's value.
-func (e *firstEncoder) value(v crdt.Scalar) bool {
+func (e *encoder) value(v crdt.Scalar) bool {
 	from, kind := len(e.raw), uint64(valNull)
 	switch v := v.(type) {
 	case nil:
@@ -161,8 +171,8 @@ func (e *firstEncoder) value(v crdt.Scalar) bool {
 
 // appendColumns appends the list of columns and their bytes; empty ones are left
 // out.
-func (e *firstEncoder) appendColumns(b []byte) []byte {
-	var columns [10]struct {
+func (e *encoder) appendColumns(b []byte) []byte {
+	var columns [12]struct {
 		spec uint64
 		size int
 	}
@@ -184,6 +194,8 @@ func (e *firstEncoder) appendColumns(b []byte) []byte {
 	column(colValMeta, e.meta.appendTo(e.data, appendULEB))
 	column(colValRaw, append(e.data, e.raw...))
 	column(colPredGroup, e.predGroups.appendTo(e.data, appendULEB))
+	column(colPredActor, e.predActor.appendTo(e.data, appendULEB))
+	column(colPredCtr, e.predCtr.appendTo(e.data, appendSLEB))
 	b = appendULEB(b, uint64(n))
 	for _, c := range columns[:n] {
 		b = appendULEB(appendULEB(b, c.spec), uint64(c.size))

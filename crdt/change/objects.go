@@ -14,14 +14,6 @@ import (
 // [ErrMalformed], or [ErrTooLarge] when changes and actors are so many that what
 // each follows does not fit into memory.
 func CheckObjects(changes []*Change) error {
-	type maker struct {
-		seq  uint64
-		list bool
-	}
-	type op struct {
-		actor   crdt.Actor
-		counter uint64
-	}
 	if !slices.ContainsFunc(changes, func(c *Change) bool { return len(c.Uses) > 0 }) {
 		return nil
 	}
@@ -32,20 +24,44 @@ func CheckObjects(changes []*Change) error {
 	if len(changes)*len(actors) > clocksMax {
 		return fmt.Errorf("%w: %d changes of %d actors", ErrTooLarge, len(changes), len(actors))
 	}
-	made := map[op]maker{}
-	var past pasts
-	for i, c := range changes {
-		clock := past.add(c)
-		for _, o := range c.Uses {
-			m, ok := made[op{o.Actor, o.Counter}]
-			if !ok || m.seq > clock.of(past.actor(o.Actor)) || m.list != o.List {
-				return fmt.Errorf("%w: change %d edits object %d of %s, which it does not follow, or is of another kind", ErrMalformed, i, o.Counter, o.Actor)
-			}
-		}
-		for _, o := range c.Made {
-			made[op{o.Actor, o.Counter}] = maker{c.Seq, o.List}
+	var o objects
+	for _, c := range changes {
+		if err := o.add(c); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// objects are the objects of changes, and what each of these follows.
+type objects struct {
+	made map[opID]maker
+	past pasts
+	n    int // changes
+}
+
+// maker is the change that made an object.
+type maker struct {
+	seq  uint64
+	list bool
+}
+
+// add checks the next change.
+func (o *objects) add(c *Change) error {
+	clock := o.past.add(c)
+	for _, u := range c.Uses {
+		m, ok := o.made[opID{u.Counter, u.Actor}]
+		if !ok || m.seq > clock.of(o.past.actor(u.Actor)) || m.list != u.List {
+			return fmt.Errorf("%w: change %d edits object %d of %s, which it does not follow, or is of another kind", ErrMalformed, o.n, u.Counter, u.Actor)
+		}
+	}
+	for _, m := range c.Made {
+		if o.made == nil {
+			o.made = map[opID]maker{}
+		}
+		o.made[opID{m.Counter, m.Actor}] = maker{c.Seq, m.List}
+	}
+	o.n++
 	return nil
 }
 

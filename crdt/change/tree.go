@@ -109,25 +109,32 @@ type object struct {
 	slots []*slot
 	byKey map[string]*slot // slots by key, once there are many
 	head  element
+	last  *element // of a list; nil while it is empty
 	byID  map[opID]*element
+	// deleted says that an element of a list was.
+	deleted bool
 }
 
-// slot is one place for a value: all operations that wrote it, oldest first.
+// slot is one place for a value: all operations that wrote it, by ascending
+// identifier.
 type slot struct {
-	key    string
-	writes []write
-	first  [1]write // room for the only one of most
+	key      string
+	writes   []write
+	standing int      // how many are not gone
+	first    [1]write // room for the only one of most
 }
 
 type write struct {
 	id    opID
 	gone  bool // overwritten or deleted
+	timed bool // a counter or a timestamp, whose value looks like an integer's
 	child *object
 	value crdt.Scalar
 }
 
 type element struct {
 	*slot
+	id   opID // of the operation that inserted it
 	next *element
 }
 
@@ -176,9 +183,11 @@ func (t *tree) apply(root *object, c *Change, i int) error {
 	w := write{id: id}
 	switch action {
 	case actDelete:
+		o.deleted = true
 		return nil
 	case actSet:
-		w.value = scalar(at(tab.meta, i).v&15, tab.values[i])
+		kind := at(tab.meta, i).v & 15
+		w.value, w.timed = scalar(kind, tab.values[i]), kind == valCounter || kind == valTimestamp
 	case actMakeMap, actMakeList:
 		w.child = &object{list: action == actMakeList}
 		if t.objects == nil {
@@ -188,8 +197,18 @@ func (t *tree) apply(root *object, c *Change, i int) error {
 	default:
 		return ErrUnsupported
 	}
-	s.writes = append(s.writes, w)
+	s.add(w)
 	return nil
+}
+
+// add takes in a write. It is the latest one, as a rule.
+func (s *slot) add(w write) {
+	s.standing++
+	k := len(s.writes)
+	for k > 0 && w.id.compare(s.writes[k-1].id) < 0 {
+		k--
+	}
+	s.writes = slices.Insert(s.writes, k, w)
 }
 
 // place finds the slot that an operation writes, or makes it.
@@ -214,12 +233,20 @@ func (t *tree) place(o *object, c *Change, i int) (*slot, error) {
 		}
 		return behind.slot, nil
 	}
-	e := &element{slot: t.newSlot(""), next: behind.next}
-	behind.next = e
+	// Whatever else was inserted there, and behind that, by a later operation stands
+	// before it. In ascending order there is none.
+	id := c.id(i)
+	for behind.next != nil && behind.next.id.compare(id) > 0 {
+		behind = behind.next
+	}
+	e := &element{id: id, slot: t.newSlot(""), next: behind.next}
+	if behind.next = e; e.next == nil {
+		o.last = e
+	}
 	if o.byID == nil {
 		o.byID = map[opID]*element{}
 	}
-	o.byID[c.id(i)] = e
+	o.byID[id] = e
 	return e.slot, nil
 }
 
@@ -233,7 +260,10 @@ func (s *slot) overwrite(c *Change, i int) error {
 		if !found {
 			return ErrUnsupported
 		}
-		s.writes[k].gone = true
+		if w := &s.writes[k]; !w.gone {
+			w.gone, w.value = true, nil
+			s.standing--
+		}
 	}
 	return nil
 }
@@ -251,14 +281,11 @@ func (t *tree) room(n int) []crdt.Written {
 // visible returns the values of a slot, the winner first: the highest
 // identifier wins on every replica.
 func (t *tree) visible(s *slot, depth int) ([]crdt.Written, error) {
-	standing := 0
-	for _, w := range s.writes {
-		if !w.gone {
-			standing++
-		}
-	}
-	out := t.room(standing)
+	out := t.room(s.standing)
 	for _, w := range slices.Backward(s.writes) {
+		if len(out) == s.standing {
+			break // what is older is gone
+		}
 		if w.gone {
 			continue
 		}

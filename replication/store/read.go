@@ -154,6 +154,22 @@ func (s *Store) docState(k DocKey) (*docState, error) {
 	return decodeDocState(v)
 }
 
+// Heads returns the heads of a document. The error wraps [ErrNotFound].
+func (s *Store) Heads(k DocKey) ([]crdt.Hash, error) {
+	if err := s.usage.enter(); err != nil {
+		return nil, err
+	}
+	defer s.usage.leave()
+	st, err := s.docState(k)
+	if err == nil && st.empty() {
+		err = fmt.Errorf("%w: its records were set aside", ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("document %s: %w", k, err)
+	}
+	return st.hashes(), nil
+}
+
 // Version returns a number that rises with every record that touches a document; 0
 // when there is none.
 func (s *Store) Version(k DocKey) (uint64, error) {
@@ -209,10 +225,27 @@ type Changes struct {
 	// Database tells the database that this was read from those whose place it
 	// takes, or that take its.
 	Database uint64
+	// From is how many changes before Raw[0] were not asked for, End the place behind
+	// the last one. Of a history that was not read from the store, End is zero.
+	From int
+	End  Place
+}
+
+// Place is how far a document's history was read. It stands for nothing any more once
+// another database takes the place of the one that was read, or records of the
+// document were set aside. The zero Place is before the first change.
+type Place struct {
+	database, burned uint64
+	// Count is how many changes stand before it.
+	Count int
 }
 
 // Changes reads a document's history. The error wraps [ErrNotFound].
-func (s *Store) Changes(k DocKey) (*Changes, error) {
+func (s *Store) Changes(k DocKey) (*Changes, error) { return s.ChangesFrom(k, Place{}) }
+
+// ChangesFrom reads what of a document's history stands behind a place, or all of it
+// when the place is no more; [Changes.From] tells. The error wraps [ErrNotFound].
+func (s *Store) ChangesFrom(k DocKey, from Place) (*Changes, error) {
 	if err := s.usage.enter(); err != nil {
 		return nil, err
 	}
@@ -234,8 +267,12 @@ func (s *Store) Changes(k DocKey) (*Changes, error) {
 	if st.empty() {
 		return nil, fmt.Errorf("document %s: %w: its records were set aside", k, ErrNotFound)
 	}
-	out := &Changes{Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version(), Database: s.marks.database}
-	places, err := changePlaces(snap, k, st)
+	at := Place{s.marks.database, st.burned, int(st.changes)}
+	if from.database != at.database || from.burned != at.burned || from.Count > at.Count {
+		from = Place{}
+	}
+	out := &Changes{From: from.Count, End: at, Heads: st.hashes(), Pending: len(st.pending), Refused: int(st.refused), Version: st.version(), Database: s.marks.database}
+	places, err := changePlaces(snap, k, st, from.Count)
 	for _, r := range places {
 		var enc []byte
 		if _, enc, err = s.recordAt(crdt.ChainID{Stream: k.Stream, Author: r.author}, r.seq); err != nil {
@@ -276,14 +313,17 @@ func (s *Store) Outcome(key string) ([]byte, error) {
 	return v, err
 }
 
-// changePlaces returns where a document's changes stand, in the order in which they
-// were applied.
-func changePlaces(snap *pebble.Snapshot, k DocKey, st *docState) ([]ref, error) {
-	if st.only != nil {
+// changePlaces returns where a document's changes behind the first ones stand, in the
+// order in which they were applied.
+func changePlaces(snap *pebble.Snapshot, k DocKey, st *docState, behind int) ([]ref, error) {
+	switch {
+	case uint64(behind) == st.changes:
+		return nil, nil
+	case st.only != nil:
 		return []ref{*st.only}, nil
 	}
 	prefix := append(keyDoc(tableChange, k), 0)
-	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: prefixEnd(prefix)})
+	it, err := snap.NewIter(&pebble.IterOptions{LowerBound: keyChange(k, uint64(behind)+1), UpperBound: prefixEnd(prefix)})
 	if err != nil {
 		return nil, fmt.Errorf("read store: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/change"
+	"github.com/tiermesh/tiermesh/replication/document"
 	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/tiers"
 )
@@ -39,6 +40,9 @@ type Config struct {
 	// Engine reads documents that hold the site's own changes only, Isolated all
 	// others; nil Isolated means Engine.
 	Engine, Isolated Engine
+	// Documents keeps the documents that have many changes; nil reads each view's
+	// whole history.
+	Documents *document.Cache
 	// Site is the store's.
 	Site tiers.SiteID
 	// Quarantined is told of each document that has no view, and why; may be nil.
@@ -237,9 +241,10 @@ func (m *Materialiser) materialise(k store.DocKey) (crdt.View, error) {
 // says whether its JSON is to be kept. With forStore, the JSON may be missing
 // where it is not. An error is not the document's.
 func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bool, err error) {
-	k, history := d.Key, d.History
-	for history == nil {
-		history, err = m.cfg.Store.Changes(k)
+	k := d.Key
+	r := document.Read{History: d.History}
+	for r.History == nil {
+		r, err = m.history(k)
 		if errors.Is(err, store.ErrNotFound) {
 			if err = m.drop(k, err); errors.Is(err, errBack) {
 				continue
@@ -249,9 +254,14 @@ func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bo
 			return v, false, err
 		}
 	}
-	v.Key, v.Version, v.Database = k, history.Version, history.Database
-	keep = len(history.Raw) >= keptFrom
-	v.View, err = m.fold(k, history, forStore && !keep)
+	h := r.History
+	v.Key, v.Version, v.Database = k, h.Version, h.Database
+	keep = h.From+len(h.Raw) >= keptFrom
+	if r.Document != nil {
+		v.View, err = m.foldDocument(k, r, forStore && !keep)
+	} else {
+		v.View, err = m.fold(k, h, forStore && !keep)
+	}
 	if errors.Is(err, crdt.ErrUnavailable) {
 		return v, false, err
 	}
@@ -264,6 +274,18 @@ func (m *Materialiser) make(d store.Dirty, forStore bool) (v store.Made, keep bo
 		return v, true, err
 	}
 	return v, keep, nil
+}
+
+// history reads a document: as it is kept, or its whole history.
+func (m *Materialiser) history(k store.DocKey) (document.Read, error) {
+	if m.cfg.Documents != nil {
+		r, err := m.cfg.Documents.Read(k, keptFrom)
+		if !errors.Is(err, document.ErrWhole) {
+			return r, err
+		}
+	}
+	h, err := m.cfg.Store.Changes(k)
+	return document.Read{History: h}, err
 }
 
 // errBack says that a document of which nothing was left is there again: it was
@@ -327,12 +349,25 @@ func (m *Materialiser) fold(k store.DocKey, h *store.Changes, indexOnly bool) (c
 		}
 		src.Document = doc
 	}
+	return m.foldSource(k, src)
+}
+
+// foldDocument is fold for a document that is kept.
+func (m *Materialiser) foldDocument(k store.DocKey, r document.Read, indexOnly bool) (crdt.View, error) {
+	return m.foldSource(k, &crdt.Source{
+		Stream: k.Stream, Doc: k.Doc, Document: r.Document, Authors: r.Authors, Pending: r.History.Pending, Refused: r.History.Refused,
+		IndexOnly: indexOnly,
+	})
+}
+
+// foldSource makes a view of a document.
+func (m *Materialiser) foldSource(k store.DocKey, src *crdt.Source) (crdt.View, error) {
 	fold := m.cfg.Folds[k.Doc.Kind()]
 	if fold == nil {
 		fold = plain
 	}
 	v, err := fold(src)
-	if err == nil && (!indexOnly || len(v.JSON) > 0) && !json.Valid(v.JSON) {
+	if err == nil && (!src.IndexOnly || len(v.JSON) > 0) && !json.Valid(v.JSON) {
 		err = errors.New("fold returned malformed JSON")
 	}
 	for _, c := range v.Counts {

@@ -210,7 +210,7 @@ func (d dispatching) whole(ctx context.Context, i int) (free func() error, err e
 	}
 	k := store.DocKey{Stream: tiers.StreamID{Site: benchSite, Class: tiers.ClassCommand}, Doc: dispatch.TaskID(w.Doc)}
 	for {
-		_, err := d.n.Group().Store().Changes(k)
+		_, err := d.n.Group().Store().Heads(k)
 		if err == nil {
 			return func() error { return d.freeTask(ctx, k.Doc) }, nil
 		}

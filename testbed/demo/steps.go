@@ -236,7 +236,7 @@ func (d *player) importBundle(ctx context.Context) (api.ImportReport, error) {
 }
 
 func holds(n *node.Node, e reported) bool {
-	_, err := n.Group().Store().Changes(store.DocKey{Stream: e.placed.Stream, Doc: e.placed.Doc})
+	_, err := n.Group().Store().Heads(store.DocKey{Stream: e.placed.Stream, Doc: e.placed.Doc})
 	return err == nil
 }
 

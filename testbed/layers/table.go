@@ -38,7 +38,8 @@ var Table = []Layer{
 	{"replication/store", []string{"tiers", "crdt", "crdt/change", "crdt/reading"}},
 	{"replication/archive", nil},
 	{"replication", []string{"tiers", "crdt", "replication/archive", "replication/store"}},
-	{"replication/view", []string{"tiers", "crdt", "crdt/change", "replication/store"}},
+	{"replication/document", []string{"tiers", "crdt", "crdt/change", "replication/store"}},
+	{"replication/view", []string{"tiers", "crdt", "crdt/change", "replication/store", "replication/document"}},
 	{"transport", []string{"tiers", "transport/wire", "transport/identity"}},
 	{"tiers/federation", []string{"tiers", "crdt", "transport/wire"}},
 	{"tiers/catalog", []string{"tiers", "crdt", "tiers/input"}},
@@ -55,7 +56,7 @@ var Table = []Layer{
 		"tiers/command", "tiers/aggregate", "tiers/review", "crdt", "crdt/reading",
 	}},
 	{"node", []string{
-		"tiers", "crdt", "crdt/change", "crdt/engine", "replication", "replication/store", "replication/view", "transport",
+		"tiers", "crdt", "crdt/change", "crdt/engine", "replication", "replication/store", "replication/document", "replication/view", "transport",
 		"transport/wire", "transport/identity", "tiers/federation", "tiers/catalog", "tiers/track", "tiers/event",
 		"tiers/dispatch", "tiers/responder", "tiers/indicator", "tiers/command", "tiers/aggregate", "tiers/review", "crdt/reading", "api",
 	}},
