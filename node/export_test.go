@@ -127,3 +127,6 @@ func (n *Node) CompareNodes(ctx context.Context) ([]string, error) {
 	c, err := n.compareNodes(ctx)
 	return c.findings(), err
 }
+
+// DecodedForDocuments returns how many changes were decoded to keep documents.
+func (n *Node) DecodedForDocuments() uint64 { return n.docs.kept.Decoded() }

@@ -272,28 +272,24 @@ func (e *encoder) edit(s step, places map[crdt.Actor]uint64) {
 		e.keyAt = int64(s.element.counter)
 	}
 	e.insert = append(e.insert, appends)
-	e.predGroups.add(uint64(len(s.preds)), false)
+	e.preds.groups.add(uint64(len(s.preds)), false)
 	for _, p := range s.preds {
-		e.predActor.add(places[p.actor], false)
-		e.predCtr.add(int64(p.counter)-e.predAt, false)
-		e.predAt = int64(p.counter)
+		e.preds.actor.add(places[p.actor], false)
+		e.preds.ctr.add(int64(p.counter)-e.preds.at, false)
+		e.preds.at = int64(p.counter)
 	}
-	action := uint64(actSet)
-	switch s.op.Kind {
-	case crdt.OpMakeMap:
-		action = actMakeMap
-	case crdt.OpMakeList:
-		action = actMakeList
-	case crdt.OpDelete:
-		action = actDelete
-	}
-	e.action.add(action, false)
-	if action != actSet {
-		e.meta.add(0, false)
+	action, known := actions[s.op.Kind]
+	if !known {
+		e.action.add(actSet, false)
+		e.value(s.op.Value) // a scalar
 		return
 	}
-	e.value(s.op.Value) // a scalar
+	e.action.add(action, false)
+	e.meta.add(0, false)
 }
+
+// actions are the actions of operations that have no value.
+var actions = map[crdt.OpKind]uint64{crdt.OpMakeMap: actMakeMap, crdt.OpMakeList: actMakeList, crdt.OpDelete: actDelete}
 
 // find returns a map's slot, or nil.
 func (o *object) find(key string) *slot {

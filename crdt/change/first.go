@@ -63,20 +63,25 @@ type container struct {
 // encoder collects the columns of a change. In a first one there are no
 // predecessors, and every reference is to the change's own actor.
 type encoder struct {
-	made                     map[string]container
-	objActor, objCtr         rle[uint64]
-	keyActor                 rle[uint64]
-	keyCtr                   rle[int64]
-	keyAt                    int64
-	keyStr                   rle[string]
-	insert                   []bool
-	action, meta, predGroups rle[uint64]
-	raw                      []byte
-	predActor                rle[uint64]
-	predCtr                  rle[int64]
-	predAt                   int64
+	made             map[string]container
+	objActor, objCtr rle[uint64]
+	keyActor         rle[uint64]
+	keyCtr           rle[int64]
+	keyAt            int64
+	keyStr           rle[string]
+	insert           []bool
+	action, meta     rle[uint64]
+	raw              []byte
+	preds            predEncoder
 
 	data, body []byte // the columns' bytes, and the change's
+}
+
+// predEncoder collects the columns of what operations overwrite.
+type predEncoder struct {
+	groups, actor rle[uint64]
+	ctr           rle[int64]
+	at            int64
 }
 
 // release empties the encoder, and keeps it unless it has grown large.
@@ -85,12 +90,12 @@ func (e *encoder) release() {
 		return
 	}
 	clear(e.made)
-	for _, r := range []*rle[uint64]{&e.objActor, &e.objCtr, &e.keyActor, &e.action, &e.meta, &e.predGroups, &e.predActor} {
+	for _, r := range []*rle[uint64]{&e.objActor, &e.objCtr, &e.keyActor, &e.action, &e.meta, &e.preds.groups, &e.preds.actor} {
 		r.groups = r.groups[:0]
 	}
 	clear(e.keyStr.groups)
 	e.keyStr.groups, e.keyCtr.groups, e.keyAt = e.keyStr.groups[:0], e.keyCtr.groups[:0], 0
-	e.predCtr.groups, e.predAt = e.predCtr.groups[:0], 0
+	e.preds.ctr.groups, e.preds.at = e.preds.ctr.groups[:0], 0
 	e.insert, e.raw, e.data, e.body = e.insert[:0], e.raw[:0], e.data[:0], e.body[:0]
 	encoders.Put(e)
 }
@@ -126,7 +131,7 @@ func (e *encoder) add(id uint64, op crdt.Op, earlier []crdt.Op) bool {
 		e.keyCtr.add(0, true)
 	}
 	e.insert = append(e.insert, appends)
-	e.predGroups.add(0, false)
+	e.preds.groups.add(0, false)
 	action := uint64(actSet)
 	switch op.Kind {
 	case crdt.OpMakeMap, crdt.OpMakeList:
@@ -193,9 +198,9 @@ func (e *encoder) appendColumns(b []byte) []byte {
 	column(colAction, e.action.appendTo(e.data, appendULEB))
 	column(colValMeta, e.meta.appendTo(e.data, appendULEB))
 	column(colValRaw, append(e.data, e.raw...))
-	column(colPredGroup, e.predGroups.appendTo(e.data, appendULEB))
-	column(colPredActor, e.predActor.appendTo(e.data, appendULEB))
-	column(colPredCtr, e.predCtr.appendTo(e.data, appendSLEB))
+	column(colPredGroup, e.preds.groups.appendTo(e.data, appendULEB))
+	column(colPredActor, e.preds.actor.appendTo(e.data, appendULEB))
+	column(colPredCtr, e.preds.ctr.appendTo(e.data, appendSLEB))
 	b = appendULEB(b, uint64(n))
 	for _, c := range columns[:n] {
 		b = appendULEB(appendULEB(b, c.spec), uint64(c.size))

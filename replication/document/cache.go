@@ -133,15 +133,15 @@ func (c *Cache) Edit(k store.DocKey, base []crdt.Hash, actor crdt.Actor, timeMS 
 	return raw, nil
 }
 
-// take returns a document's entry, or a new one if make is set, else nil.
-func (c *Cache) take(k store.DocKey, make bool) *entry {
+// take returns a document's entry, or a new one if fresh is set, else nil.
+func (c *Cache) take(k store.DocKey, fresh bool) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if at := c.entries[k]; at != nil {
 		c.recent.MoveToFront(at)
 		return at.Value.(*entry)
 	}
-	if !make {
+	if !fresh {
 		return nil
 	}
 	e := &entry{key: k}

@@ -3,11 +3,12 @@ package document_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"pgregory.net/rapid"
 
 	"github.com/tiermesh/tiermesh/crdt"
@@ -37,7 +38,7 @@ type tester interface {
 // world is a store with documents, and what other sites wrote that it may not have.
 type world struct {
 	tester
-	fs      *vfs.MemFS
+	dir     string
 	s       *store.Store
 	cache   *document.Cache
 	kept    int // bytes
@@ -47,8 +48,8 @@ type world struct {
 	written map[crdt.Author][]crdt.Record
 }
 
-func newWorld(t tester, kept int) *world {
-	w := &world{tester: t, fs: vfs.NewMem(), kept: kept, library: engine.New(), written: map[crdt.Author][]crdt.Record{}}
+func newWorld(t tester, dir string, kept int) *world {
+	w := &world{tester: t, dir: dir, kept: kept, library: engine.New(), written: map[crdt.Author][]crdt.Record{}}
 	w.open()
 	return w
 }
@@ -57,7 +58,7 @@ func newWorld(t tester, kept int) *world {
 func (w *world) open() {
 	w.Helper()
 	var err error
-	if w.s, err = store.Open(store.Config{Dir: "data", FS: w.fs, Federation: "cq", Site: self.Site}); err != nil {
+	if w.s, err = store.Open(store.Config{Dir: w.dir, Federation: "cq", Site: self.Site}); err != nil {
 		w.Fatal(err)
 	}
 	w.cache = document.New(document.Config{Store: w.s, BytesMax: w.kept, HistoryBytesMax: 1 << 20, OpsMax: 100_000})
@@ -257,14 +258,16 @@ func (w *world) check(doc tiers.DocID) {
 // let go of or lost in a restart, a document reads as its whole history does, and an
 // edit makes the bytes that the library makes of that.
 func TestKeptEqualsHistory(t *testing.T) {
+	dir, runs := t.TempDir(), 0
 	rapid.Check(t, func(t *rapid.T) {
-		w := newWorld(t, rapid.SampledFrom([]int{1, 8 << 10, 1 << 20}).Draw(t, "kept"))
+		runs++
+		w := newWorld(t, filepath.Join(dir, strconv.Itoa(runs)), rapid.SampledFrom([]int{1, 8 << 10, 1 << 20}).Draw(t, "kept"))
 		defer func() { _ = w.s.Close() }()
 		docs := []tiers.DocID{"event:a", "event:b", "event:c"}
 		for i, d := range docs {
 			w.edit(d, i, nil)
 		}
-		for i := range rapid.IntRange(1, 30).Draw(t, "steps") {
+		for i := range rapid.IntRange(1, 20).Draw(t, "steps") {
 			n := i + len(docs)
 			doc := rapid.SampledFrom(docs).Draw(t, "doc")
 			other := rapid.SampledFrom([]crdt.Author{district, city}).Draw(t, "author")

@@ -41,7 +41,7 @@ func (w *world) append(doc tiers.DocID, n int) {
 // decodes and reads from the store what came since the last one, and no more; after a
 // restart the first one reads all, once.
 func TestEditCostsWhatIsNew(t *testing.T) {
-	w := newWorld(t, 0)
+	w := newWorld(t, t.TempDir(), 0)
 	defer func() { _ = w.s.Close() }()
 	const doc, edits = tiers.DocID("event:a"), 1000
 	w.edit(doc, 0, nil)
@@ -76,7 +76,7 @@ func TestEditCostsWhatIsNew(t *testing.T) {
 // its bound, and the one that was used last is kept.
 func TestKeptBytesAreBounded(t *testing.T) {
 	const bytesMax = 64 << 10
-	w := newWorld(t, bytesMax)
+	w := newWorld(t, t.TempDir(), bytesMax)
 	defer func() { _ = w.s.Close() }()
 	most := 0
 	for i := range 60 {
@@ -104,7 +104,7 @@ func TestKeptBytesAreBounded(t *testing.T) {
 
 // TestMovedUnderAnEdit: an edit is refused whose maker saw other heads.
 func TestMovedUnderAnEdit(t *testing.T) {
-	w := newWorld(t, 0)
+	w := newWorld(t, t.TempDir(), 0)
 	defer func() { _ = w.s.Close() }()
 	w.edit("event:a", 0, nil)
 	base, err := w.s.Heads(key("event:a"))
@@ -119,7 +119,7 @@ func TestMovedUnderAnEdit(t *testing.T) {
 
 // TestPastTheLimits: a document that is past the engine's limits is not kept.
 func TestPastTheLimits(t *testing.T) {
-	w := newWorld(t, 0)
+	w := newWorld(t, t.TempDir(), 0)
 	defer func() { _ = w.s.Close() }()
 	w.edit("event:a", 0, nil)
 	w.append("event:a", 1)
@@ -129,5 +129,26 @@ func TestPastTheLimits(t *testing.T) {
 		if r, err := c.Read(key("event:a"), 1); err == nil || c.Bytes() != 0 {
 			t.Errorf("%+v was kept", r.Document)
 		}
+	}
+}
+
+// TestSetAsideIsSeen: after records of a document were set aside and as many others
+// came, it is read from the beginning, and is what they make of it.
+func TestSetAsideIsSeen(t *testing.T) {
+	w := newWorld(t, t.TempDir(), 0)
+	defer func() { _ = w.s.Close() }()
+	const doc = tiers.DocID("event:a")
+	w.edit(doc, 0, nil)
+	seen := map[crdt.Author]int{self: 1}
+	w.foreign(district, doc, 1, seen, editOps(1))
+	w.arrive(district, 1)
+	w.check(doc)
+	w.setAside(district, 0)
+	w.foreign(district, doc, 2, seen, editOps(2))
+	w.arrive(district, 1)
+	before := w.cache.Decoded()
+	w.check(doc)
+	if got := w.cache.Decoded() - before; got != 2 {
+		t.Errorf("%d changes were decoded, want both", got)
 	}
 }
