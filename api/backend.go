@@ -104,6 +104,10 @@ type ReportRequest struct {
 	ID string `json:"id,omitempty"`
 	// Quarantine keeps a report that breaks a rule, instead of refusing it.
 	Quarantine bool `json:"quarantine,omitempty"`
+	// Raw is a report that cannot be read and is to be kept, as it came, and Unread why;
+	// nil for one that can.
+	Raw    []byte `json:"-"`
+	Unread error  `json:"-"`
 }
 
 // EditRequest sets fields of a track in the stream of a site.

@@ -97,9 +97,9 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	var payload io.Reader
 	if in != nil {
-		b, err := json.Marshal(in)
+		b, err := encodeRequest(in)
 		if err != nil {
-			return fmt.Errorf("%w: the request cannot be written as JSON: %w", ErrInvalid, err)
+			return err
 		}
 		payload = bytes.NewReader(b)
 	}
@@ -127,6 +127,26 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		return nil
 	}
 	return c.refusal(resp.Status, b)
+}
+
+// encodeRequest makes a request's JSON. A text that is no UTF-8 would be sent as another one:
+// the error wraps [ErrInvalid].
+func encodeRequest(in any) ([]byte, error) {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the request cannot be written as JSON: %w", ErrInvalid, err)
+	}
+	// The encoder writes what it cannot as this escape, and U+FFFD itself as it is.
+	for rest := b; ; {
+		i := bytes.Index(rest, []byte(`\ufffd`))
+		if i < 0 {
+			return b, nil
+		}
+		if slashes := i - len(bytes.TrimRight(rest[:i], `\`)); slashes%2 == 0 {
+			return nil, fmt.Errorf("%w: a text is not UTF-8: behind %.40q", ErrInvalid, rest[max(0, i-40):i])
+		}
+		rest = rest[i+2:]
+	}
 }
 
 // refusal is the error that an answer carries.

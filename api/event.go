@@ -8,10 +8,10 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"time"
 
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/instant"
 )
 
 // Events is what a node offers about events, besides reporting one.
@@ -340,9 +340,9 @@ func (s *Server) listEvents(r *http.Request) (any, error) {
 				err = fmt.Errorf("%w: priority %.40q: want 1 (highest) to 4", ErrInvalid, v)
 			}
 		case "since":
-			q.SinceMS, err = instant(name, v)
+			q.SinceMS, err = at(name, v)
 		case "until":
-			q.UntilMS, err = instant(name, v)
+			q.UntilMS, err = at(name, v)
 		default:
 			err = fmt.Errorf("%w: unknown parameter %q: want limit, site, after, state, type, priority, since or until", ErrInvalid, name)
 		}
@@ -356,18 +356,14 @@ func (s *Server) listEvents(r *http.Request) (any, error) {
 	return s.cfg.Backend.ListEvents(r.Context(), q)
 }
 
-// instantMax is the year 2200: what is later is a mistake.
-const instantMax = 7258118400000
-
-// instant reads a time, in Unix milliseconds or by RFC 3339.
-func instant(name, v string) (int64, error) {
-	ms, err := strconv.ParseInt(v, 10, 64)
-	if err != nil {
-		t, terr := time.Parse(time.RFC3339Nano, v)
-		ms, err = t.UnixMilli(), terr
+// at reads a time of a parameter, as people and other systems write it.
+func at(name, v string) (int64, error) {
+	ms, err := instant.Milliseconds(v)
+	if err == nil && ms < 0 {
+		err = fmt.Errorf("time %.40q: want 1970 or later", v)
 	}
-	if err != nil || ms < 0 || ms > instantMax {
-		return 0, fmt.Errorf("%w: %s %.40q: want RFC 3339 or milliseconds since 1970, up to the year 2200", ErrInvalid, name, v)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s: %w", ErrInvalid, name, err)
 	}
 	return ms, nil
 }
@@ -379,7 +375,7 @@ func (s *Server) suspectPairs(r *http.Request) (any, error) {
 		switch v := values[0]; name {
 		case "read":
 		case "since":
-			q.SinceMS, err = instant(name, v)
+			q.SinceMS, err = at(name, v)
 		case "events":
 			if q.Events, err = strconv.Atoi(v); err != nil || q.Events < 1 || q.Events > limitMax {
 				err = fmt.Errorf("%w: events %.40q: want 1 to %d", ErrInvalid, v, limitMax)

@@ -162,7 +162,7 @@ func TestEvents(t *testing.T) {
 		}
 	}
 	q := api.EventQuery{
-		ListQuery: api.ListQuery{Kind: "event", Site: "500101", Limit: 7, After: "x"}, State: "closed", Type: "01001", Priority: 2, SinceMS: 5, UntilMS: 9,
+		ListQuery: api.ListQuery{Kind: "event", Site: "500101", Limit: 7, After: "x"}, State: "closed", Type: "01001", Priority: 2, SinceMS: 1793467800000, UntilMS: 1793467800009,
 	}
 	_, err := c.ListEvents(ctx, q)
 	asked("list", q, err)
@@ -180,8 +180,8 @@ func TestEvents(t *testing.T) {
 	asked("unmerge", merge, err)
 	_, err = c.Suspects(ctx, "event:1")
 	asked("suspects", tiers.DocID("event:1"), err)
-	_, err = c.SuspectPairs(ctx, api.SuspectQuery{SinceMS: 4, Events: 3})
-	asked("pairs", api.SuspectQuery{SinceMS: 4, Events: 3}, err)
+	_, err = c.SuspectPairs(ctx, api.SuspectQuery{SinceMS: 1793467800000, Events: 3})
+	asked("pairs", api.SuspectQuery{SinceMS: 1793467800000, Events: 3}, err)
 	attach := api.AttachRequest{Key: "k", Event: "event:1", Attachment: event.Attachment{Name: "a.jpg", Parts: []string{"x"}}, Who: "w"}
 	_, err = c.Attach(ctx, attach)
 	asked("attach", attach, err)
@@ -238,7 +238,12 @@ func TestEventBadInput(t *testing.T) {
 	many := strings.Repeat("{}\n", event.BatchMax+1)
 	for _, row := range []struct{ method, target, body, want string }{
 		{"GET", "/v1/events?priority=5", "", "1 (highest) to 4"},
-		{"GET", "/v1/events?since=9999-01-01T00:00:00Z", "", "year 2200"},
+		{"GET", "/v1/events?since=9999-01-01T00:00:00Z", "", "want 1900 to 2199"},
+		{"GET", "/v1/events?until=1793499000", "", "probably seconds"},
+		{"GET", "/v1/events:suspects?since=02/28/2023", "", "%m/%d/%Y would fit"},
+		{"POST", "/v1/quarantine/x/release", "{\"key\":\"k\",\"who\":\"\xbe\xae\"}", "not UTF-8: byte 0xbe at 19"},
+		{"POST", "/v1/events/x/actions", `{"key":"k","action":{"note":"\ud83d"}}`, "half of a surrogate pair"},
+		{"POST", "/v1/events/x/actions", `{"key":"k","action":{"note":"a","note":"b"}}`, "comes twice"},
 		{"GET", "/v1/events?until=-1", "", "since 1970"},
 		{"GET", "/v1/events?limit=0", "", "1 to 1000"},
 		{"GET", "/v1/events:suspects?events=0", "", "1 to 1000"},

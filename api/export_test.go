@@ -1,7 +1,8 @@
 package api
 
-// ReportRequestOf, PlainRequest, PlainAnswer and FeedMessageOf are the functions of their names.
+// Encode, ReportRequestOf, PlainRequest, PlainAnswer and FeedMessageOf are the functions of their names.
 var (
+	Encode          = encodeRequest
 	PlainAnswer     = plainAnswer
 	FeedMessageOf   = feedMessage
 	ReportRequestOf = reportRequest

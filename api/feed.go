@@ -312,7 +312,7 @@ func numberOf(message string) uint64 {
 // fedElsewhere passes a report on, as a request of its own would be.
 func (s *Server) fedElsewhere(ctx context.Context, m FeedMessage, id string) FeedAnswer {
 	w := answered{header: http.Header{}}
-	b, err := json.Marshal(m.ReportRequest)
+	b, err := json.Marshal(m.sent())
 	var r *http.Request
 	if err == nil {
 		r, err = http.NewRequestWithContext(ctx, http.MethodPost, reportPath, bytes.NewReader(b))

@@ -103,10 +103,9 @@ func (f *Feed) Send(ctx context.Context, r ReportRequest) (*FedReport, error) {
 	if err != nil {
 		return nil, f.c.failed(err, http.MethodGet)
 	}
-	message, err := json.Marshal(FeedMessage{N: sent.n, ReportRequest: r})
+	message, err := encodeRequest(FeedMessage{N: sent.n, ReportRequest: r})
 	switch {
 	case err != nil:
-		err = fmt.Errorf("%w: the request cannot be written as JSON: %w", ErrInvalid, err)
 	case len(message) > bodyBytesMax:
 		err = fmt.Errorf("%w: a report of %d bytes: at most %d", ErrInvalid, len(message), bodyBytesMax)
 	default:

@@ -9,14 +9,16 @@ import (
 	"testing"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers/strictjson"
 )
 
 // plainRequest is a request as a client writes it.
 const plainRequest = `{"key":"k-1","report":{"type":"01001","title":"供水井盖异常","lat":29.5,"lon":106.51,"priority":3,"reported_at_ms":1760000000000}}`
 
-// readsAsJSON holds a reader to what encoding/json reads of a text, strictly: one value
-// and no field that it does not know.
-func readsAsJSON[T any](t *testing.T, text string, read func(string) (T, error)) {
+// readsAsJSON holds a reader to what encoding/json reads of a text, strictly: one value,
+// no field that it does not know, and nothing that it alters. Of a time in words, and of
+// what is kept because it cannot be read, it knows nothing.
+func readsAsJSON[T any](t *testing.T, text string, read func(string) (T, error), unread func(T) error) {
 	t.Helper()
 	var want T
 	dec := json.NewDecoder(strings.NewReader(text))
@@ -27,7 +29,13 @@ func readsAsJSON[T any](t *testing.T, text string, read func(string) (T, error))
 			wantErr = errors.New("more than one value")
 		}
 	}
+	if wantErr == nil {
+		wantErr = strictjson.Check([]byte(text))
+	}
 	got, err := read(text)
+	if err == nil && unread(got) != nil || strings.Contains(strings.ToLower(text), "reported_at") && strings.Contains(text, ":") && wantErr != nil {
+		return
+	}
 	if (err == nil) != (wantErr == nil) || err == nil && !reflect.DeepEqual(got, want) {
 		t.Errorf("%q: %+v, %v, want %+v, %v", text, got, err, want, wantErr)
 	}
@@ -44,7 +52,9 @@ func FuzzReportRequest(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, text string) { readsAsJSON(t, text, api.ReportRequestOf) })
+	f.Fuzz(func(t *testing.T, text string) {
+		readsAsJSON(t, text, api.ReportRequestOf, func(r api.ReportRequest) error { return r.Unread })
+	})
 }
 
 // FuzzFeedMessage: so is a message of a feed.
@@ -54,7 +64,55 @@ func FuzzFeedMessage(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, text string) { readsAsJSON(t, text, api.FeedMessageOf) })
+	f.Fuzz(func(t *testing.T, text string) {
+		readsAsJSON(t, text, api.FeedMessageOf, func(m api.FeedMessage) error { return m.Unread })
+	})
+}
+
+// TestAlteredRequest: what encoding/json would alter, or drop, is refused and named, or
+// kept as it came where the request says so.
+func TestAlteredRequest(t *testing.T) {
+	for name, c := range map[string]struct{ report, says string }{
+		"GBK":          {"{\"type\":\"01001\",\"title\":\"\xbe\xae\"}", "not UTF-8: byte 0xbe"},
+		"half a pair":  {`{"type":"01001","title":"lone \ud83d"}`, `half of a surrogate pair, \ud83d`},
+		"a name twice": {`{"type":"01001","title":"a","title":"b"}`, `"title" comes twice`},
+		"a bad time":   {`{"type":"01001","title":"a","reported_at":"soon"}`, `reported_at: time "soon"`},
+		"a wrong kind": {`{"type":"01001","priority":"high"}`, "priority is a string"},
+	} {
+		for n, text := range map[string]string{"": `{"key":"k","report":` + c.report + `}`, `"n":1,`: `{"n":1,"key":"k","report":` + c.report + `}`} {
+			read := func(text string) (api.ReportRequest, error) {
+				if n == "" {
+					return api.ReportRequestOf(text)
+				}
+				m, err := api.FeedMessageOf(text)
+				return m.ReportRequest, err
+			}
+			if _, err := read(text); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%s: %v, want %q", name, err, c.says)
+			}
+			kept, err := read(`{"quarantine":true,` + text[1:])
+			if err != nil || kept.Unread == nil || !strings.Contains(kept.Unread.Error(), c.says) || string(kept.Raw) != c.report {
+				t.Errorf("%s, kept: %+v, %v", name, kept, err)
+			}
+		}
+	}
+	if r, err := api.ReportRequestOf("{\"key\":\"\xbe\",\"quarantine\":true,\"report\":{}}"); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("a key that is not UTF-8: %+v, %v", r, err)
+	}
+	if r, err := api.ReportRequestOf(`{"key":"k","report":{"reported_at":"2026-11-01 01:30"}}`); err != nil || r.Report.ReportedAtMS != 1793467800000 {
+		t.Errorf("a time as people write it: %+v, %v", r, err)
+	}
+}
+
+// TestEncode: a client does not send what is not UTF-8 as something else.
+func TestEncode(t *testing.T) {
+	for text, ok := range map[string]bool{"井": true, "\ufffd": true, `\ufffd`: true, `\\ufffd`: true, "\xbe\xae": false, `\` + "\xbe": false} {
+		var r api.ReportRequest
+		r.Report.Title = text
+		if b, err := api.Encode(r); (err == nil) != ok || ok && !strings.Contains(string(b), "title") || !ok && !errors.Is(err, api.ErrInvalid) {
+			t.Errorf("%q: %s, %v", text, b, err)
+		}
+	}
 }
 
 // TestPlainRequest: what a client writes is read without encoding/json.
@@ -67,7 +125,8 @@ func TestPlainRequest(t *testing.T) {
 	if err != nil || string(b) != plainRequest {
 		t.Fatalf("a client writes %s, %v", b, err)
 	}
-	if got, ok := api.PlainRequest(plainRequest); !ok || !reflect.DeepEqual(got, want) {
+	got, ok := api.PlainRequest(plainRequest)
+	if again, err := json.Marshal(got); !ok || err != nil || string(again) != plainRequest {
 		t.Errorf("%+v, %t", got, ok)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/strictjson"
 )
 
 const (
@@ -328,15 +329,28 @@ type Refusal struct {
 // body decodes a request's JSON.
 func body(r *http.Request, into any) error { return decode(r.Body, into) }
 
-// decode decodes one JSON value; unknown fields are refused by name.
+// decode decodes one JSON value; unknown fields are refused by name, and so is what
+// encoding/json would alter.
 func decode(from io.Reader, into any) error {
-	dec := json.NewDecoder(from)
+	text, err := io.ReadAll(from)
+	if err != nil {
+		return tooLarge(err)
+	}
+	if err := strictjson.Check(text); err != nil {
+		return fmt.Errorf("%w: body: %w", ErrInvalid, err)
+	}
+	return decodeChecked(text, into)
+}
+
+func decodeChecked(text []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return fmt.Errorf("%w: body is over %d bytes", ErrInvalid, tooLarge.Limit)
-		}
+	err := dec.Decode(into)
+	var kind *json.UnmarshalTypeError
+	if errors.As(err, &kind) && kind.Field == "" {
+		return fmt.Errorf("%w: body: it is a JSON %s: want an object", ErrInvalid, kind.Value)
+	}
+	if err != nil {
 		return fmt.Errorf("%w: body: %w", ErrInvalid, err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {

@@ -147,7 +147,7 @@ func (b backend) Acknowledge(_ context.Context, a api.AlarmAck) (api.AlarmList, 
 
 // Report implements [api.Backend].
 func (b backend) Report(ctx context.Context, r api.ReportRequest) (api.WriteResult, error) {
-	w, err := b.n.TakeIn(ctx, Incoming{Key: "api:" + r.Key, Item: event.Item{ID: r.ID, Report: r.Report}, Quarantine: r.Quarantine})
+	w, err := b.n.TakeIn(ctx, Incoming{Key: "api:" + r.Key, Item: event.Item{Raw: r.Raw, ID: r.ID, Report: r.Report, Err: r.Unread}, Quarantine: r.Quarantine})
 	return api.WriteResult{ID: w.Doc, Stream: w.Stream.String(), Seq: w.Seq, Held: w.Held, Field: w.Field}, translate(err)
 }
 

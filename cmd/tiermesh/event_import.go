@@ -1,20 +1,18 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/csv"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,7 +21,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers/event"
-	"github.com/tiermesh/tiermesh/tiers/instant"
+	"github.com/tiermesh/tiermesh/tiers/input"
 )
 
 // Bounds of a request of an import; a batch's own are larger.
@@ -32,88 +30,184 @@ const (
 	importBytes = 3 << 20
 )
 
-// importFields are the columns of a file of events: the fields of a report, its
-// identifier, and its time as people write it.
-var importFields = []string{
-	"id", "source_key", "type", "title", "text", "place", "lat", "lon", "priority", "reporter", "channel", "grid", "reported_at", "reported_at_ms",
-}
-
-// The formats of an import.
-const (
-	formatCSV    = "csv"
-	formatJSON   = "json"
-	formatNDJSON = "ndjson"
-)
-
 func newEventImport(g *global) *cobra.Command {
 	i := &eventImport{g: g}
+	var flags mappingFlags
 	cmd := &cobra.Command{
 		Use: "import FILE|-", Short: "Report many events from a file of CSV, JSON or JSON lines", Args: exactArgs(1),
-		Long: `Reports the events of a file, or of standard input. The columns of CSV, or the
-fields of a JSON object, are any of
-  ` + strings.Join(importFields, ", ") + `.
-reported_at is RFC 3339, or a date at UTC+8. A row that is no event is named with
-its line and kept in quarantine (tiermesh event quarantine list); one that cannot
-even be kept is left out, and the command ends with exit code 3.
+		Long: `Reports the events of a file, or of standard input. The fields of a report are
+  ` + strings.Join(reportFields(), ", ") + `.
+Columns of CSV, or fields of JSON objects, with other names are mapped: --map says
+which column is which field, --set gives what a file does not have, --map-values
+says what stands for a value, such as the code for a type's name. A mapping is
+saved with --save-profile and used again with --profile; profiles of ` + strings.Join(profileNames(), ", ") + `
+are there. What no field is for is kept with the event, in extra.
+
+Files in another encoding than UTF-8 need --encoding, unless they have a mark:
+--encoding gb18030 reads GBK and GB2312, too. A time is RFC 3339, or local as in
+2026-11-25 08:00, 2026/11/25 8:00, 2026年11月25日 8时 or 20261125, at --time-zone; a
+date that has its day or month first needs --time-format (strptime's letters). An
+hour that a zone has twice, at the end of summer time, is no time.
+
+Each row ends as an event, as one that was there before, in quarantine (tiermesh
+event quarantine list), with its bytes and the reason, or is left out and named; the
+last line adds up. A row that cannot be read costs no other. The command ends with
+exit code 3 when rows are in quarantine or left out.
 
 The same file may be imported again: rows that were taken in are told from new
-ones by the file's bytes, or by --key. With a --key of your own a file that grew
-at its end, or whose rows have source keys, may be imported again, too.`,
+ones by the file's bytes, or by --key, and rows in quarantine are tried again. With
+a --key of your own a file that grew at its end, or whose rows have source keys, may
+be imported again, too. --dry-run asks the node what would become of each row.`,
 		Example: `  tiermesh event import events.csv --dry-run
-  tiermesh event import events.csv
-  printf 'type,title,priority\n01001,井盖,3\n' | tiermesh event import - --format csv --key today`,
+  tiermesh event import events.csv --encoding gb18030 --set channel=12345
+  tiermesh event import 311.csv --profile nyc311 --map-values type=types.csv
+  tiermesh event import calls.csv --map 'source_key=No,type=Kind,title=Subject,reported_at=Opened' \
+    --time-format '%d.%m.%Y %H:%M' --time-zone Europe/Berlin --save-profile calls.json
+  printf 'type,title\n01001,井盖\n' | tiermesh event import - --key today`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			i.cmd = cmd
+			if err := flags.read(cmd, &i.m); err != nil {
+				return err
+			}
+			if flags.save != "" {
+				if err := saveProfile(flags.save, &i.m); err != nil {
+					return err
+				}
+			}
 			return i.run(args[0])
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&i.format, "format", "", "csv, json (an array) or ndjson; by the file's name when left out")
-	f.StringVar(&i.key, "key", "", "idempotency key of the whole; follows from the file when left out")
-	f.BoolVar(&i.dry, "dry-run", false, "only check the rows; nothing is sent, and types are not looked up")
+	flags.add(cmd, &i.m)
+	cmd.Flags().StringVar(&i.key, "key", "", "idempotency key of the whole; follows from the file when left out")
+	cmd.Flags().BoolVar(&i.dry, "dry-run", false, "only say what would become of each row; nothing is written")
 	return cmd
 }
 
 // eventImport sends the rows of a file in batches.
 type eventImport struct {
-	g      *global
-	cmd    *cobra.Command
-	format string
-	key    string
-	dry    bool
+	g   *global
+	cmd *cobra.Command
+	m   mapping
+	key string
+	dry bool
 
+	rows   int
 	counts map[string]int
+	types  map[string]bool // of good rows
 	body   bytes.Buffer
 	lines  []int // of the rows in body
 	first  int   // the place of the first of them
 }
 
 func (i *eventImport) run(path string) error {
-	i.counts = map[string]int{}
+	i.counts, i.types = map[string]int{}, map[string]bool{}
 	in, done, err := i.open(path)
 	if err != nil {
 		return err
 	}
 	defer done()
-	if i.format == "" {
-		i.format = map[string]string{".csv": formatCSV, ".json": formatJSON, ".ndjson": formatNDJSON, ".jsonl": formatNDJSON}[strings.ToLower(filepath.Ext(path))]
+	r, err := i.m.open(in, path, i.good)
+	if err != nil {
+		return err
 	}
-	read := map[string]func(io.Reader, func(int, []byte, error) error) error{formatCSV: eventsCSV, formatJSON: eventsJSON, formatNDJSON: eventsLines}[i.format]
-	if read == nil {
-		return usagef("--format %q of %s: want csv, json or ndjson", i.format, path)
+	if err := i.m.begin(r.Header()); err != nil {
+		return err
 	}
-	if i.dry {
-		err = read(in, i.check)
-	} else {
-		err = i.g.transfer(i.cmd, func(ctx context.Context, c *api.Client, moved func()) error {
-			failed := read(in, func(line int, raw []byte, err error) error { return i.add(ctx, c, moved, line, raw, err) })
-			if failed == nil {
-				failed = i.send(ctx, c, moved)
+	err = i.g.transfer(i.cmd, func(ctx context.Context, c *api.Client, moved func()) error {
+		send := func() error { return i.send(ctx, c, moved) }
+		if i.dry {
+			if _, err := c.Node(ctx); errors.Is(err, api.ErrUnreachable) {
+				fmt.Fprintf(i.cmd.ErrOrStderr(), "%v\nthe rows are only checked by themselves: types, places and what is there before are not looked up\n", err)
+				send = i.check
 			}
-			return failed
-		})
-	}
+		}
+		return i.all(r, send)
+	})
 	return i.end(err)
+}
+
+// all sends the rows of the file.
+func (i *eventImport) all(r *input.Reader, send func() error) error {
+	for {
+		row, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return send()
+		}
+		if err != nil {
+			return errors.Join(send(), fmt.Errorf("%w: %w", errInput, err))
+		}
+		i.rows++
+		raw, err := i.item(row)
+		if err != nil {
+			return err
+		}
+		if len(i.lines) == importRows || i.body.Len()+len(raw) > importBytes {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+		i.body.Write(raw)
+		i.body.WriteByte('\n')
+		i.lines = append(i.lines, row.Line)
+	}
+}
+
+// item is a row as a batch has it: a report, or what came and why it is none.
+func (i *eventImport) item(row input.Row) ([]byte, error) {
+	if row.Err != nil {
+		reason := row.Err.Error()
+		if row.Size > len(row.Raw) {
+			reason += fmt.Sprintf("; of %d bytes the first %d are kept", row.Size, len(row.Raw))
+		}
+		return unreadable(row.Raw, "row", reason)
+	}
+	raw, bad := i.m.report(row)
+	if bad != nil {
+		if raw == nil {
+			raw = row.Raw
+		}
+		return unreadable(raw, bad.field, bad.err.Error())
+	}
+	if it := event.ParseItem(raw); it.Err == nil {
+		i.types[it.Report.Type] = true
+	}
+	return raw, nil
+}
+
+// unreadable is the item of a row that is no report.
+func unreadable(raw []byte, field, reason string) ([]byte, error) {
+	if len(raw) == 0 {
+		raw = []byte(" ")
+	}
+	return encodeJSON(map[string]any{"quarantine": map[string]any{"bytes": raw, "field": field, "reason": strings.ToValidUTF8(reason, "?")}})
+}
+
+// columnsTold is how many columns tell a row from a line of text.
+const columnsTold = 4
+
+// good reports whether a line would be a report; one of few columns, only if its type
+// is one that other rows have.
+func (i *eventImport) good(row input.Row) bool {
+	probe := i.m // its counts are of rows alone
+	probe.unmapped, probe.unknown, probe.formats = map[string]map[string]int{}, map[string]bool{}, map[string]int{}
+	raw, bad := probe.report(row)
+	if bad != nil {
+		return false
+	}
+	it := checkItem(raw, time.Now())
+	return it.Err == nil && (i.types[it.Report.Type] || len(row.Fields) >= columnsTold)
+}
+
+// checkItem looks at a report by itself.
+func checkItem(raw []byte, now time.Time) event.Item {
+	it := event.ParseItem(raw)
+	if it.Err == nil {
+		if it.Report.ReportedAtMS == 0 {
+			it.Report.ReportedAtMS = now.UnixMilli()
+		}
+		it.Err = it.Report.Validate(now)
+	}
+	return it
 }
 
 // open opens the file; its key follows from its bytes.
@@ -141,29 +235,97 @@ func (i *eventImport) open(path string) (io.Reader, func(), error) {
 	return f, func() { _ = f.Close() }, nil
 }
 
+// The words for outcomes, in the order in which they are told.
+var outcomeWords = []struct{ outcome, done, would string }{
+	{api.OutcomeDone, "events", "would be events"}, {api.OutcomeDuplicate, "there before", "there before"},
+	{api.OutcomeQuarantined, "in quarantine", "would be in quarantine"}, {api.OutcomeRejected, "left out", "would be left out"},
+	{api.OutcomeUnknown, "of unknown outcome", "of unknown outcome"},
+}
+
 // end tells what became of the rows.
 func (i *eventImport) end(err error) error {
 	out := i.cmd.OutOrStdout()
-	switch {
-	case i.g.output == "json":
-		if werr := json.NewEncoder(out).Encode(map[string]any{"key": i.key, "dry_run": i.dry, "counts": i.counts}); werr != nil {
+	unsent := i.rows
+	for _, n := range i.counts {
+		unsent -= n
+	}
+	if i.g.output == "json" {
+		result := map[string]any{"key": i.key, "dry_run": i.dry, "rows": i.rows, "counts": i.counts, "unsent": unsent}
+		if werr := json.NewEncoder(out).Encode(result); werr != nil {
 			return werr
 		}
-	case i.dry:
-		fmt.Fprintf(out, "%d rows are good, %d are not; nothing was sent\n", i.counts[api.OutcomeDone], i.counts[api.OutcomeQuarantined]+i.counts[api.OutcomeRejected])
-	default:
-		fmt.Fprintf(out, "%d events reported, %d were there before, %d in quarantine, %d left out\n",
-			i.counts[api.OutcomeDone], i.counts[api.OutcomeDuplicate], i.counts[api.OutcomeQuarantined], i.counts[api.OutcomeRejected])
+	} else {
+		fmt.Fprintln(out, i.sum(unsent))
 	}
+	i.hints()
+	bad := i.counts[api.OutcomeRejected] + i.counts[api.OutcomeQuarantined]
 	switch {
 	case err != nil:
 		return err
 	case i.counts[api.OutcomeUnknown] > 0:
 		return fmt.Errorf("%w: of %d rows: import the file again with --key %s", api.ErrUnknownOutcome, i.counts[api.OutcomeUnknown], i.key)
-	case i.counts[api.OutcomeRejected] > 0 || i.dry && i.counts[api.OutcomeQuarantined] > 0:
-		return fmt.Errorf("%w: %d rows are no events", errInput, i.counts[api.OutcomeRejected]+i.counts[api.OutcomeQuarantined])
+	case bad > 0:
+		return fmt.Errorf("%w: %d of %d rows are no events", errInput, bad, i.rows)
 	}
 	return nil
+}
+
+// sum is the line that adds up.
+func (i *eventImport) sum(unsent int) string {
+	var parts []string
+	for _, w := range outcomeWords {
+		if n := i.counts[w.outcome]; n > 0 || w.outcome != api.OutcomeUnknown {
+			text := w.done
+			if i.dry {
+				text = w.would
+			}
+			parts = append(parts, fmt.Sprintf("%d %s", n, text))
+		}
+	}
+	if unsent > 0 {
+		parts = append(parts, fmt.Sprintf("%d not sent", unsent))
+	}
+	text := count(i.rows, "row") + ": " + strings.Join(parts, ", ")
+	if i.dry {
+		text += "; nothing was written"
+	}
+	return text
+}
+
+// namesShown is how many values or names a hint has.
+const namesShown = 10
+
+// hints tells what would have made more of the rows events.
+func (i *eventImport) hints() {
+	w := i.cmd.ErrOrStderr()
+	for _, field := range slices.Sorted(maps.Keys(i.m.unmapped)) {
+		values := i.m.unmapped[field]
+		fmt.Fprintf(w, "%s: %d values are not in the file of --map-values: %s\n", field, len(values), mostly(values))
+	}
+	if len(i.m.unknown) > 0 {
+		names := slices.Sorted(maps.Keys(i.m.unknown))
+		fmt.Fprintf(w, "%s: no fields of a report; %s keeps what is left in extra\n", quotedNames(names[:min(len(names), namesShown)]), suggestMap(names))
+	}
+	for _, format := range slices.Sorted(maps.Keys(i.m.formats)) {
+		if i.m.formats[format] == i.m.badTimes {
+			fmt.Fprintf(w, "times: --time-format %q would fit all %d that could not be read\n", format, i.m.badTimes)
+		}
+	}
+}
+
+// mostly lists the values that come most often.
+func mostly(values map[string]int) string {
+	names := slices.SortedFunc(maps.Keys(values), func(a, b string) int {
+		return cmp.Or(cmp.Compare(values[b], values[a]), cmp.Compare(a, b))
+	})
+	var parts []string
+	for _, n := range names[:min(len(names), namesShown)] {
+		parts = append(parts, fmt.Sprintf("%.60q (%d)", n, values[n]))
+	}
+	if more := len(names) - namesShown; more > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func (i *eventImport) note(line int, outcome, text string) {
@@ -171,50 +333,49 @@ func (i *eventImport) note(line int, outcome, text string) {
 	fmt.Fprintf(i.cmd.ErrOrStderr(), "line %d %s: %s\n", line, outcome, text)
 }
 
-// check looks at a row without sending it.
-func (i *eventImport) check(line int, raw []byte, err error) error {
-	var it event.Item
-	if err == nil {
-		it = event.ParseItem(raw)
-		err = it.Err
-	}
-	if err == nil {
-		now := time.Now()
-		if it.Report.ReportedAtMS == 0 {
-			it.Report.ReportedAtMS = now.UnixMilli()
-		}
-		err = it.Report.Validate(now)
-	}
-	if err != nil {
-		i.note(line, api.OutcomeRejected, err.Error())
+// check looks at the rows of a batch without a node.
+func (i *eventImport) check() error {
+	if len(i.lines) == 0 {
 		return nil
 	}
-	i.counts[api.OutcomeDone]++
+	items, err := event.ParseBatch(i.body.Bytes(), true)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	for n, it := range items {
+		if it.Err == nil {
+			it = checkItem(it.Raw, now)
+		}
+		_, kept := event.Hold(it.Raw, "", "", 0)
+		switch {
+		case it.Err == nil:
+			i.counts[api.OutcomeDone]++
+		case kept == nil:
+			i.note(i.lines[n], api.OutcomeQuarantined, it.Err.Error())
+		default:
+			i.note(i.lines[n], api.OutcomeRejected, kept.Error())
+		}
+	}
+	i.clear()
 	return nil
 }
 
-// add adds a row to the batch, which it sends when it is full.
-func (i *eventImport) add(ctx context.Context, c *api.Client, moved func(), line int, raw []byte, err error) error {
-	if err != nil {
-		i.note(line, api.OutcomeRejected, err.Error())
-		return nil
-	}
-	if len(i.lines) == importRows || i.body.Len()+len(raw) > importBytes {
-		if err := i.send(ctx, c, moved); err != nil {
-			return err
-		}
-	}
-	i.body.Write(raw)
-	i.body.WriteByte('\n')
-	i.lines = append(i.lines, line)
-	return nil
+func (i *eventImport) clear() {
+	i.first += len(i.lines)
+	i.body.Reset()
+	i.lines = i.lines[:0]
 }
 
 func (i *eventImport) send(ctx context.Context, c *api.Client, moved func()) error {
 	if len(i.lines) == 0 {
 		return nil
 	}
-	out, err := c.ReportBatch(ctx, i.key, i.first, i.body.Bytes())
+	send := c.ReportBatch
+	if i.dry {
+		send = c.RehearseBatch
+	}
+	out, err := send(ctx, i.key, i.first, i.body.Bytes())
 	if err != nil {
 		return fmt.Errorf("lines %d to %d, --key %s: %w", i.lines[0], i.lines[len(i.lines)-1], i.key, err)
 	}
@@ -229,143 +390,9 @@ func (i *eventImport) send(ctx context.Context, c *api.Client, moved func()) err
 		}
 		i.note(i.lines[it.Index], it.Outcome, strings.TrimSpace(string(it.ID)+" "+it.Message))
 	}
-	i.first += len(i.lines)
-	if len(i.lines) == importRows {
+	full := len(i.lines) == importRows
+	if i.clear(); full {
 		fmt.Fprintf(i.cmd.ErrOrStderr(), "%d rows sent\n", i.first)
 	}
-	i.body.Reset()
-	i.lines = i.lines[:0]
 	return nil
-}
-
-// eventsLines calls f with each line that is not empty.
-func eventsLines(in io.Reader, f func(line int, raw []byte, err error) error) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, importBytes)
-	n := 1
-	for ; lines.Scan(); n++ {
-		if raw := bytes.TrimSpace(lines.Bytes()); len(raw) > 0 {
-			if err := f(n, withTime(raw), nil); err != nil {
-				return err
-			}
-		}
-	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("%w: line %d: %w", errInput, n, err)
-	}
-	return nil
-}
-
-// eventsJSON calls f with each element of an array, by its number.
-func eventsJSON(in io.Reader, f func(line int, raw []byte, err error) error) error {
-	dec := json.NewDecoder(in)
-	if t, err := dec.Token(); err != nil || t != json.Delim('[') {
-		return fmt.Errorf("%w: want an array of reports; for JSON lines use --format ndjson", errInput)
-	}
-	for n := 1; dec.More(); n++ {
-		var raw json.RawMessage
-		if err := dec.Decode(&raw); err != nil {
-			return fmt.Errorf("%w: report %d: %w", errInput, n, err)
-		}
-		var line bytes.Buffer // on one, since a batch is of lines
-		if err := json.Compact(&line, raw); err != nil {
-			return fmt.Errorf("%w: report %d: %w", errInput, n, err)
-		}
-		if err := f(n, withTime(line.Bytes()), nil); err != nil {
-			return err
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return fmt.Errorf("%w: the array does not end: %w", errInput, err)
-	}
-	return nil
-}
-
-// withTime puts a time as people write it into milliseconds; a row that has none, or
-// is no object, is left as it is.
-func withTime(raw []byte) []byte {
-	if !bytes.Contains(raw, []byte(`"reported_at"`)) {
-		return raw
-	}
-	fields := map[string]json.RawMessage{}
-	var text string
-	if json.Unmarshal(raw, &fields) != nil || json.Unmarshal(fields["reported_at"], &text) != nil {
-		return raw
-	}
-	ms, err := instant.Milliseconds(text)
-	if err != nil {
-		return raw // it is kept with what is wrong with it
-	}
-	delete(fields, "reported_at")
-	fields["reported_at_ms"] = json.RawMessage(strconv.FormatInt(ms, 10))
-	out, err := json.Marshal(fields)
-	if err != nil {
-		return raw
-	}
-	return out
-}
-
-// eventsCSV calls f with each row, as JSON.
-func eventsCSV(in io.Reader, f func(line int, raw []byte, err error) error) error {
-	rows := csv.NewReader(in)
-	rows.FieldsPerRecord = -1
-	header, err := rows.Read()
-	if err != nil {
-		return fmt.Errorf("%w: no header: %w", errInput, err)
-	}
-	header[0] = strings.TrimPrefix(header[0], "\ufeff") // as spreadsheets write it
-	for i, name := range header {
-		if header[i] = strings.TrimSpace(name); !slices.Contains(importFields, header[i]) || slices.Contains(header[:i], header[i]) {
-			return fmt.Errorf("%w: column %d is %.40q: want each once, of %s", errInput, i+1, name, strings.Join(importFields, ", "))
-		}
-	}
-	for {
-		row, err := rows.Read()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		var bad *csv.ParseError
-		if err != nil && !errors.As(err, &bad) {
-			return fmt.Errorf("%w: %w", errInput, err)
-		}
-		var line int
-		var raw []byte
-		if bad != nil {
-			line, err = bad.StartLine, bad.Err
-		} else {
-			line, _ = rows.FieldPos(0)
-			raw, err = eventRow(header, row)
-		}
-		if err := f(line, raw, err); err != nil {
-			return err
-		}
-	}
-}
-
-// eventRow makes the JSON of a row. What is no number where one belongs is left as
-// text, so that the row is kept in quarantine.
-func eventRow(header, row []string) ([]byte, error) {
-	if len(row) != len(header) {
-		return nil, fmt.Errorf("%d columns: want %d, as the header has", len(row), len(header))
-	}
-	fields := map[string]any{}
-	for i, name := range header {
-		value := row[i]
-		if value == "" {
-			continue
-		}
-		fields[name] = value
-		switch name {
-		case "lat", "lon":
-			if v, err := strconv.ParseFloat(value, 64); err == nil && v-v == 0 { // JSON has no infinity
-				fields[name] = v
-			}
-		case "priority", "reported_at_ms":
-			if v, err := strconv.ParseInt(value, 10, 64); err == nil {
-				fields[name] = v
-			}
-		}
-	}
-	raw, err := json.Marshal(fields)
-	return withTime(raw), err
 }

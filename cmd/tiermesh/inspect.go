@@ -211,6 +211,7 @@ func newReport(g *global) *cobra.Command {
 	var key, file, id string
 	var keep bool
 	var at point
+	var rows fileFlags
 	cmd := &cobra.Command{
 		Use: "report", Short: "Report an event to this site", Args: exactArgs(0),
 		Long: `Reports one event from flags, or many from a file of JSON lines, each
@@ -223,11 +224,12 @@ A report of a type that no catalog here has is kept in quarantine: what is print
 is the document there, and why; tiermesh event quarantine goes on with it.`,
 		Example: `  tiermesh event report --type 01001 --title 供水井盖异常 --place 高笋塘 --priority 2
   tiermesh event report --file events.jsonl
+  tiermesh event report --file calls-gbk.jsonl --encoding gb18030
   hotline | tiermesh event report --file -`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
 				if file != "" {
-					return g.reportFile(cmd, c, file)
+					return g.reportFile(cmd, c, file, rows.Encoding)
 				}
 				r.Lat, r.Lon = at.given(cmd)
 				if key == "" {
@@ -240,6 +242,7 @@ is the document there, and why; tiermesh event quarantine goes on with it.`,
 	f := cmd.Flags()
 	f.StringVar(&key, "key", "", "idempotency key; made up when left out")
 	f.StringVar(&file, "file", "", "file of JSON lines, or - for standard input")
+	rows.addEncoding(cmd)
 	f.StringVar(&id, "id", "", "the event's identifier, a UUID that an app without a connection made up")
 	f.BoolVar(&keep, "quarantine", false, "keep a report that breaks a rule, instead of refusing it")
 	f.StringVar(&r.Type, "type", "", "event type code")

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	_ "time/tzdata" // the zones of files, on machines that have none
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -43,7 +45,10 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	root.SetIn(stdin)
 	root.SetOut(out)
 	root.SetErr(diagnostics)
-	err := root.ExecuteContext(ctx)
+	err := checkText(args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if closed := out.Close(); err == nil {
 		err = closed
 	}
@@ -52,6 +57,16 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	}
 	sayError(diagnostics, err)
 	return exitCode(err)
+}
+
+// checkText refuses arguments that are not UTF-8: they would be sent as other texts.
+func checkText(args []string) error {
+	for i, a := range args {
+		if !utf8.ValidString(a) {
+			return usagef("argument %d, %.60q, is not UTF-8: set the terminal, or the script, to UTF-8", i+1, a)
+		}
+	}
+	return nil
 }
 
 // global are the flags that every command has.

@@ -37,12 +37,13 @@ func TestMain(m *testing.M) {
 //	status CODE tiermesh …   runs a command that must exit with CODE
 //	flip PATTERN…            inverts a bit near the start of each file that matches
 //	env-file FILE            sets the environment from a file of NAME=value lines
+//	field FILE…              copies files that came from outside, byte for byte
 //	eventually PATTERN tiermesh …   repeats a command until its output matches
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata", RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"port": port, "status": status, "eventually": eventually, "flip": flip, "env-file": envFile,
+			"port": port, "status": status, "eventually": eventually, "flip": flip, "env-file": envFile, "field": field,
 		},
 	})
 }
@@ -100,6 +101,17 @@ func envFile(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s: %q is not NAME=value", args[0], line)
 		}
 		ts.Setenv(name, value)
+	}
+}
+
+func field(ts *testscript.TestScript, _ bool, names []string) {
+	for _, name := range names {
+		b, err := os.ReadFile(filepath.Join("testdata", "field", name))
+		if errors.Is(err, os.ErrNotExist) {
+			b, err = os.ReadFile(filepath.Join("..", "..", "testbed", "data", name))
+		}
+		ts.Check(err)
+		ts.Check(os.WriteFile(ts.MkAbs(name), b, 0o600))
 	}
 }
 

@@ -28,7 +28,7 @@ type column struct {
 	wide  bool
 }
 
-// input opens a file, or standard input for "-".
+// openInput opens a file, or standard input for "-".
 func openInput(cmd *cobra.Command, file string) (io.ReadCloser, error) {
 	if file == "-" {
 		return io.NopCloser(cmd.InOrStdin()), nil

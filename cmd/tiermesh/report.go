@@ -1,17 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/tiermesh/tiermesh/api"
+	"github.com/tiermesh/tiermesh/tiers/input"
 )
 
 func (g *global) reportOne(ctx context.Context, cmd *cobra.Command, c *api.Client, r api.ReportRequest) error {
@@ -44,7 +44,7 @@ type reportedLine struct {
 
 // reportFile reports line by line; a bad line is named and set aside, the rest
 // goes on, and the command ends in an error.
-func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) error {
+func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file, encoding string) error {
 	in, err := openInput(cmd, file)
 	if err != nil {
 		return err
@@ -58,7 +58,7 @@ func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file string) erro
 	var read error
 	go func() { // ends with the input, or with the program when that does not end
 		defer close(lines)
-		read = g.feedLines(ctx, feed, in, lines)
+		read = g.feedLines(ctx, feed, in, encoding, lines)
 	}()
 	bad := 0
 	for more := true; more; {
@@ -105,30 +105,31 @@ func (g *global) printLine(cmd *cobra.Command, l *reportedLine) error {
 }
 
 // feedLines sends each line that is not empty, and puts it into lines in its order.
-func (g *global) feedLines(ctx context.Context, feed *api.Feed, in io.Reader, lines chan<- *reportedLine) error {
-	text := bufio.NewScanner(in)
-	text.Buffer(nil, 1<<20)
-	n := 1
-	for ; text.Scan(); n++ {
-		if strings.TrimSpace(text.Text()) == "" {
-			continue
+func (g *global) feedLines(ctx context.Context, feed *api.Feed, in io.Reader, encoding string, lines chan<- *reportedLine) error {
+	rows, err := input.Open(in, input.Options{Format: input.NDJSON, Encoding: encoding})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInput, err)
+	}
+	for {
+		row, err := rows.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", errInput, err)
 		}
 		select {
-		case lines <- g.feedLine(ctx, feed, n, text.Bytes()):
+		case lines <- g.feedLine(ctx, feed, row):
 		case <-ctx.Done():
 			return nil // the command has ended
 		}
 	}
-	if err := text.Err(); err != nil {
-		return fmt.Errorf("%w: line %d: %w", errInput, n, err)
-	}
-	return nil
 }
 
-func (g *global) feedLine(ctx context.Context, feed *api.Feed, n int, text []byte) *reportedLine {
-	l := &reportedLine{n: n, until: time.Now().Add(time.Duration(g.timeout))}
-	var r api.ReportRequest
-	if err := json.Unmarshal(text, &r); err != nil {
+func (g *global) feedLine(ctx context.Context, feed *api.Feed, row input.Row) *reportedLine {
+	l := &reportedLine{n: row.Line, until: time.Now().Add(time.Duration(g.timeout))}
+	r, err := lineRequest(row)
+	if err != nil {
 		l.err = fmt.Errorf("%w: %w", errInput, err)
 		return l
 	}
@@ -139,4 +140,24 @@ func (g *global) feedLine(ctx context.Context, feed *api.Feed, n int, text []byt
 		l.err = fmt.Errorf("key %s: %w", r.Key, l.err)
 	}
 	return l
+}
+
+// lineRequest is the request of a line.
+func lineRequest(row input.Row) (api.ReportRequest, error) {
+	if row.Err != nil {
+		return api.ReportRequest{}, row.Err
+	}
+	const want = `want {"key": …, "report": {…}}, with a key that makes a retry safe; ` +
+		"a file of plain reports is taken in by tiermesh event import FILE --format ndjson"
+	if _, ok := row.Field("report"); !ok {
+		return api.ReportRequest{}, errors.New("no field report: " + want)
+	}
+	if key, ok := row.Field("key"); !ok || key.Text == "" {
+		return api.ReportRequest{}, errors.New("no field key: " + want)
+	}
+	r, err := api.ParseReportRequest(string(row.JSON))
+	if err == nil && r.Unread != nil {
+		err = r.Unread
+	}
+	return r, err
 }

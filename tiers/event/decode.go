@@ -66,29 +66,35 @@ func PlainString(s string) (value, rest string, ok bool) {
 	return value, s[end+1:], utf8.ValidString(value)
 }
 
+// setText sets a field; one that is set already is not read here.
 func setText(r *Report, key, value string) bool {
+	var field *string
 	switch key {
 	case "source_key":
-		r.SourceKey = value
+		field = &r.SourceKey
 	case "type":
-		r.Type = value
+		field = &r.Type
 	case "title":
-		r.Title = value
+		field = &r.Title
 	case "text":
-		r.Text = value
+		field = &r.Text
 	case "place":
-		r.Place = value
+		field = &r.Place
 	case "reporter":
-		r.Reporter = value
+		field = &r.Reporter
 	case "channel":
-		r.Channel = value
+		field = &r.Channel
 	case "grid":
-		r.Grid = value
+		field = &r.Grid
 	case "doubt":
-		r.Doubt = value
+		field = &r.Doubt
 	default:
 		return false
 	}
+	if *field != "" {
+		return false
+	}
+	*field = value
 	return true
 }
 
@@ -103,20 +109,23 @@ func setNumber(r *Report, key, value string) bool {
 	switch key {
 	case "lat", "lon":
 		f, err := strconv.ParseFloat(value, 64)
-		if key == "lat" {
-			r.Lat = &f
-		} else {
-			r.Lon = &f
+		field := &r.Lat
+		if key == "lon" {
+			field = &r.Lon
 		}
-		return err == nil
+		again := *field != nil
+		*field = &f
+		return err == nil && !again
 	case "priority":
 		n, err := strconv.Atoi(value)
+		again := r.Priority != 0
 		r.Priority = n
-		return err == nil
+		return err == nil && !again
 	case "reported_at_ms":
 		n, err := strconv.ParseInt(value, 10, 64)
+		again := r.ReportedAtMS != 0
 		r.ReportedAtMS = n
-		return err == nil
+		return err == nil && !again
 	default:
 		return false
 	}

@@ -298,7 +298,7 @@ func TestParseBatch(t *testing.T) {
 		"lines":            {"{\"type\":\"a\"}\n\n  {\"type\":\"b\"}\r\n", 2, nil, ""},
 		"a bad line":       {"{\"type\":\"a\"}\n{\"type\n", 2, []int{1}, "report"},
 		"a wrong kind":     {`[{"priority":"high"}]`, 1, []int{0}, "priority"},
-		"an unknown field": {`[{"colour":"red"}]`, 1, []int{0}, "report"},
+		"an unknown field": {`[{"colour":"red"}]`, 1, []int{0}, "colour"},
 		"a bad id":         {`[{"id":"7"}]`, 1, []int{0}, "id"},
 		"two on a line":    {`{}{}`, 1, []int{0}, "report"},
 		"no object":        {`[7]`, 1, []int{0}, "report"},
@@ -321,6 +321,7 @@ func TestParseBatch(t *testing.T) {
 func FuzzParseBatch(f *testing.F) {
 	f.Add([]byte(`[{"type":"a","id":"0190f1c2-0000-7000-8000-000000000001"},7]`))
 	f.Add([]byte("{\"lat\":1e400}\n\xff\n"))
+	f.Add([]byte(`[{"quarantine":{"bytes":"/w==","reason":"x"}},{"extra":{"a":1},"reported_at":"2026-11-01"}]`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		items, err := event.ParseBatch(b, len(b)%2 == 0)
 		if err != nil && !errors.Is(err, event.ErrInvalid) {

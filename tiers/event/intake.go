@@ -6,9 +6,12 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/instant"
+	"github.com/tiermesh/tiermesh/tiers/strictjson"
 )
 
 // Bounds of a batch.
@@ -55,33 +58,128 @@ func ParseReport(raw []byte) (Report, error) {
 	return it.Report, it.Err
 }
 
-// ParseItem decodes a report with the identifier that a client gave it.
+// ParseItem decodes a report with the identifier that a client gave it. Besides a
+// report's fields it may have reported_at, a time as package instant reads it, instead
+// of reported_at_ms.
+//
+// What is no report at all, such as a row of a file that cannot be read, comes as
+//
+//	{"quarantine": {"bytes": "<base64>", "reason": "…", "field": "…"}}
+//
+// Its item is those bytes, with the error that the reason says.
 func ParseItem(raw []byte) Item {
 	it := Item{Raw: raw}
+	if r, rest, ok := PlainReport(string(raw)); ok && rest == "" {
+		it.Report = r
+		return it
+	}
+	if err := strictjson.Check(raw); err != nil {
+		it.Err = textError(err)
+		return it
+	}
+	if unreadable, ok := parseUnreadable(raw); ok {
+		return unreadable
+	}
 	var in struct {
-		ID string `json:"id"`
+		ID         string  `json:"id"`
+		ReportedAt *string `json:"reported_at"`
 		Report
 	}
+	it.Err = decodeStrictly(raw, &in)
+	if it.ID, it.Report = in.ID, in.Report; it.Err == nil && in.ReportedAt != nil {
+		it.Report.ReportedAtMS, it.Err = reportedAt(*in.ReportedAt, in.ReportedAtMS)
+	}
+	if it.Err == nil && in.ID != "" {
+		_, it.Err = ClientID(in.ID)
+	}
+	return it
+}
+
+// textError is the error of bytes that encoding/json would alter.
+func textError(err error) error {
+	field := "report"
+	var e *strictjson.Error
+	if errors.As(err, &e) && e.Name != "" {
+		field = e.Name
+	}
+	return invalid(field, "report: %v", err)
+}
+
+// unreadableBytes begin what is no report at all.
+var unreadableBytes = []byte(`{"quarantine"`)
+
+// parseUnreadable reads what is no report at all, and reports whether it is that.
+func parseUnreadable(raw []byte) (it Item, ok bool) {
+	if !bytes.HasPrefix(bytes.TrimLeft(raw, " \t\r\n"), unreadableBytes) {
+		return it, false
+	}
+	var in struct {
+		Quarantine struct {
+			Bytes  []byte `json:"bytes"`
+			Reason string `json:"reason"`
+			Field  string `json:"field"`
+		} `json:"quarantine"`
+	}
+	it.Raw = raw
+	if it.Err = decodeStrictly(raw, &in); it.Err == nil {
+		q := in.Quarantine
+		switch {
+		case len(q.Bytes) == 0 || q.Reason == "":
+			it.Err = invalid("quarantine", "quarantine: bytes or reason are empty: want what came, and why it is no report")
+		case len(q.Reason) > textBytesMax || len(q.Field) > fieldBytesMax:
+			it.Err = invalid("quarantine", "quarantine: reason of %d bytes, field of %d: want at most %d and %d", len(q.Reason), len(q.Field), textBytesMax, fieldBytesMax)
+		default:
+			it.Raw, it.Err = q.Bytes, invalid(q.Field, "%s", q.Reason)
+		}
+	}
+	return it, true
+}
+
+// decodeStrictly decodes one JSON value; unknown fields are refused by name.
+func decodeStrictly(raw []byte, into any) error {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.DisallowUnknownFields()
-	err := dec.Decode(&in)
+	err := dec.Decode(into)
 	if err == nil {
 		if _, rest := dec.Token(); !errors.Is(rest, io.EOF) {
 			err = errors.New("more than one JSON value")
 		}
 	}
-	it.ID, it.Report = in.ID, in.Report
 	var kind *json.UnmarshalTypeError
 	switch {
 	case errors.As(err, &kind) && kind.Field != "":
 		field := strings.TrimPrefix(kind.Field, "Report.")
-		it.Err = invalid(field, "%s is a %s: want %s", field, kind.Value, kind.Type)
+		return invalid(field, "%s is a %s: want %s", field, kind.Value, kind.Type)
 	case err != nil:
-		it.Err = invalid("report", "report: %v", err)
-	case in.ID != "":
-		_, it.Err = ClientID(in.ID)
+		if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
+			field, _ := strconv.Unquote(name)
+			return invalid(field, "report: unknown field %s: want %s", name, strings.Join(Fields(), ", "))
+		}
+		return invalid("report", "report: %v", err)
 	}
-	return it
+	return nil
+}
+
+// Fields are the fields of a report, as it may be sent.
+func Fields() []string {
+	return []string{
+		"id", "source_key", "type", "title", "text", "place", "lat", "lon", "priority", "reporter", "channel", "grid", "reported_at", "reported_at_ms", "extra",
+	}
+}
+
+// reportedAt reads a time of report that is written as people do.
+func reportedAt(text string, ms int64) (int64, error) {
+	if ms != 0 {
+		return ms, invalid("reported_at", "reported_at and reported_at_ms: want one of them")
+	}
+	if strings.TrimSpace(text) == "" {
+		return 0, nil // as if it were not there
+	}
+	ms, err := instant.Milliseconds(text)
+	if err != nil {
+		return 0, invalid("reported_at", "reported_at: %v", err)
+	}
+	return ms, nil
 }
 
 // ParseBatch splits a batch into its reports: JSON lines, or a JSON array where it

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/strictjson"
 )
 
 // KindQuarantine is the document kind of what was reported and cannot be taken in
@@ -145,7 +146,7 @@ func Hold(raw []byte, field, reason string, at int64) (Held, error) {
 		Type      any `json:"type"`
 		SourceKey any `json:"source_key"`
 	}
-	if json.Unmarshal(raw, &known) == nil {
+	if strictjson.Check(raw) == nil && json.Unmarshal(raw, &known) == nil {
 		short := func(v any) string {
 			s, _ := v.(string)
 			if len(s) > fieldBytesMax || checkText("", s, fieldBytesMax, false) != nil {
@@ -329,7 +330,9 @@ func (h Held) Released(set map[string]string) (Report, error) {
 			delete(fields, name)
 			continue
 		}
-		fields[name] = b
+		if fields[name] = b; name == "reported_at" {
+			delete(fields, "reported_at_ms")
+		}
 	}
 	var r Report
 	b, err := json.Marshal(fields)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/instant"
 )
 
 // Kind is the document kind of events.
@@ -52,6 +53,8 @@ type Report struct {
 	// Doubt is what the site that took it in doubts of it, such as a place outside its
 	// area; empty for nothing. It is the site's, not the reporter's.
 	Doubt string `json:"doubt,omitempty"`
+	// Extra is what else its source says, which no field is for.
+	Extra Extra `json:"extra,omitempty"`
 }
 
 // Class returns the class of events of a priority.
@@ -88,8 +91,14 @@ func (r Report) ValidateIn(now time.Time, area *Area) error {
 	if err := r.checkPoint(area); err != nil {
 		return err
 	}
-	if r.ReportedAtMS < 0 || r.ReportedAtMS > now.Add(24*time.Hour).UnixMilli() {
-		return invalid("reported_at_ms", "reported_at_ms %d (%s): want 1970 to one day from now", r.ReportedAtMS,
+	if err := r.Extra.check(); err != nil {
+		return err
+	}
+	if err := instant.Plausible(r.ReportedAtMS); err != nil {
+		return invalid("reported_at_ms", "reported_at_ms: %v", err)
+	}
+	if r.ReportedAtMS > now.Add(24*time.Hour).UnixMilli() {
+		return invalid("reported_at_ms", "reported_at_ms %d (%s): want 1973 to one day from now", r.ReportedAtMS,
 			time.UnixMilli(r.ReportedAtMS).UTC().Format(time.RFC3339))
 	}
 	return nil

@@ -95,14 +95,15 @@ func (e *elements) element() Row {
 		return e.broken(row, -1)
 	}
 	b.WriteString(text[:end])
-	row.Fields, row.Err = objectFields(b.String())
+	row.JSON = []byte(b.String())
+	row.Fields, row.Err = objectFields(row.JSON)
 	switch {
 	case row.Err != nil && e.text[0] != '{' && !ends(text[end:]):
 		return e.broken(row, -1) // what is this?
 	case row.Err != nil && used > 0:
 		return e.broken(row, used)
 	}
-	row.Raw, row.Size = []byte(b.String()), b.Len()
+	row.Raw, row.Size = row.JSON, b.Len()
 	if row.Lines += used; used > 0 {
 		e.at, _ = e.lines.at(used - 1)
 		e.all = text

@@ -81,9 +81,11 @@ type Row struct {
 	// line each counts the whole line.
 	Line, Lines int
 	// Raw are its bytes as they came, without the end of its last line; Size is how many
-	// there were, more than Raw has when it is cut.
+	// there were, about, more than Raw has when it is cut.
 	Raw  []byte
 	Size int
+	// JSON is the object of a row of JSON, in UTF-8; nil for CSV.
+	JSON []byte
 	// Fields are in the file's order; nil if Err says what is wrong.
 	Fields []Field
 	// Err is what is wrong with it, in words for whoever made the file.
@@ -119,10 +121,10 @@ func Open(in io.Reader, o Options) (*Reader, error) {
 		o.LinesMax = linesMax
 	}
 	b := bufio.NewReaderSize(in, 64<<10)
-	head, err := b.Peek(4096)
-	if err != nil && !errors.Is(err, io.EOF) {
+	if _, err := b.Peek(4); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: %w", ErrFile, err)
 	}
+	head, _ := b.Peek(b.Buffered()) // no more, since the rest may take its time
 	e, mark, err := encodingOf(o.Encoding, head)
 	if err != nil {
 		return nil, err
@@ -194,7 +196,9 @@ func (r *Reader) Next() (Row, error) {
 		return Row{}, err
 	}
 	r.rows++
-	row.Number = r.rows
+	if row.Number = r.rows; row.Size <= r.lines.bytesMax { // all of it is in Raw
+		row.Size = len(row.Raw)
+	}
 	if len(row.Raw) > r.options.RawBytesMax {
 		row.Raw = row.Raw[:r.options.RawBytesMax]
 	}
@@ -214,7 +218,8 @@ func (r *Reader) nextLine() (Row, error) {
 		}
 		row := Row{Line: l.n, Lines: 1, Raw: trimEnd(r.lines.encoding, l.raw), Size: l.size, Err: l.err}
 		if row.Err == nil {
-			row.Fields, row.Err = objectFields(l.text)
+			row.JSON = []byte(strings.TrimSpace(l.text))
+			row.Fields, row.Err = objectFields(row.JSON)
 		}
 		return row, nil
 	}
@@ -224,8 +229,8 @@ func (r *Reader) nextLine() (Row, error) {
 func trimEnd(e encoding, raw []byte) []byte { return (&lines{encoding: e}).content(raw) }
 
 // objectFields splits a JSON object.
-func objectFields(text string) ([]Field, error) {
-	fields, err := strictjson.Fields([]byte(text))
+func objectFields(text []byte) ([]Field, error) {
+	fields, err := strictjson.Fields(text)
 	if err != nil {
 		return nil, err
 	}

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -59,41 +57,49 @@ func UTF8(text []byte) error {
 // [ErrText] or [ErrTwice]. Names that differ in the case of their letters are the same
 // to it, as they are to encoding/json. A text that is no JSON may pass: a decoder says
 // so better.
-func Check(text []byte) error { return check(text, strings.EqualFold) }
+func Check(text []byte) error { return check(text, bytes.EqualFold) }
 
 // check is Check for names of which same says that they are one.
-func check(text []byte, same func(a, b string) bool) error {
+func check(text []byte, same func(a, b []byte) bool) error {
 	if err := UTF8(text); err != nil {
 		return err
 	}
-	var open [][]string // the names of each object that is open; nil for an array
-	name := false       // the next string is a name
-	for i := 0; i < len(text); {
+	var roomNames [32][]byte
+	var roomOpen [16]int
+	// Of each object that is open, where its names begin; -1 for an array.
+	names, open := roomNames[:0], roomOpen[:0]
+	name := false // the next string is a name
+	for i := 0; i < len(text); i++ {
 		switch text[i] {
 		case '"':
 			end := stringEnd(text, i)
 			if err := surrogates(text[i:end], i); err != nil {
 				return err
 			}
-			if name && len(open) > 0 {
-				names, err := enter(open[len(open)-1], unquoted(text[i:end]), same)
-				if err != nil {
+			if name {
+				begin := open[len(open)-1]
+				var err error
+				if names, err = enter(names, begin, unquoted(text[i:end]), same); err != nil {
 					return err
 				}
-				open[len(open)-1], name = names, false
+				name = false
 			}
-			i = end
-			continue
+			i = end - 1
 		case '{':
-			open, name = append(open, []string{}), true
+			open, name = append(open, len(names)), true
 		case '[':
-			open, name = append(open, nil), false
+			open, name = append(open, -1), false
 		case '}', ']':
-			open, name = open[:max(len(open)-1, 0)], false
+			if last := len(open) - 1; last >= 0 {
+				if open[last] >= 0 {
+					names = names[:open[last]]
+				}
+				open = open[:last]
+			}
+			name = false
 		case ',':
-			name = len(open) > 0 && open[len(open)-1] != nil
+			name = len(open) > 0 && open[len(open)-1] >= 0
 		}
-		i++
 	}
 	return nil
 }
@@ -107,7 +113,7 @@ type Field struct {
 // Fields splits an object into its fields, in their order; their names may differ in
 // the case of letters alone. The error is an [*Error].
 func Fields(text []byte) ([]Field, error) {
-	if err := check(text, func(a, b string) bool { return a == b }); err != nil {
+	if err := check(text, bytes.Equal); err != nil {
 		return nil, err
 	}
 	if !json.Valid(text) {
@@ -147,14 +153,16 @@ func syntax(text []byte) *Error {
 // namesMax is how many names of an object are compared one with another.
 const namesMax = 4096
 
-// enter adds a name to those of its object.
-func enter(names []string, name string, same func(a, b string) bool) ([]string, error) {
-	if slices.ContainsFunc(names, func(n string) bool { return same(n, name) }) {
-		e := wrong(ErrTwice, "%.40q comes twice in one object", name)
-		e.Name = name
-		return names, e
+// enter adds a name to those of its object, which begin at a place.
+func enter(names [][]byte, begin int, name []byte, same func(a, b []byte) bool) ([][]byte, error) {
+	for _, n := range names[begin:] {
+		if same(n, name) {
+			e := wrong(ErrTwice, "%.40q comes twice in one object", name)
+			e.Name = string(name)
+			return names, e
+		}
 	}
-	if len(names) == namesMax {
+	if len(names)-begin == namesMax {
 		return names, wrong(ErrTwice, "an object has more than %d names", namesMax)
 	}
 	return append(names, name), nil
@@ -174,15 +182,15 @@ func stringEnd(text []byte, i int) int {
 }
 
 // unquoted is the value of a string; of one that is none, its bytes.
-func unquoted(text []byte) string {
+func unquoted(text []byte) []byte {
 	if n := len(text); n > 1 && text[n-1] == '"' && bytes.IndexByte(text, '\\') < 0 {
-		return string(text[1 : n-1])
+		return text[1 : n-1]
 	}
 	var s string
 	if json.Unmarshal(text, &s) != nil {
-		return string(text)
+		return text
 	}
-	return s
+	return []byte(s)
 }
 
 // surrogates checks the escapes of a string that begins at byte at of the text.
