@@ -189,7 +189,7 @@ func (m *mapping) begin(header []string) error {
 		}
 	}
 	if len(foreign) > 0 {
-		return fmt.Errorf("%w: %s: no fields of a report, which are %s. Say which column is which field, such as\n  %s",
+		return fmt.Errorf("%w: %s: no fields of a report, which are %s. Say which column is which field, such as %s",
 			errInput, quotedNames(foreign), strings.Join(reportFields(), ", "), suggestMap(header))
 	}
 	return nil
