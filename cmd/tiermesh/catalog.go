@@ -258,6 +258,9 @@ func newCatalogVersions(g *global) *cobra.Command {
 		Use: "versions NAME", Short: "List the versions of a catalog, the latest first", Args: exactArgs(1),
 		Example: "  tiermesh catalog versions rules\n  tiermesh catalog versions rules --site 500000",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if limit < 1 {
+				return usagef("--limit %d: want 1 or more", limit)
+			}
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
 				v, err := c.CatalogVersions(ctx, api.EntriesQuery{Catalog: args[0], Site: tiers.SiteID(site), Limit: limit})
 				if err != nil {

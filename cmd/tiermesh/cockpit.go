@@ -65,16 +65,16 @@ By track, an event counts in the track that the catalog of types names for its t
 func printOverview(w io.Writer, o api.Overview, wide bool) error {
 	now := time.UnixMilli(o.AtMS)
 	t := o.Total
-	fmt.Fprintf(w, "%s  %s  %d events open, %d of them urgent; %d tasks open, %d overdue; %s\n",
+	say(w, "%s  %s  %d events open, %d of them urgent; %d tasks open, %d overdue; %s\n",
 		o.Area, o.AreaName, t.Events, t.Urgent, t.Tasks, t.Overdue, coverageText(o.Coverage, now))
 	if o.Recounting {
-		fmt.Fprintln(w, "counters are being made for the first time: numbers are too low until that is done")
+		sayln(w, "counters are being made for the first time: numbers are too low until that is done")
 	}
 	if o.Behind > 0 {
-		fmt.Fprintf(w, "%d documents changed that are not counted yet\n", o.Behind)
+		say(w, "%d documents changed that are not counted yet\n", o.Behind)
 	}
 	if o.Elsewhere > 0 {
-		fmt.Fprintf(w, "%d open events of sites that ended or moved away are not counted\n", o.Elsewhere)
+		say(w, "%d open events of sites that ended or moved away are not counted\n", o.Elsewhere)
 	}
 	title := strings.ToUpper(o.By)
 	header := []string{title, "NAME", "EVENTS", "URGENT", "TASKS", "OVERDUE"}
@@ -125,12 +125,12 @@ func printMissing(w io.Writer, c aggregate.Coverage, now time.Time) error {
 		}
 		rows = append(rows, []string{string(m.Site), at, age})
 	}
-	fmt.Fprintln(w)
+	sayln(w)
 	if err := table(w, []string{"NOT COVERED", "KNOWN AS OF", "AGE"}, rows); err != nil {
 		return err
 	}
 	if more := c.Sites - c.Covered - len(c.Missing); more > 0 {
-		fmt.Fprintf(w, "and %d more\n", more)
+		say(w, "and %d more\n", more)
 	}
 	return nil
 }
@@ -166,11 +166,11 @@ lacking here.`,
 
 func printRollUp(w io.Writer, r api.RollUp) error {
 	now := time.UnixMilli(r.AtMS)
-	fmt.Fprintf(w, "%s  %s  %s  defined by %s; %d series at %d sites report; %s\n", r.Code, r.Name, dash(r.Unit), r.DefinedBy, r.Series, r.Reporting, coverageText(r.Coverage, now))
+	say(w, "%s  %s  %s  defined by %s; %d series at %d sites report; %s\n", r.Code, r.Name, dash(r.Unit), r.DefinedBy, r.Series, r.Reporting, coverageText(r.Coverage, now))
 	if r.Series == 0 {
 		return nil
 	}
-	fmt.Fprintf(w, "sum %v, mean %v, least %v, greatest %v, oldest value %s\n", r.Sum, r.Mean, r.Min, r.Max, clockTime(r.OldestMS))
+	say(w, "sum %v, mean %v, least %v, greatest %v, oldest value %s\n", r.Sum, r.Mean, r.Min, r.Max, clockTime(r.OldestMS))
 	var names []string
 	for name := range r.Grades {
 		names = append(names, name)

@@ -12,6 +12,7 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
+	"github.com/tiermesh/tiermesh/tiers/legible"
 )
 
 var ruleColumns = []column{
@@ -80,7 +81,7 @@ In rules, ` + dispatch.TimeNote + ".",
 const explainedMax = 10
 
 func printExplanation(w io.Writer, e api.Explanation, all bool) error {
-	fmt.Fprintf(w, "%s  %s  category %s\nmode: %s\n\n", e.Event, e.State, orDash(e.Category), standingLine(e.Mode))
+	say(w, "%s  %s  category %s\nmode: %s\n\n", e.Event, e.State, orDash(e.Category), composed(legible.Lines(standingLine(e.Mode), "  ")))
 	var rows [][]string
 	for _, r := range e.Rules {
 		if r.Outcome == dispatch.TriedNot && !all {
@@ -92,11 +93,11 @@ func printExplanation(w io.Writer, e api.Explanation, all bool) error {
 		return err
 	}
 	if d := e.Decision; d != nil {
-		fmt.Fprintf(w, "\ndecided by %s: organ %s, site %s, within %d %s, plan %s, skill %s\n",
+		say(w, "\ndecided by %s: organ %s, site %s, within %d %s, plan %s, skill %s\n",
 			d.Rule, d.Organ, e.Site, d.Limit.Amount, d.Limit.Unit, orDash(d.Plan), orDash(d.Skill))
 	}
 	if len(e.Units) > 0 {
-		fmt.Fprintln(w)
+		sayln(w)
 		rows = nil
 		for i, u := range e.Units {
 			if i >= explainedMax && !all {
@@ -115,11 +116,11 @@ func printExplanation(w io.Writer, e api.Explanation, all bool) error {
 			return err
 		}
 		if n := len(e.Units) - len(rows); n > 0 {
-			fmt.Fprintf(w, "and %d more: --all\n", n)
+			say(w, "and %d more: --all\n", n)
 		}
 	}
 	for _, n := range e.Notes {
-		fmt.Fprintln(w, "note:", n)
+		sayln(w, "note:", n)
 	}
 	return nil
 }

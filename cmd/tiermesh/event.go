@@ -38,7 +38,7 @@ Everything works while links are cut.`
 func newEventList(g *global) *cobra.Command {
 	var q api.EventQuery
 	var site, since, until string
-	var limit int
+	var l listing
 	cmd := &cobra.Command{
 		Use: "list", Short: "List events by state, type, priority, time or site", Args: exactArgs(0),
 		Long: `Lists events, the newest first. --since and --until bound the time of report:
@@ -58,15 +58,18 @@ States: ` + strings.Join(event.States(), ", ") + `.`,
 				}
 			}
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.ListEvents(ctx, q)
 					return page.Items, page.Next, err
 				})
+				if err == nil {
+					err = knownSite(ctx, c, q.Site, len(items))
+				}
 				if err != nil {
 					return err
 				}
-				return g.print(cmd.OutOrStdout(), eventColumns, items)
+				return l.end(cmd, g.print(cmd.OutOrStdout(), eventColumns, items))
 			})
 		},
 	}
@@ -77,7 +80,7 @@ States: ` + strings.Join(event.States(), ", ") + `.`,
 	f.IntVar(&q.Priority, "priority", 0, "only events of this priority")
 	f.StringVar(&since, "since", "", "only events reported from then on")
 	f.StringVar(&until, "until", "", "only events reported before then")
-	f.IntVar(&limit, "limit", 50, "how many to show at most")
+	l.flags(cmd)
 	return cmd
 }
 

@@ -117,7 +117,7 @@ func (g *global) define(ctx context.Context, cmd *cobra.Command, c *api.Client, 
 	if g.output == "json" {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(w)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
+	_, err = say(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
 	return err
 }
 
@@ -143,7 +143,7 @@ func (g *global) defineFile(cmd *cobra.Command, file, key string) error {
 			}
 			if err != nil {
 				bad++
-				fmt.Fprintf(cmd.ErrOrStderr(), "definition %d left out: %v\n", n, err)
+				say(cmd.ErrOrStderr(), "definition %d left out: %v\n", n, err)
 			}
 		}
 		if bad > 0 {
@@ -230,29 +230,29 @@ value, the grade of a KPI, and the level that a vital sign is at.`,
 
 func printIndicator(w io.Writer, s api.IndicatorState) error {
 	d := s.Indicator
-	fmt.Fprintf(w, "%s  %s  %s  %s  defined by %s\n", d.Code, d.Name, d.Kind, dash(d.Unit), s.DefinedBy)
+	say(w, "%s  %s  %s  %s  defined by %s\n", d.Code, d.Name, d.Kind, dash(d.Unit), s.DefinedBy)
 	for _, x := range d.Grades {
-		fmt.Fprintf(w, "grade %s: %s %v\n", x.Name, x.Op, x.Target)
+		say(w, "grade %s: %s %v\n", x.Name, x.Op, x.Target)
 	}
 	for _, l := range d.Levels {
-		fmt.Fprintf(w, "level %s: %s %v", l.Name, l.Op, l.Threshold)
+		say(w, "level %s: %s %v", l.Name, l.Op, l.Threshold)
 		if l.ForS > 0 {
-			fmt.Fprintf(w, " for %s", time.Duration(l.ForS)*time.Second)
+			say(w, " for %s", time.Duration(l.ForS)*time.Second)
 		}
 		if l.Clear != nil {
-			fmt.Fprintf(w, ", ends at %v", *l.Clear)
+			say(w, ", ends at %v", *l.Clear)
 		}
-		fmt.Fprintf(w, ", event of priority %d\n", l.Priority)
+		say(w, ", event of priority %d\n", l.Priority)
 	}
 	if d.Min != nil || d.Max != nil {
-		fmt.Fprintf(w, "values %s\n", rangeText(d.Min, d.Max))
+		say(w, "values %s\n", rangeText(d.Min, d.Max))
 	}
 	for _, m := range d.Missing {
-		fmt.Fprintf(w, "missing %q: %s\n", m.Mark, cmp.Or(m.Reason, indicator.NoValue))
+		say(w, "missing %q: %s\n", m.Mark, cmp.Or(m.Reason, indicator.NoValue))
 	}
-	fmt.Fprintf(w, "readings are kept for %d days, minutes for %d\n", d.ReadingDays, d.MinuteDays)
+	say(w, "readings are kept for %d days, minutes for %d\n", d.ReadingDays, d.MinuteDays)
 	if s.Late > 0 {
-		fmt.Fprintf(w, "%d readings came too late\n", s.Late)
+		say(w, "%d readings came too late\n", s.Late)
 	}
 	var rows [][]string
 	for _, x := range s.Series {

@@ -151,27 +151,30 @@ func newList(g *global, kind, collection string, cols []column) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	var site string
-	var limit int
+	var l listing
 	list := &cobra.Command{
 		Use: "list", Short: "List " + collection, Args: exactArgs(0),
 		Example: "  tiermesh " + kind + " list --limit 20\n  tiermesh " + kind + " list -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
 				q := api.ListQuery{Site: tiers.SiteID(site)}
-				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.List(ctx, collection, q)
 					return page.Items, page.Next, err
 				})
+				if err == nil {
+					err = knownSite(ctx, c, q.Site, len(items))
+				}
 				if err != nil {
 					return err
 				}
-				return g.print(cmd.OutOrStdout(), cols, items)
+				return l.end(cmd, g.print(cmd.OutOrStdout(), cols, items))
 			})
 		},
 	}
 	list.Flags().StringVar(&site, "site", "", "only the streams of this site")
-	list.Flags().IntVar(&limit, "limit", 50, "how many to show at most")
+	l.flags(list)
 	show := &cobra.Command{
 		Use: "show ID", Short: "Show one of the " + collection + " in full, as JSON", Args: exactArgs(1),
 		Example: "  tiermesh " + kind + " show " + kind + ":0190f1c2-…",

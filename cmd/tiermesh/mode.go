@@ -176,7 +176,7 @@ home it is, EVENTS its undispatched ones.`,
 }
 
 func printSilence(to io.Writer, r api.SilenceReport) error {
-	fmt.Fprintf(to, "%d of %d sites are silent; listening since %s\n\n", r.Silent, r.Sites, stamp(r.SinceMS))
+	say(to, "%d of %d sites are silent; listening since %s\n\n", r.Silent, r.Sites, stamp(r.SinceMS))
 	var rows [][]string
 	for _, s := range r.Rows {
 		contact := stamp(s.Contact.AtMS)

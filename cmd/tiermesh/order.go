@@ -13,6 +13,7 @@ import (
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/command"
+	"github.com/tiermesh/tiermesh/tiers/legible"
 )
 
 func newOrder(g *global) *cobra.Command {
@@ -98,7 +99,7 @@ var orderStates = map[string]string{
 func newOrderList(g *global) *cobra.Command {
 	var q api.ReceiptQuery
 	var site string
-	var limit int
+	var l listing
 	cmd := &cobra.Command{
 		Use: "list", Short: "List orders, or the targets that have not got, or not done, theirs", Args: exactArgs(0),
 		Long: `Without conditions: orders, the newest first, each with how many of its targets are
@@ -111,17 +112,17 @@ heard of. States: ` + strings.Join(command.States(), ", ") + ".",
 			targets := q.Undelivered || q.Overdue || q.State != "" || q.Site != ""
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
 				if targets {
-					rows, err := receipts(ctx, c, q, limit)
+					rows, err := receipts(ctx, c, q, &l)
 					if err != nil {
 						return err
 					}
-					return g.printTargets(cmd.OutOrStdout(), rows, true)
+					return l.end(cmd, g.printTargets(cmd.OutOrStdout(), rows, true))
 				}
-				rows, err := orders(ctx, c, limit)
+				rows, err := orders(ctx, c, &l)
 				if err != nil {
 					return err
 				}
-				return g.printOrders(cmd.OutOrStdout(), rows)
+				return l.end(cmd, g.printOrders(cmd.OutOrStdout(), rows))
 			})
 		},
 	}
@@ -130,13 +131,13 @@ heard of. States: ` + strings.Join(command.States(), ", ") + ".",
 	f.StringVar(&q.State, "state", "", "only targets at which the order is in this state")
 	f.BoolVar(&q.Undelivered, "undelivered", false, "only what is not known to be delivered, the oldest first")
 	f.BoolVar(&q.Overdue, "overdue", false, "only what is open after its deadline")
-	f.IntVar(&limit, "limit", 50, "how many to show at most")
+	l.flags(cmd)
 	return cmd
 }
 
 // receipts reads pages of orders at single targets.
-func receipts(ctx context.Context, c *api.Client, q api.ReceiptQuery, limit int) ([]api.TargetRow, error) {
-	return pages(limit, pageMax, func(limit int, after string) ([]api.TargetRow, string, error) {
+func receipts(ctx context.Context, c *api.Client, q api.ReceiptQuery, l *listing) ([]api.TargetRow, error) {
+	return pages(l, pageMax, func(limit int, after string) ([]api.TargetRow, string, error) {
 		q.Limit, q.After = limit, after
 		page, err := c.ListReceipts(ctx, q)
 		return page.Items, page.Next, err
@@ -144,8 +145,8 @@ func receipts(ctx context.Context, c *api.Client, q api.ReceiptQuery, limit int)
 }
 
 // orders reads pages of orders; each is counted over all its targets.
-func orders(ctx context.Context, c *api.Client, limit int) ([]api.OrderRow, error) {
-	return pages(limit, 100, func(limit int, after string) ([]api.OrderRow, string, error) {
+func orders(ctx context.Context, c *api.Client, l *listing) ([]api.OrderRow, error) {
+	return pages(l, 100, func(limit int, after string) ([]api.OrderRow, string, error) {
 		page, err := c.ListOrders(ctx, api.ListQuery{Limit: limit, After: after})
 		return page.Items, page.Next, err
 	})
@@ -238,7 +239,7 @@ func targetNote(r api.TargetRow) string {
 
 func newOrderInbox(g *global) *cobra.Command {
 	var q api.ReceiptQuery
-	var limit int
+	var l listing
 	cmd := &cobra.Command{
 		Use: "inbox", Short: "List the orders to this site, the newest first", Args: exactArgs(0),
 		Example: "  tiermesh order inbox\n  tiermesh order inbox --state delivered",
@@ -249,16 +250,16 @@ func newOrderInbox(g *global) *cobra.Command {
 					return err
 				}
 				q.Site = s.Site
-				rows, err := receipts(ctx, c, q, limit)
+				rows, err := receipts(ctx, c, q, &l)
 				if err != nil {
 					return err
 				}
-				return g.printTargets(cmd.OutOrStdout(), rows, true)
+				return l.end(cmd, g.printTargets(cmd.OutOrStdout(), rows, true))
 			})
 		},
 	}
 	cmd.Flags().StringVar(&q.State, "state", "", "only those in this state")
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many to show at most")
+	l.flags(cmd)
 	return cmd
 }
 
@@ -280,24 +281,24 @@ the targets below that. -o json has every step, with notes and evidence.`,
 					return jsonLines(to, []api.OrderDetail{o})
 				}
 				n := o.Counts
-				fmt.Fprintf(to, "%s  %s\n%s", o.ID, o.Brief.Title, paragraph(o.Brief.Text))
-				fmt.Fprintf(to, "issued by %s %s to %s at %s  deadline %s\n", o.Brief.Issuer, o.Brief.Who, o.Brief.To, stamp(o.Brief.IssuedAtMS), stamp(o.Brief.DeadlineMS))
-				fmt.Fprintf(to, "of %s: %d sent, %d delivered, %d acknowledged, %d executed, %d refused, %d cancelled\n", count(n.Targets, "target"), n.Sent, n.Delivered, n.Acknowledged, n.Executed, n.Refused, n.Cancelled)
+				say(to, "%s  %s\n%s", o.ID, o.Brief.Title, paragraph(o.Brief.Text))
+				say(to, "issued by %s %s to %s at %s  deadline %s\n", o.Brief.Issuer, o.Brief.Who, o.Brief.To, stamp(o.Brief.IssuedAtMS), stamp(o.Brief.DeadlineMS))
+				say(to, "of %s: %d sent, %d delivered, %d acknowledged, %d executed, %d refused, %d cancelled\n", count(n.Targets, "target"), n.Sent, n.Delivered, n.Acknowledged, n.Executed, n.Refused, n.Cancelled)
 				for _, s := range o.Steps {
-					fmt.Fprintf(to, "%s at %s %s\n", s.Kind, stamp(s.At.Millis()), s.Note)
+					say(to, "%s at %s %s\n", s.Kind, stamp(s.At.Millis()), s.Note)
 				}
-				fmt.Fprintln(to)
+				sayln(to)
 				return g.printTargets(to, o.Targets, false)
 			})
 		},
 	}
 }
 
-func paragraph(s string) string {
+func paragraph(s string) composed {
 	if s == "" {
 		return ""
 	}
-	return s + "\n"
+	return composed(legible.Lines(s, "  ") + "\n")
 }
 
 // orderVerb is a command that makes one kind of step.

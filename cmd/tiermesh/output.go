@@ -107,25 +107,6 @@ func (g *global) transfer(cmd *cobra.Command, f func(ctx context.Context, c *api
 	return err
 }
 
-// pageMax is how many rows one request asks for.
-const pageMax = 500
-
-// pages collects up to limit rows, most at a time. page returns the rows behind a place
-// and the next place, empty at the end.
-func pages[T any](limit, most int, page func(limit int, after string) ([]T, string, error)) (rows []T, err error) {
-	for after := ""; len(rows) < limit; {
-		some, next, err := page(min(limit-len(rows), most), after)
-		if err != nil {
-			return nil, err
-		}
-		rows = append(rows, some...)
-		if after = next; after == "" {
-			break
-		}
-	}
-	return rows, nil
-}
-
 // print writes views as JSON lines or as a table.
 func (g *global) print(w io.Writer, columns []column, items []json.RawMessage) error {
 	if g.output == "json" {

@@ -71,7 +71,7 @@ and submitting work while links are cut; the decision comes after the heal.`,
 func newProposalList(g *global) *cobra.Command {
 	var q api.ProposalQuery
 	var site string
-	var limit int
+	var l listing
 	cmd := &cobra.Command{
 		Use: "list", Short: "List proposals, the newest first", Args: exactArgs(0),
 		Long:    "Lists the proposals that this site holds: its own, and those of the sites above\nand below it. States: " + strings.Join(track.ProposalStates(), ", ") + ".",
@@ -79,22 +79,25 @@ func newProposalList(g *global) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site = tiers.SiteID(site)
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.ListProposals(ctx, q)
 					return page.Items, page.Next, err
 				})
+				if err == nil {
+					err = knownSite(ctx, c, q.Site, len(items))
+				}
 				if err != nil {
 					return err
 				}
-				return g.print(cmd.OutOrStdout(), proposalColumns, items)
+				return l.end(cmd, g.print(cmd.OutOrStdout(), proposalColumns, items))
 			})
 		},
 	}
 	cmd.Flags().StringVar(&site, "site", "", "only those of this site")
 	cmd.Flags().StringVar(&q.State, "state", "", "only those in this state")
 	cmd.Flags().BoolVar(&q.Waiting, "waiting", false, "only those that this site has to decide about")
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many to show at most")
+	l.flags(cmd)
 	return cmd
 }
 
@@ -120,30 +123,30 @@ func (g *global) proposal(w io.Writer, s api.ProposalStatus, err error) error {
 		return json.NewEncoder(w).Encode(s)
 	}
 	c := s.Content
-	fmt.Fprintf(w, "%s  %s  %s %s of %s\n", s.ID, s.State, c.Do, c.Code, c.Site)
-	fmt.Fprintf(w, "by %s, %s: %s\n", s.Site, localTime(s.DraftedAtMS), c.Reason)
+	say(w, "%s  %s  %s %s of %s\n", s.ID, s.State, c.Do, c.Code, c.Site)
+	say(w, "by %s, %s: %s\n", s.Site, localTime(s.DraftedAtMS), c.Reason)
 	if t := c.Track; t != nil {
-		fmt.Fprintf(w, "  %s, board %s, parent %s, owner %s, target %s, %d days\n", t.Name, t.Board, dashed(t.Parent), dashed(t.Owner), dashed(t.Target), t.DeadlineDays)
+		say(w, "  %s, board %s, parent %s, owner %s, target %s, %d days\n", t.Name, t.Board, dashed(t.Parent), dashed(t.Owner), dashed(t.Target), t.DeadlineDays)
 	}
 	for _, name := range sortedKeys(c.Sets()) {
-		fmt.Fprintf(w, "  %s: %q, was %q\n", name, c.Sets()[name], c.Base[name])
+		say(w, "  %s: %q, was %q\n", name, c.Sets()[name], c.Base[name])
 	}
 	for _, d := range s.Differences {
-		fmt.Fprintf(w, "  changed since: %s was %q, is %q\n", d.Field, d.Base, d.Now)
+		say(w, "  changed since: %s was %q, is %q\n", d.Field, d.Base, d.Now)
 	}
 	if h := s.Waiting; h != nil {
-		fmt.Fprintln(w, waitingText(*h, time.Now()))
+		sayln(w, waitingText(*h, time.Now()))
 	}
 	if s.DecidedBy != "" {
-		fmt.Fprintf(w, "%s by %s, %s: %s\n", s.State, s.DecidedBy, localTime(s.DecidedAtMS), dashed(s.Reason))
+		say(w, "%s by %s, %s: %s\n", s.State, s.DecidedBy, localTime(s.DecidedAtMS), dashed(s.Reason))
 	}
 	for _, f := range s.Conflicts {
 		for i, v := range f.Values {
-			fmt.Fprintf(w, "conflict: %s %d: %v by %s, %s\n", f.Field, i+1, v.Value, v.Site, localTime(v.AtMS))
+			say(w, "conflict: %s %d: %v by %s, %s\n", f.Field, i+1, v.Value, v.Site, localTime(v.AtMS))
 		}
 	}
 	for _, site := range s.Undo {
-		fmt.Fprintf(w, "the approval of %s was overruled: take back what it wrote with tiermesh proposal undo\n", site)
+		say(w, "the approval of %s was overruled: take back what it wrote with tiermesh proposal undo\n", site)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func newQuarantineList(g *global) *cobra.Command {
 	q := api.QuarantineQuery{}
 	var which heldFilter
 	var site string
-	var limit int
+	var l listing
 	cmd := &cobra.Command{
 		Use: "list", Short: "List what is held, the oldest first", Args: exactArgs(0),
 		Long: `Lists what is held, the oldest first, and in the order of its file; below it, how
@@ -49,25 +49,28 @@ many there are in all by reason.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site, q.QuarantineFilter = tiers.SiteID(site), which.filter
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.ListQuarantine(ctx, q)
 					return page.Items, page.Next, err
 				})
+				if err == nil {
+					err = knownSite(ctx, c, q.Site, len(items))
+				}
 				if err != nil {
 					return err
 				}
 				if err := g.print(cmd.OutOrStdout(), quarantineColumns, items); err != nil || g.output == "json" || len(items) == 0 {
-					return err
+					return l.end(cmd, err)
 				}
-				return g.printHeld(ctx, cmd.OutOrStdout(), c, q)
+				return l.end(cmd, g.printHeld(ctx, cmd.OutOrStdout(), c, q))
 			})
 		},
 	}
 	cmd.Flags().StringVar(&q.State, "state", event.QuarantineHeld, "held, released or discarded")
 	which.flags(cmd, "reason")
 	cmd.Flags().StringVar(&site, "site", "", "only what this site holds")
-	cmd.Flags().IntVar(&limit, "limit", 50, "how many to show at most")
+	l.flags(cmd)
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/tiers"
+	"github.com/tiermesh/tiermesh/tiers/legible"
 	"github.com/tiermesh/tiermesh/tiers/responder"
 )
 
@@ -64,7 +65,7 @@ func (g *global) answer(to io.Writer, v any, line string) error {
 	if g.output == "json" {
 		return json.NewEncoder(to).Encode(v)
 	}
-	_, err := fmt.Fprintln(to, line)
+	_, err := sayln(to, composed(legible.Lines(line, "  ")))
 	return err
 }
 

@@ -179,13 +179,13 @@ func wholeReview(q api.ReviewQuery, ask func(api.ReviewQuery) (api.Review, error
 func printReview(w io.Writer, r api.Review, wide bool) error {
 	at := localTime(r.AtMS)
 	if r.Basis == api.BasisExact {
-		fmt.Fprintf(w, "site %s at %s: held %d records of the %d that it holds now", r.Site, at, r.Held, r.Now)
+		say(w, "site %s at %s: held %d records of the %d that it holds now", r.Site, at, r.Held, r.Now)
 		if r.Unsure > 0 {
-			fmt.Fprintf(w, "; of %d nobody noted when they came in", r.Unsure)
+			say(w, "; of %d nobody noted when they came in", r.Unsure)
 		}
-		fmt.Fprintln(w)
+		sayln(w)
 	} else {
-		fmt.Fprintf(w, "site %s at %s, as far as the records at %s prove: it knew at least this; for more ask site %s\n", r.Site, at, r.By, r.Site)
+		say(w, "site %s at %s, as far as the records at %s prove: it knew at least this; for more ask site %s\n", r.Site, at, r.By, r.Site)
 	}
 	var rows [][]string
 	all := 0
@@ -197,7 +197,7 @@ func printReview(w io.Writer, r api.Review, wide bool) error {
 		if err := table(w, []string{"KIND", "KNOWN", "CHANGED SINCE", "NOT KNOWN"}, rows); err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "counted: all %d documents that site %s holds and was asked about\n", all, r.By)
+		say(w, "counted: all %d documents that site %s holds and was asked about\n", all, r.By)
 	}
 	if wide && r.Counted {
 		if err := printAuthors(w, r); err != nil {
@@ -205,7 +205,7 @@ func printReview(w io.Writer, r api.Review, wide bool) error {
 		}
 	}
 	if rows = nil; len(r.Documents) > 0 {
-		fmt.Fprintln(w)
+		sayln(w)
 	}
 	for _, d := range r.Documents {
 		rows = append(rows, []string{string(d.ID), d.Stream, fmt.Sprintf("%d of %d", d.Changes, d.Of), looked(d)})
@@ -216,7 +216,7 @@ func printReview(w io.Writer, r api.Review, wide bool) error {
 		}
 	}
 	if r.Next != "" {
-		fmt.Fprintf(w, "%d documents are shown; more: --after %s, or --all\n", len(r.Documents), r.Next)
+		say(w, "%d documents are shown; more: --after %s, or --all\n", len(r.Documents), r.Next)
 	}
 	return nil
 }
@@ -229,7 +229,7 @@ func printAuthors(w io.Writer, r api.Review) error {
 	for _, a := range r.Authors {
 		rows = append(rows, []string{string(a.Site), strconv.FormatUint(a.Then, 10), strconv.FormatUint(a.Now, 10), strconv.FormatUint(a.Unsure, 10)})
 	}
-	fmt.Fprintln(w)
+	sayln(w)
 	return table(w, []string{"RECORDS OF", "HELD THEN", "HOLDS NOW", "UNSURE"}, rows)
 }
 
@@ -296,7 +296,7 @@ func (g *global) timeline(cmd *cobra.Command, r reviewFlags) error {
 }
 
 func printTimeline(w io.Writer, t api.Timeline, wide bool) error {
-	fmt.Fprintf(w, "%s  %s; when things came in is told by: %s\n", t.Event, t.Title, joinSites(t.Asked))
+	say(w, "%s  %s; when things came in is told by: %s\n", t.Event, t.Title, joinSites(t.Asked))
 	header := []string{"DONE", "AT", "WHAT"}
 	if wide {
 		header = append(header, "DOCUMENT", "NOTE")
@@ -329,7 +329,7 @@ func printTimeline(w io.Writer, t api.Timeline, wide bool) error {
 		}
 	}
 	if len(ask) > 0 {
-		fmt.Fprintf(w, "for what is not known here ask: %s\n", joinSites(ask))
+		say(w, "for what is not known here ask: %s\n", joinSites(ask))
 	}
 	return nil
 }

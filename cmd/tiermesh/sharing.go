@@ -105,31 +105,36 @@ func newResourceStep(g *global, kind, short string) *cobra.Command {
 }
 
 func newResourceGrants(g *global) *cobra.Command {
-	var limit int
+	var l listing
 	cmd := &cobra.Command{
 		Use: "grants", Short: "List requests and grants that this site holds", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				list, err := c.Grants(ctx, api.ListQuery{Limit: limit})
+				var list api.GrantList
+				grants, err := pages(&l, pageMax, func(limit int, after string) (_ []api.GrantStatus, next string, err error) {
+					list, err = c.Grants(ctx, api.ListQuery{Limit: limit, After: after})
+					return list.Grants, list.Next, err
+				})
 				if err != nil {
 					return err
 				}
 				if g.output == "json" {
-					return json.NewEncoder(cmd.OutOrStdout()).Encode(list)
+					list.Grants, list.Next = grants, l.rest
+					return l.end(cmd, json.NewEncoder(cmd.OutOrStdout()).Encode(list))
 				}
 				var rows [][]string
-				for _, s := range list.Grants {
+				for _, s := range grants {
 					end := "-"
 					if s.EndMS > 0 {
 						end = localTime(s.EndMS)
 					}
 					rows = append(rows, []string{string(s.ID), s.Now, s.Resource, string(s.Owner), string(s.Grantee), end, s.Purpose})
 				}
-				return table(cmd.OutOrStdout(), []string{"GRANT", "STATE", "RESOURCE", "OWNER", "GRANTEE", "UNTIL", "PURPOSE"}, rows)
+				return l.end(cmd, table(cmd.OutOrStdout(), []string{"GRANT", "STATE", "RESOURCE", "OWNER", "GRANTEE", "UNTIL", "PURPOSE"}, rows))
 			})
 		},
 	}
-	cmd.Flags().IntVar(&limit, "limit", 100, "how many to show at most")
+	l.flags(cmd)
 	return cmd
 }
 

@@ -91,7 +91,7 @@ func printSync(w io.Writer, s api.SyncStatus, streams bool) error {
 	if err := table(w, []string{"PEER", "NAME", "LINK", "CONTACT", "OWED OUT", "OWED IN", "OLDEST", "NOW", "PROVEN", "OUT", "IN", "RTT", "LAST ERROR"}, links); err != nil || !streams {
 		return err
 	}
-	fmt.Fprintln(w)
+	sayln(w)
 	return table(w, []string{"PEER", "STREAM", "LANE", "STATE", "OWED OUT", "OWED IN", "OLDEST"}, rows)
 }
 
@@ -159,7 +159,7 @@ func printCertificate(w io.Writer, c *federation.Certificate) error {
 			records += h.Seq
 		}
 	}
-	_, err := fmt.Fprintf(w, "sites %s and %s of federation %s held the same: %d streams, %d records, asked %s, signed %s, topology %d\n",
+	_, err := say(w, "sites %s and %s of federation %s held the same: %d streams, %d records, asked %s, signed %s, topology %d\n",
 		c.Asker, c.Peer, c.Federation, len(c.Vectors), records, localTime(c.AskedMS),
 		localTime(c.AnsweredMS), c.TopologyVersion)
 	return err
@@ -261,7 +261,7 @@ func printForecast(w io.Writer, f api.Forecast) error {
 	if f.RateSource != "unknown" {
 		rate = fmt.Sprintf("rate %s: %s/s out, %s/s in", f.RateSource, size(uint64(f.Rate.OutLast), true), size(uint64(f.Rate.InLast), true))
 	}
-	fmt.Fprintf(w, "site %s and %s, as known from the %s session; %s; round trip %.1f ms\n", f.Site, f.Peer, strings.TrimSuffix(f.Basis, "-session"), rate, f.RTTMS)
+	say(w, "site %s and %s, as known from the %s session; %s; round trip %.1f ms\n", f.Site, f.Peer, strings.TrimSuffix(f.Basis, "-session"), rate, f.RTTMS)
 	done := func(m api.Move) string {
 		if m.DoneS == nil {
 			return "?"
@@ -278,7 +278,7 @@ func printForecast(w io.Writer, f api.Forecast) error {
 		}
 	}
 	if len(rows) == 0 {
-		_, err := fmt.Fprintln(w, "nothing would move")
+		_, err := sayln(w, "nothing would move")
 		return err
 	}
 	return table(w, []string{"LANE", "CLASSES", "OUT", "BYTES", "DONE", "IN", "BYTES", "DONE"}, rows)

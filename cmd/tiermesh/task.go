@@ -86,7 +86,7 @@ A refusal says why, and what this site may do instead.`
 func newTaskList(g *global) *cobra.Command {
 	var q api.TaskQuery
 	var site, custodian string
-	var limit int
+	var l listing
 	var within duration
 	cmd := &cobra.Command{
 		Use: "list", Short: "List tasks by state, organ, custodian or time limit", Args: exactArgs(0),
@@ -98,15 +98,18 @@ States: ` + strings.Join(dispatch.States(), ", ") + `.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site, q.Custodian, q.DueWithin = tiers.SiteID(site), tiers.SiteID(custodian), time.Duration(within)
 			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-				items, err := pages(limit, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
+				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.ListTasks(ctx, q)
 					return page.Items, page.Next, err
 				})
+				if err == nil {
+					err = knownSite(ctx, c, q.Site, len(items))
+				}
 				if err != nil {
 					return err
 				}
-				return g.print(cmd.OutOrStdout(), taskColumns, items)
+				return l.end(cmd, g.print(cmd.OutOrStdout(), taskColumns, items))
 			})
 		},
 	}
@@ -117,7 +120,7 @@ States: ` + strings.Join(dispatch.States(), ", ") + `.`,
 	f.StringVar(&custodian, "custodian", "", "only tasks that this site has signed for")
 	f.BoolVar(&q.Overdue, "overdue", false, "only open tasks whose time has run out")
 	f.Var(&within, "due-within", "only open tasks whose time runs out within, such as 2h")
-	f.IntVar(&limit, "limit", 50, "how many to show at most")
+	l.flags(cmd)
 	return cmd
 }
 

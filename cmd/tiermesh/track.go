@@ -84,7 +84,7 @@ func (g *global) written(cmd *cobra.Command, w api.WriteResult, err error) error
 	if g.output == "json" {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(w)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
+	_, err = say(cmd.OutOrStdout(), "%s  %s  %d\n", w.ID, w.Stream, w.Seq)
 	return err
 }
 
@@ -261,7 +261,7 @@ func (g *global) publishTracks(cmd *cobra.Command, r api.TracksRequest) error {
 		if g.output == "json" {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(out)
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d boards and %d tracks added\n", out.Boards, out.Tracks)
+		_, err = say(cmd.OutOrStdout(), "%d boards and %d tracks added\n", out.Boards, out.Tracks)
 		return err
 	})
 }
@@ -306,15 +306,15 @@ above it may edit the copy; "track tree" shows what the original changed since.
 }
 
 func printAdoption(w io.Writer, r api.AdoptResult, refreshed bool) error {
-	fmt.Fprintf(w, "%s  adopted from %s at %s\n", r.Adoption.Code, r.Adoption.From, localTime(r.Adoption.AdoptedAtMS))
+	say(w, "%s  adopted from %s at %s\n", r.Adoption.Code, r.Adoption.From, localTime(r.Adoption.AdoptedAtMS))
 	if refreshed && len(r.Set)+len(r.Kept) == 0 {
-		fmt.Fprintln(w, "nothing changed since")
+		sayln(w, "nothing changed since")
 	}
 	for _, name := range sortedKeys(r.Set) {
-		fmt.Fprintf(w, "taken over: %s = %s\n", name, r.Set[name])
+		say(w, "taken over: %s = %s\n", name, r.Set[name])
 	}
 	for _, name := range r.Kept {
-		fmt.Fprintf(w, "kept as it is here: %s; take the original's with --refresh --all\n", name)
+		say(w, "kept as it is here: %s; take the original's with --refresh --all\n", name)
 	}
 	return nil
 }

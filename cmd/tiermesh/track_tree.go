@@ -137,11 +137,11 @@ func heardText(h api.Heard, now time.Time) string {
 var markNames = map[string]string{track.MarkLocal: "local 特色跑道", track.MarkAdopted: "adopted 承接", track.MarkProposed: "proposed 报请批准"}
 
 func printTree(w io.Writer, t api.TrackTree, wide bool, now time.Time) error {
-	fmt.Fprintf(w, "%s %s (%s)\n", t.Site, t.Name, t.Tier)
+	say(w, "%s %s (%s)\n", t.Site, t.Name, t.Tier)
 	for _, h := range t.Heard {
-		fmt.Fprintln(w, heardText(h, now))
+		sayln(w, heardText(h, now))
 	}
-	fmt.Fprintln(w)
+	sayln(w)
 	header := []string{"CODE", "NAME", "SITE", "MARK", "STATE", "TARGET", "NOTES"}
 	if wide {
 		header = append(header, "OWNER", "DAYS")

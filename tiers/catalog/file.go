@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,7 +83,7 @@ func (c *Catalog) rowOf(x input.Row, format string) (Row, *Problem) {
 	}
 	for _, f := range x.Fields {
 		if f.JSON == nil {
-			row.Fields[f.Name] = f.Text
+			row.Fields[f.Name] = bareCell(f.Text)
 			continue
 		}
 		field, _ := c.Field(f.Name)
@@ -139,6 +140,32 @@ func jsonValue(t Type, raw json.RawMessage) (string, bool) {
 	}
 }
 
+// numeral matches what a spreadsheet takes for a number and nothing else.
+var numeral = regexp.MustCompile(`^[+-][0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
+
+// formula says that a spreadsheet would carry a cell out, without the quotes that it
+// may begin with.
+func formula(cell string) bool {
+	bare := strings.TrimLeft(cell, "'")
+	return bare != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(bare)[0]) && !numeral.MatchString(bare)
+}
+
+// guardCell puts a quote before what a spreadsheet would carry out, which shows it as
+// the text that it is; bareCell takes it away again.
+func guardCell(cell string) string {
+	if formula(cell) {
+		return "'" + cell
+	}
+	return cell
+}
+
+func bareCell(cell string) string {
+	if rest, quoted := strings.CutPrefix(cell, "'"); quoted && formula(rest) {
+		return rest
+	}
+	return cell
+}
+
 // RowWriter writes entries to a file; an import of it changes nothing.
 type RowWriter struct {
 	c     *Catalog
@@ -167,7 +194,7 @@ func (w *RowWriter) Write(f Fields) error {
 	if w.csv != nil {
 		var cells []string
 		for _, name := range w.c.Columns() {
-			cells = append(cells, f[name])
+			cells = append(cells, guardCell(f[name]))
 		}
 		return w.csv.Write(cells)
 	}
