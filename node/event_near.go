@@ -83,7 +83,7 @@ func (n *Node) suspects(v event.View) ([]event.Suspect, error) {
 			return nil, err
 		}
 		for _, o := range all {
-			_, ever := v.MergedWith(o.View.Name())
+			_, ever := v.MergedWith(o.Name())
 			if o.key.Stream.String() == v.Stream || ever || o.State == event.StateMerged || o.State == event.StateVoid {
 				continue
 			}

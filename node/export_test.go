@@ -72,6 +72,23 @@ func (a Alarms) Raise(kind, subject, text string) { a.raise(alarmKind(kind), sub
 // All returns the list.
 func (a Alarms) All() []string { return a.all() }
 
+// Create writes a new document, past the checks.
+func (n *Node) Create(ctx context.Context, k store.DocKey, ops []crdt.Op) error {
+	_, err := n.docs.write(ctx, "", Edit{Key: k, Create: true, Ops: ops})
+	return err
+}
+
+// HeldBefore counts what is held as builds held it that had no work list, by type.
+func (n *Node) HeldBefore() (map[string]int, error) {
+	w := waiting{n: n}
+	err := w.recall()
+	out := map[string]int{}
+	for code, keys := range w.before {
+		out[code] = len(keys)
+	}
+	return out, err
+}
+
 // Ticks returns how often the sessions of a node's live links were ticked.
 func (n *Node) Ticks() (sum uint64) {
 	for _, d := range n.links.drivers() {

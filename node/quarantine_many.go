@@ -105,7 +105,7 @@ const manyWriters = 64
 
 // ReleaseMany implements [api.Events].
 func (b backend) ReleaseMany(ctx context.Context, r api.ManyRequest) (api.ManyResult, error) {
-	return b.decideMany(ctx, r, func(d heldDocument) (tiers.DocID, error) {
+	return b.decideMany(r, func(d heldDocument) (tiers.DocID, error) {
 		if r.DryRun {
 			_, err := b.n.wouldRelease(d.view, r.Set)
 			return "", err
@@ -120,7 +120,7 @@ func (b backend) DiscardMany(ctx context.Context, r api.ManyRequest) (api.ManyRe
 	if tiers.Blank(r.Reason) {
 		return api.ManyResult{}, fmt.Errorf("%w: reason is empty: say why they are no events", api.ErrInvalid)
 	}
-	return b.decideMany(ctx, r, func(d heldDocument) (tiers.DocID, error) {
+	return b.decideMany(r, func(d heldDocument) (tiers.DocID, error) {
 		if r.DryRun {
 			return "", nil
 		}
@@ -135,7 +135,7 @@ func manyKey(r api.ManyRequest, d heldDocument) string {
 }
 
 // decideMany decides on a page of what is held here and a filter selects.
-func (b backend) decideMany(ctx context.Context, r api.ManyRequest, decide func(heldDocument) (tiers.DocID, error)) (api.ManyResult, error) {
+func (b backend) decideMany(r api.ManyRequest, decide func(heldDocument) (tiers.DocID, error)) (api.ManyResult, error) {
 	out := api.ManyResult{Items: []api.ManyItem{}}
 	q := api.QuarantineQuery{ListQuery: api.ListQuery{Site: b.n.creds.ID.Site, After: r.After}, State: event.QuarantineHeld, QuarantineFilter: r.Filter}
 	var page []heldDocument

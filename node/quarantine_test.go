@@ -8,6 +8,7 @@ import (
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/node"
+	"github.com/tiermesh/tiermesh/replication/store"
 	"github.com/tiermesh/tiermesh/testbed/local"
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
@@ -280,4 +281,30 @@ func TestTypeComes(t *testing.T) {
 	if now := m.Node(township).Group().Store().Counts().Records; now > records+20 {
 		t.Errorf("%d records were written after all was done", now-records)
 	}
+}
+
+// TestHeldByOlderBuild: what a build held that noted no type of it is found by its raw
+// text, and let in when the type comes.
+func TestHeldByOlderBuild(t *testing.T) {
+	m := newMesh(t)
+	m.publishType("01001")
+	h, err := event.Hold([]byte(`{"type":"77","title":"x","priority":3}`), "type", "event: invalid: type", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Type = ""
+	ops, err := event.HoldOps(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := store.DocKey{Stream: tiers.StreamID{Site: township, Class: tiers.ClassRoutine}, Doc: "quarantine:0190f1c2-0000-7000-8000-00000000000a"}
+	if err := m.Node(township).Create(limited(t), k, ops); err != nil {
+		t.Fatal(err)
+	}
+	m.heldBy(township, event.QuarantineHeld, api.QuarantineFilter{})
+	if old, err := m.Node(township).HeldBefore(); err != nil || len(old) != 1 || old["77"] != 1 {
+		t.Errorf("%v, %v", old, err)
+	}
+	m.publishType("77")
+	m.wait("it is let in", func() bool { events, held := m.count(township); return events == 1 && held == 0 })
 }

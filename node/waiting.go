@@ -32,6 +32,9 @@ type waiting struct {
 	types *map[string]string
 	// after is how far the pass under way is; empty for the beginning.
 	after string
+	// before are what builds held that had no work list, by type; nil until they were
+	// looked for, in each leadership.
+	before map[string][]store.DocKey
 }
 
 // runWaiting lets in what waits for a type, in each of this node's leaderships: the site
@@ -40,7 +43,7 @@ type waiting struct {
 func (n *Node) runWaiting(ctx context.Context, changed <-chan struct{}) error {
 	w := waiting{n: n}
 	return n.eachTerm(ctx, func(lead context.Context) error {
-		w.types, w.after = nil, ""
+		w.types, w.after, w.before = nil, "", nil
 		return passWhile(ctx, lead, changed, nil, w.pass)
 	})
 }
@@ -63,8 +66,13 @@ func (n *Node) foldQuarantine(fresh *atomic.Int32) view.Fold {
 // pass looks at the types that something waits for, and reports whether there are more.
 func (w *waiting) pass(ctx context.Context) (more bool, err error) {
 	n, self := w.n, w.n.creds.ID.Site
+	if w.before == nil {
+		if err := w.recall(); err != nil {
+			return false, err
+		}
+	}
 	first, err := w.next("")
-	if err != nil || first == "" {
+	if err != nil || first == "" && len(w.before) == 0 {
 		return false, err // as nearly always
 	}
 	if _, _, err := n.route(true); err != nil {
@@ -85,7 +93,7 @@ func (w *waiting) pass(ctx context.Context) (more bool, err error) {
 		}
 		if value == "" { // the end
 			w.types, w.after = types, ""
-			return false, nil
+			return false, w.letInBefore(ctx, *types)
 		}
 		code, err := url.QueryUnescape(strings.Split(value, "/")[1])
 		if err != nil {
@@ -104,6 +112,48 @@ func (w *waiting) pass(ctx context.Context) (more bool, err error) {
 		return true, nil
 	}
 	return true, nil
+}
+
+// recall finds what builds held that had no work list.
+func (w *waiting) recall() error {
+	w.before = map[string][]store.DocKey{}
+	q := store.IndexQuery{Name: event.IndexQuarantine, Prefix: event.QuarantinePrefix(event.QuarantineHeld), Limit: waitingPage}
+	for {
+		hits, err := w.n.group.Store().Index(q)
+		if err != nil {
+			return err
+		}
+		for _, h := range hits {
+			q.After = &h
+			var v event.QuarantineView
+			if h.Key.Stream.Site != w.n.creds.ID.Site || w.n.read(h.Key, &v) != nil {
+				continue
+			}
+			if v.Waits() && v.Held.Type == "" {
+				code := v.Held.TypeCode()
+				w.before[code] = append(w.before[code], h.Key)
+			}
+		}
+		if len(hits) < q.Limit {
+			return nil
+		}
+	}
+}
+
+// letInBefore lets in what recall found and whose types are known now.
+func (w *waiting) letInBefore(ctx context.Context, types map[string]string) error {
+	for code, keys := range w.before {
+		if _, known := types[code]; !known && len(types) > 0 {
+			continue
+		}
+		for _, k := range keys {
+			if err := w.letInOne(ctx, k); err != nil && !w.n.passable(k, err) {
+				return fmt.Errorf("let in %s: %w", k, err)
+			}
+		}
+		delete(w.before, code)
+	}
+	return nil
 }
 
 // next is the first value of the work list behind another; empty at the end.
@@ -158,8 +208,11 @@ func (w *waiting) letInOne(ctx context.Context, k store.DocKey) error {
 	if err == nil {
 		_, err = w.n.letIn(ctx, k, v.Held.ID, r, "its type came")
 	}
-	if !errors.Is(err, event.ErrInvalid) || event.FieldOf(err) == v.Held.Field {
+	if !errors.Is(err, event.ErrInvalid) {
 		return err
+	}
+	if event.FieldOf(err) == v.Held.Field { // the type went again
+		return nil
 	}
 	h := v.Held
 	h.Reason, h.Field = err.Error(), event.FieldOf(err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Area is where the events of a federation happen: a box, outlines, or both. The zero
@@ -79,7 +80,7 @@ func (a *Area) add(g geoJSON) error {
 		}
 		a.outlines = append(a.outlines, p)
 	}
-	inside := append(g.Features, g.Geometries...)
+	inside := slices.Concat(g.Features, g.Geometries)
 	if g.Geometry != nil {
 		inside = append(inside, *g.Geometry)
 	}

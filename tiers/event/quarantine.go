@@ -284,7 +284,7 @@ func (v *QuarantineView) index() []crdt.IndexEntry {
 		out = append(out, crdt.IndexEntry{Name: IndexOrigin, Value: OriginAt(o.Batch) + rowValue(o.Row)})
 	}
 	if v.Waits() {
-		out = append(out, crdt.IndexEntry{Name: IndexWaiting, Value: WaitingAt(v.Site, v.Held.Type) + at})
+		out = append(out, crdt.IndexEntry{Name: IndexWaiting, Value: WaitingAt(v.Site, v.Held.TypeCode()) + at})
 	}
 	return out
 }
@@ -292,7 +292,7 @@ func (v *QuarantineView) index() []crdt.IndexEntry {
 // Waits reports whether it is held because nobody knows its type, and nothing else is
 // known to be wrong.
 func (v *QuarantineView) Waits() bool {
-	return v.State == QuarantineHeld && v.Held.Field == fieldType && v.Held.Type != ""
+	return v.State == QuarantineHeld && v.Held.Field == fieldType && v.Held.TypeCode() != ""
 }
 
 // WaitingAt is the prefix of what a site holds because of a type in [IndexWaiting]; an
