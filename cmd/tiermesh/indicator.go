@@ -19,9 +19,9 @@ import (
 )
 
 var indicatorColumns = []column{
-	{"CODE", "fields.code", false}, {"NAME", "fields.name", false}, {"KIND", "fields.kind", false}, {"UNIT", "fields.unit", false},
-	{"SITE", "site", false}, {"MIN", "fields.min", true}, {"MAX", "fields.max", true}, {"MISSING", "fields.missing", true}, {"GRADES", "fields.grades", true}, {"LEVELS", "fields.levels", true},
-	{"READING DAYS", "fields.reading_days", true}, {"MINUTE DAYS", "fields.minute_days", true}, {"CONFLICTS", "conflicts", false},
+	{title: "CODE", path: "fields.code", wide: false}, {title: "NAME", path: "fields.name", wide: false}, {title: "KIND", path: "fields.kind", wide: false}, {title: "UNIT", path: "fields.unit", wide: false},
+	{title: "SITE", path: "site", wide: false}, {title: "MIN", path: "fields.min", wide: true}, {title: "MAX", path: "fields.max", wide: true}, {title: "MISSING", path: "fields.missing", wide: true}, {title: "GRADES", path: "fields.grades", wide: true}, {title: "LEVELS", path: "fields.levels", wide: true},
+	{title: "READING DAYS", path: "fields.reading_days", wide: true}, {title: "MINUTE DAYS", path: "fields.minute_days", wide: true}, {title: "CONFLICTS", path: "conflicts", wide: false},
 }
 
 func newIndicator(g *global) *cobra.Command {

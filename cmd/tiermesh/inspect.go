@@ -20,7 +20,7 @@ import (
 
 var (
 	eventColumns = []column{
-		{title: "ID", path: "id"}, {title: "REPORTED", path: "report.reported_at_ms"}, {title: "STATE", path: "state"},
+		{title: "ID", path: "id", short: true}, {title: "REPORTED", path: "report.reported_at_ms"}, {title: "STATE", path: "state"},
 		{title: "P", path: "report.priority"}, {title: "TYPE", path: "report.type"}, {title: "TITLE", path: "report.title"},
 		{title: "SITE", path: "site"}, {title: "PLACE", path: "report.place", wide: true}, {title: "DOUBT", path: "report.doubt", wide: true}, {title: "TASKS", path: "tasks", wide: true},
 	}
@@ -184,15 +184,13 @@ func newList(g *global, kind, collection string, cols []column) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetEscapeHTML(false)
-				enc.SetIndent("", "  ")
-				for _, it := range items {
-					if err := enc.Encode(it); err != nil {
-						return err
-					}
+				for i := range items {
+					items[i] = withTimes(items[i])
 				}
-				return nil
+				if len(items) == 1 {
+					return printJSON(cmd.OutOrStdout(), items[0])
+				}
+				return printJSON(cmd.OutOrStdout(), shown{Items: items})
 			})
 		},
 	}

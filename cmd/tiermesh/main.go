@@ -131,5 +131,6 @@ Prove it: tiermesh sync prove, tiermesh sync status, tiermesh bundle export`,
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	refuseUnknown(root)
+	withShortIDs(g, root)
 	return root
 }

@@ -26,6 +26,8 @@ type column struct {
 	title string
 	path  string
 	wide  bool
+	// short shows the last digits of an identifier; -o wide and json have all of it.
+	short bool
 }
 
 // openInput opens a file, or standard input for "-".

@@ -17,7 +17,7 @@ import (
 )
 
 var quarantineColumns = []column{
-	{title: "ID", path: "id"}, {title: "RECEIVED", path: "held.received_at_ms"}, {title: "STATE", path: "state"}, {title: "FIELD", path: "held.field"},
+	{title: "ID", path: "id", short: true}, {title: "RECEIVED", path: "held.received_at_ms"}, {title: "STATE", path: "state"}, {title: "FIELD", path: "held.field"},
 	{title: "REASON", path: "held.reason"}, {title: "SITE", path: "site"}, {title: "CHANNEL", path: "held.channel", wide: true},
 	{title: "REPORTER", path: "held.reporter", wide: true}, {title: "FILE", path: "held.origin.batch", wide: true}, {title: "ROW", path: "held.origin.row", wide: true}, {title: "EVENT", path: "event", wide: true},
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,7 +18,7 @@ import (
 )
 
 var taskColumns = []column{
-	{title: "ID", path: "id"}, {title: "DUE", path: "due_ms"}, {title: "STATE", path: "state"}, {title: "CUSTODIAN", path: "custodian"},
+	{title: "ID", path: "id", short: true}, {title: "DUE", path: "due_ms"}, {title: "STATE", path: "state"}, {title: "CUSTODIAN", path: "custodian"},
 	{title: "ORGAN", path: "brief.organ"}, {title: "TITLE", path: "brief.title"}, {title: "SITE", path: "site"},
 	{title: "DISPATCHED", path: "brief.dispatched_at_ms", wide: true}, {title: "CONFLICTS", path: "conflicts", wide: true},
 	{title: "STAND DOWN", path: "stand_down", wide: true}, {title: "RETURNS", path: "returns", wide: true},
@@ -76,6 +75,7 @@ A refusal says why, and what this site may do instead.`
 	if err == nil {
 		cmd.RemoveCommand(list)
 	}
+	withTaskShow(g, cmd)
 	cmd.AddCommand(newTaskList(g), newTaskStart(g))
 	for _, v := range taskVerbs {
 		cmd.AddCommand(newTaskVerb(g, v))
@@ -253,71 +253,6 @@ func printTaskResult(w io.Writer, r api.TaskResult) error {
 	}
 	_, err := fmt.Fprintf(w, "%s  %s  custodian %s  due %s\nnext: %s\n", r.ID, r.State, custodian, due, strings.Join(r.Next, ", "))
 	return err
-}
-
-// withTasks makes the show command of events tell of their tasks, too.
-func withTasks(g *global, events *cobra.Command) {
-	show, _, err := events.Find([]string{"show"})
-	if err != nil {
-		return
-	}
-	show.Short = "Show an event and its tasks in full, as JSON"
-	show.RunE = func(cmd *cobra.Command, args []string) error {
-		return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-			items, err := c.View(ctx, "events", strings.TrimPrefix(args[0], "event:"))
-			if err != nil {
-				return err
-			}
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetEscapeHTML(false)
-			enc.SetIndent("", "  ")
-			for _, it := range items {
-				if err := enc.Encode(it); err != nil {
-					return err
-				}
-				if err := showTasks(ctx, c, enc, it); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-}
-
-// showTasks shows the tasks of an event, and those that were delegated from them.
-func showTasks(ctx context.Context, c *api.Client, enc *json.Encoder, ev json.RawMessage) error {
-	var parts struct {
-		Tasks []tiers.DocID `json:"tasks"`
-	}
-	if err := json.Unmarshal(ev, &parts); err != nil {
-		return fmt.Errorf("view does not decode: %w", err)
-	}
-	for i := 0; i < len(parts.Tasks); i++ {
-		items, err := c.View(ctx, "tasks", parts.Tasks[i].Name())
-		if exitCode(err) == exitNotFound {
-			continue // the task's record has not come yet
-		}
-		if err != nil {
-			return err
-		}
-		for _, it := range items {
-			var task struct {
-				Children []tiers.DocID `json:"children"`
-			}
-			if err := json.Unmarshal(it, &task); err != nil {
-				return fmt.Errorf("view does not decode: %w", err)
-			}
-			for _, child := range task.Children {
-				if !slices.Contains(parts.Tasks, child) {
-					parts.Tasks = append(parts.Tasks, child)
-				}
-			}
-			if err := enc.Encode(it); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // limitFlag is a time limit flag.
