@@ -208,7 +208,7 @@ func TestPlaces(t *testing.T) {
 		{"far", `"lat":40.7,"lon":-73.9`, "", "outside the area"},
 		{"inside", `"lat":29.560001,"lon":106.550001`, "", ""},
 		{"none", `"place":"高笋塘"`, "", ""},
-		{"blank title", `"title":" \u3000 "`, "title is blank", ""},
+		{" \\u3000 ", `"place":"x"`, "title is blank", ""},
 	}
 	for _, outside := range []string{"", node.OutsideRefuse} {
 		area.Outside = outside
