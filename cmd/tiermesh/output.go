@@ -138,7 +138,11 @@ func (g *global) print(w io.Writer, columns []column, items []json.RawMessage) e
 				if path == "id" && cell(v, "full_name") != "-" { // several have the bare one
 					path = "full_name"
 				}
-				row = append(row, cell(v, path))
+				text := cell(v, path)
+				if c.short && g.output == "table" {
+					text = api.Short(text)
+				}
+				row = append(row, text)
 			}
 		}
 		rows = append(rows, row)
