@@ -196,7 +196,8 @@ type ForkStatus struct {
 type LinkStatus struct {
 	Peer     tiers.SiteID `json:"peer"`
 	PeerName string       `json:"peer_name"`
-	// State is connected, connecting, refused or down.
+	// State is connected, connecting, refused or down; or retired, of a site that the
+	// topology has retired and that goes on dialling.
 	State       string     `json:"state"`
 	Since       time.Time  `json:"since"`
 	LastContact *time.Time `json:"last_contact,omitempty"`

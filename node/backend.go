@@ -71,7 +71,7 @@ func (b backend) Status(context.Context) (api.Status, error) {
 		Incarnation: n.group.Store().Incarnation(), TopologyVersion: t.Version(),
 		AppliedIndex: n.group.Store().AppliedIndex(), Records: counts.Records, ViewsDirty: counts.Dirty,
 		Refused: counts.Refused, UptimeS: n.opts.Now().Sub(n.ending.started).Seconds(),
-		Findings: api.Findings{Alarms: n.alarms.all(), Forks: []api.ForkStatus{}, CertificateEnds: stamp(n.creds.Certificate.Leaf.NotAfter)},
+		Findings: api.Findings{Alarms: n.alarms.all(), Forks: []api.ForkStatus{}, CertificateEnds: stamp(n.endpoint.Credentials().Certificate.Leaf.NotAfter)},
 		Links:    []api.LinkStatus{},
 	}
 	s.Role = n.role()

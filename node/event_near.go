@@ -73,7 +73,7 @@ func (n *Node) Suspects(id tiers.DocID) ([]event.Suspect, error) {
 }
 
 func (n *Node) suspects(v event.View) ([]event.Suspect, error) {
-	near := n.cfg.Duplicates.nearness()
+	near := n.config().Duplicates.nearness()
 	at, within := v.Report.ReportedAtMS, near.Within.Milliseconds()
 	out := []event.Suspect{}
 	seen := map[store.DocKey]bool{}
@@ -204,7 +204,7 @@ func (n *Node) SuspectPairs(since int64, events int) ([]SuspectPair, error) {
 // merges certain duplicates by itself, which are new.
 func (n *Node) foldEvent() view.Fold {
 	n.merging.named = make(chan store.DocKey, unseenMax)
-	if n.cfg.Duplicates.Merge {
+	if n.config().Duplicates.Merge {
 		n.merging.unseen = make(chan store.DocKey, unseenMax)
 	}
 	return func(s *crdt.Source) (crdt.View, error) {
@@ -233,7 +233,7 @@ func (n *Node) recall() error {
 		return nil
 	}
 	hits, err := n.group.Store().Index(store.IndexQuery{Name: event.IndexEvent, Descending: true, Limit: unseenMax})
-	since := event.TimeValue(n.opts.Now().Add(-n.cfg.Duplicates.nearness().Within).UnixMilli())
+	since := event.TimeValue(n.opts.Now().Add(-n.config().Duplicates.nearness().Within).UnixMilli())
 	for _, h := range hits {
 		if h.Value < since {
 			break

@@ -147,3 +147,6 @@ func (n *Node) CompareNodes(ctx context.Context) ([]string, error) {
 
 // DecodedForDocuments returns how many changes were decoded to keep documents.
 func (n *Node) DecodedForDocuments() uint64 { return n.docs.kept.Decoded() }
+
+// Reread looks at credentials and topology file, as a node does now and then.
+func (n *Node) Reread(ctx context.Context) { n.reread(ctx) }

@@ -65,7 +65,7 @@ func (m *memberLoop) follow(ctx context.Context) {
 
 // rise raises the format by itself, unless the configuration leaves that to people.
 func (m *memberLoop) rise(ctx context.Context, now time.Time) {
-	wait, byItself := m.n.cfg.upgradeAfter()
+	wait, byItself := m.n.config().upgradeAfter()
 	to, err := m.n.commonFormat(ctx)
 	switch _, site := m.n.group.Formats(); {
 	case err != nil || to <= site:

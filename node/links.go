@@ -73,12 +73,13 @@ const (
 	linkConnected  = "connected"
 	linkRefused    = "refused"
 	linkDown       = "down"
+	linkRetired    = "retired" // and refused, since it goes on dialling
 )
 
 func newLinks(n *Node) *links {
 	return &links{
 		n: n, live: map[tiers.SiteID]*linkDriver{}, known: map[tiers.SiteID]*linkRecord{}, up: upward{movedAt: time.Now()},
-		admission: newAdmission(n.opts.Comparing, admissionQueue*n.opts.Comparing), refusals: newRefusals(n.log, n.alarms, n.registry),
+		admission: newAdmission(n.opts.Comparing, admissionQueue*n.opts.Comparing), refusals: n.refusals,
 		farewells: make(chan struct{}, farewellsMax), forked: make(chan struct{}, 1),
 		adopted: make(chan struct{}, 1), sentAway: make(chan struct{}, 1),
 	}
@@ -229,7 +230,7 @@ func (l *links) serve(ctx context.Context, link *transport.Link, compared func()
 		r.equal = false
 		r.last.end(known(d.session))
 		r.state, r.since = linkDown, l.n.opts.Now()
-		if err != nil {
+		if err != nil && !orderly(err) {
 			r.lastError = err.Error()
 			if refused(err) {
 				r.state = linkRefused
@@ -243,12 +244,18 @@ func (l *links) serve(ctx context.Context, link *transport.Link, compared func()
 	return d.talk.bye, err
 }
 
+// orderly reports whether a link ended for nothing that anybody should look at.
+func orderly(err error) bool {
+	var closed *transport.ClosedError
+	return errors.As(err, &closed) && (closed.Code == wire.CodeOK || closed.Code == wire.CodeSuperseded)
+}
+
 // refused reports whether a link ended because one end does not accept the
 // other, which reconnecting alone will not mend.
 func refused(err error) bool {
 	var closed *transport.ClosedError
 	if !errors.As(err, &closed) {
-		return false
+		return errors.Is(err, transport.ErrRefused)
 	}
 	switch closed.Code {
 	case wire.CodeFederation, wire.CodeAudience, wire.CodeAuthorship, wire.CodeChain,
@@ -394,18 +401,26 @@ func (l *links) states() []LinkState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out []LinkState
+	t := l.n.Topology()
 	for _, peer := range slices.Sorted(maps.Keys(l.known)) {
 		r := l.known[peer]
+		state, told := r.state, l.refusals.of(peer)
+		if row, listed := t.Site(peer); l.live[peer] == nil && (!listed || row.Retired) {
+			if len(told) == 0 {
+				continue // it will never be linked to again
+			}
+			state = linkRetired
+		}
 		totals := r.totals
 		if d := l.live[peer]; d != nil {
 			totals.add(d.live)
 		}
 		out = append(out, LinkState{
-			Peer: peer, State: r.state, Since: r.since, LastContact: r.lastContact,
+			Peer: peer, State: state, Since: r.since, LastContact: r.lastContact,
 			OwedOut: r.owedOut, OwedIn: r.owedIn, RTT: r.rtt, Rates: r.last.rates, Totals: totals, Equal: r.equal,
 			ProvenAt: r.provenAt, Digest: r.digest, PeerDigest: r.peerDigest, LastError: r.lastError,
 			Findings: LinkFindings{
-				StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: l.refusals.of(peer), Lacks: r.last.lacks,
+				StandIn: l.up.standIn == peer, Disputed: r.disputed, Refused: told, Lacks: r.last.lacks,
 				OneWay: r.last.oneWay, Apart: r.last.apart, Path: r.last.path,
 			},
 		})

@@ -35,7 +35,7 @@ import (
 
 // Node is an open node of a site.
 type Node struct {
-	cfg      Config
+	reloading
 	opts     Options
 	log      *slog.Logger
 	creds    *identity.Credentials
@@ -72,6 +72,7 @@ type noticed struct {
 	indicators *indicators
 	listening  listening
 	merging    merging
+	refusals   *refusals
 }
 
 // ending is when a node began, and how it comes to its end.
@@ -141,14 +142,17 @@ func Open(cfg Config, opts Options) (*Node, error) {
 			ErrConfig, creds.ID.Site, creds.ID.Federation, cfg.Topology, topology.Federation())
 	}
 	n := &Node{
-		cfg: cfg, opts: opts, creds: creds, ending: ending{started: opts.Now()},
+		reloading: reloading{cfg: cfg}, opts: opts, creds: creds, ending: ending{started: opts.Now()},
 		log:      opts.Logger.With("site", string(creds.ID.Site), "tier", site.Tier.String(), "node", creds.ID.Node),
 		registry: prometheus.NewRegistry(), noticed: noticed{alarms: newAlarms(opts.Now), indicators: newIndicators()},
 		dispatching: dispatching{catalogs: newCatalogs(), area: area},
 	}
+	n.refusals = newRefusals(n.log, n.alarms, n.registry)
 	n.ending.done = make(chan struct{})
 	n.ending.stopped, n.ending.stop = context.WithCancelCause(context.Background())
 	n.topology.Store(topology)
+	n.live.Store(&cfg)
+	n.credentialsSeen, n.topologySeen = n.credentialMarks(), marks(cfg.Topology)
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -163,7 +167,9 @@ func (n *Node) open() (err error) {
 			return err
 		}
 	}
-	if n.endpoint, err = transport.Open(transport.Config{Conn: conn, Credentials: n.creds, Logger: n.log, Idle: n.opts.LinkIdle}); err != nil {
+	if n.endpoint, err = transport.Open(transport.Config{
+		Conn: conn, Credentials: n.creds, Logger: n.log, Idle: n.opts.LinkIdle, Refused: n.refusals.stranger,
+	}); err != nil {
 		return errors.Join(err, conn.Close())
 	}
 	if n.group, err = replication.Open(replication.Config{
@@ -245,6 +251,7 @@ func (n *Node) Run(ctx context.Context) error {
 	loops.Go(func() error { return n.links.run(loopCtx) })
 	loops.Go(func() error { return n.runContact(loopCtx) })
 	loops.Go(func() error { return n.runScrub(loopCtx) })
+	loops.Go(func() error { return n.runReload(loopCtx) })
 	loops.Go(func() error { return n.runReissue(loopCtx) })
 	loops.Go(func() error { return n.runMembers(loopCtx) })
 	loops.Go(func() error { return n.api.Run(loopCtx) })

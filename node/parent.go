@@ -234,15 +234,18 @@ func (l *links) endedWith(peer tiers.SiteID, last linkStatus) {
 	l.up.movedAt = time.Now()
 }
 
+// standInLook is how often it is looked at least: the time may be set anew.
+const standInLook = time.Minute
+
 // runStandIn links to the next ancestor while the parent is silent for long
 // enough, and goes back when the parent is there again. Every ancestor is in the
 // audience of this site's streams already; the parent is dialled all along.
 func (l *links) runStandIn(ctx context.Context) error {
-	poll := max(min(l.n.cfg.standInAfter()/4, time.Second), 10*time.Millisecond)
 	wait := l.n.opts.RedialMin
 	for {
+		poll := max(min(l.n.config().standInAfter()/4, time.Second), 10*time.Millisecond)
 		// Before then the parent cannot have been silent for long enough.
-		next := max(l.silentIn(), poll) + rand.N(poll) //nolint:gosec // spreading load, not a secret
+		next := min(max(l.silentIn(), poll), standInLook) + rand.N(poll) //nolint:gosec // spreading load, not a secret
 		select {
 		case <-time.After(next):
 		case <-l.sentAway:
@@ -307,7 +310,7 @@ func (l *links) silentIn() time.Duration {
 	case l.up.gone:
 		return -1
 	}
-	return l.n.cfg.standInAfter() - time.Since(l.up.movedAt)
+	return l.n.config().standInAfter() - time.Since(l.up.movedAt)
 }
 
 // closePeer ends the link to one peer.

@@ -2,13 +2,13 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +40,9 @@ type Config struct {
 	Conn        net.PacketConn
 	Credentials *identity.Credentials
 	Logger      *slog.Logger
+	// Refused is told of callers whose certificate is not accepted; nil for nobody. It
+	// must not block, and whoever reaches the socket can have it called.
+	Refused func(Refusal)
 	// Handshake is how long a link may be silent while it is being set up; zero
 	// means 10 s. A packet takes five through the full queue of a slow line, and
 	// attempts that give up before the answer keep it full.
@@ -79,7 +82,7 @@ type Endpoint struct {
 	cfg        Config
 	quic       *quic.Transport
 	listener   *quic.Listener
-	tls        *tls.Config
+	creds      atomic.Pointer[identity.Credentials]
 	conf       *quic.Config
 	links      chan accepted
 	nodes      *Nodes
@@ -126,7 +129,7 @@ func Open(cfg Config) (*Endpoint, error) {
 	growBuffers(cfg)
 	reset := quic.StatelessResetKey(cfg.Credentials.Derive("stateless reset"))
 	e := &Endpoint{
-		cfg: cfg, tls: cfg.Credentials.TLS(alpnLink),
+		cfg: cfg,
 		// The key outlives the process: a peer of its predecessor is told at
 		// once that the connection is gone.
 		quic:       &quic.Transport{Conn: cfg.Conn, StatelessResetKey: &reset},
@@ -155,14 +158,13 @@ func Open(cfg Config) (*Endpoint, error) {
 		return err
 	}}
 	e.quic.ConnContext, e.quic.VerifySourceAddress = e.handshakes.begin, e.handshakes.suspicious
+	e.creds.Store(cfg.Credentials)
 	e.aside.life, e.aside.stop = context.WithCancel(context.Background())
 	e.nodes = newNodes(e)
-	both := e.tls.Clone()
-	both.NextProtos = []string{alpnLink, alpnNodes, alpnUnnumbered}
 	listen := e.conf.Clone()
 	listen.GetConfigForClient = func(info *quic.ClientInfo) (*quic.Config, error) { return e.sized(e.conf, info.RemoteAddr), nil }
 	var err error
-	if e.listener, err = e.quic.Listen(both, listen); err != nil {
+	if e.listener, err = e.quic.Listen(e.listenTLS(), listen); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", cfg.Conn.LocalAddr(), err)
 	}
 	e.accepting.Go(e.accept)    // ends with the listener
@@ -223,7 +225,7 @@ func (e *Endpoint) Dial(ctx context.Context, addr string, want tiers.SiteID) (*L
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %q: %w", want, addr, err)
 	}
-	conn, err := e.dial(ctx, to, e.tls, e.conf)
+	conn, err := e.dial(ctx, to, e.dialTLS(), e.conf)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s at %s: %w", want, addr, err)
 	}

@@ -16,6 +16,8 @@ var (
 	ErrBusyPort = errors.New("transport: address in use")
 	// ErrPeerSite reports a peer that is another site than the one dialled.
 	ErrPeerSite = errors.New("transport: peer is another site")
+	// ErrRefused reports a peer that does not accept this end's certificate.
+	ErrRefused = errors.New("transport: the peer refuses this node's certificate")
 	// ErrConfig reports a configuration that cannot work.
 	ErrConfig = errors.New("transport: invalid configuration")
 )

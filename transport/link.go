@@ -167,6 +167,9 @@ func (l *Link) reason(err error) error {
 	if errors.As(err, &app) {
 		return &ClosedError{Code: wire.Code(app.ErrorCode), Reason: app.ErrorMessage, Remote: app.Remote}
 	}
+	if refusedBy(err) {
+		return fmt.Errorf("%w: %s: its log says why (%w)", ErrRefused, l.peer.Site, err)
+	}
 	return fmt.Errorf("link to %s: %w", l.peer.Site, err)
 }
 

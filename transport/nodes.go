@@ -137,7 +137,7 @@ func (n *Nodes) dial(to nodeAddr) (*quic.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dial node %d at %q: %w", to.node, to.addr, err)
 	}
-	conf := n.e.tls.Clone()
+	conf := n.e.dialTLS()
 	conf.NextProtos = []string{alpnNodes, alpnUnnumbered}
 	conn, err := n.e.dial(n.ctx, addr, conf, n.conf)
 	if err != nil {

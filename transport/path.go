@@ -291,5 +291,14 @@ func (e *Endpoint) dial(ctx context.Context, to net.Addr, conf *tls.Config, size
 		err = fmt.Errorf("%w: it carries small packets and none of %d bytes, which links need (%d with IPv4's headers, %d with IPv6's): check the MTU of tunnels on it",
 			ErrPath, packetMin, packetMin+28, packetMin+48)
 	}
+	if refusedBy(err) {
+		err = fmt.Errorf("%w: its log says why (%w)", ErrRefused, err)
+	}
 	return conn, err
+}
+
+// refusedBy reports whether the other end refused this one's certificate.
+func refusedBy(err error) bool {
+	var alert *quic.TransportError
+	return errors.As(err, &alert) && alert.Remote && alert.ErrorCode.IsCryptoError()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -161,7 +162,7 @@ func newBenchWorker() *cobra.Command {
 	return &cobra.Command{
 		Use: "worker", Short: "One site of a link benchmark, driven over standard input and output", Args: exactArgs(0), Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			signal.Ignore(os.Interrupt) // a terminal's; the benchmark ends its workers
+			signal.Ignore(os.Interrupt, syscall.SIGHUP) // a terminal's; the benchmark ends its workers
 			return bench.Work(context.WithoutCancel(cmd.Context()), cmd.InOrStdin(), raw(cmd.OutOrStdout()), raw(cmd.ErrOrStderr()))
 		},
 	}

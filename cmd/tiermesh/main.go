@@ -33,12 +33,14 @@ func main() {
 	os.Exit(code)
 }
 
-// execute executes one command line and returns its exit code. The first SIGINT or
-// SIGTERM ends the command in order, a second one at once.
+// execute executes one command line and returns its exit code. The first SIGINT,
+// SIGTERM or SIGHUP ends the command in order, a second one at once; see [hangup].
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
+	ctx, end := withHangup(ctx)
+	defer end()
 	root := newRoot()
 	out, diagnostics := newScreen(stdout), newScreen(stderr)
 	root.SetArgs(args)

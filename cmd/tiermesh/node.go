@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -57,6 +59,13 @@ func newNodeRun() *cobra.Command {
 configuration are taken from the configuration's own directory. SIGINT and
 SIGTERM end the node in order.
 
+SIGHUP makes it read configuration, credentials and topology file again; the
+latter two it also looks at by itself every minute. A renewed certificate is used
+for new links, those that stand go on. A newer topology file is taken as at the
+start. Of the configuration, stand_in_after, upgrade_after and duplicates are put in
+force; of the rest the log says that it needs a restart. What cannot be read or
+does not fit leaves in force what is, with a line in the log and an alarm.
+
 The configuration (see "tiermesh node example"):
   dir          data directory; it belongs to one site for good
   credentials  directory that "tiermesh ca issue" wrote
@@ -78,8 +87,9 @@ The configuration (see "tiermesh node example"):
                "geojson": "area.geojson", "outside": "doubtful"}; of box and file
                one is enough. A report of a place outside is taken in and marked
                (event show, event list -o wide: DOUBT), or with "refuse" refused`,
-		Example: "  tiermesh node run --config /etc/tiermesh/node.json",
+		Example: "  tiermesh node run --config /etc/tiermesh/node.json\n  kill -HUP PID   # after tiermesh ca issue has renewed the certificate",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			reload := onHangup(cmd.Context())
 			cfg, err := readConfig(file)
 			if err != nil {
 				return err
@@ -98,13 +108,33 @@ The configuration (see "tiermesh node example"):
 				return err
 			}
 			logger.Info("node is up", "node", n.ID().String(), "listen", n.Addr().String(), "api", cfg.API)
-			return n.Run(cmd.Context())
+			return runNode(cmd.Context(), n, file, reload)
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (JSON)")
 	cmd.Flags().StringVar(&level, "log", "info", "log level: debug, info, warn or error")
 	require(cmd, "config")
 	return cmd
+}
+
+// runNode runs a node to its end, and lets it read its files again when it is asked to.
+func runNode(ctx context.Context, n *node.Node, file string, reload <-chan struct{}) error {
+	asked, stop := context.WithCancel(ctx)
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	defer stop()
+	reading.Go(func() { // ends with the node
+		for {
+			select {
+			case <-reload:
+				cfg, err := readConfig(file)
+				n.Reload(asked, cfg, err)
+			case <-asked.Done():
+				return
+			}
+		}
+	})
+	return n.Run(ctx)
 }
 
 // endNode ends the process for a storage error, with the exit code that the same
@@ -152,7 +182,7 @@ func newEngine() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "engine", Short: "Read and edit documents for a node, over standard input and output", Args: exactArgs(0), Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			signal.Ignore(os.Interrupt, syscall.SIGTERM) // a terminal's; the node ends its workers
+			signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // a terminal's; the node ends its workers
 			return engine.Work(cfg, cmd.InOrStdin(), raw(cmd.OutOrStdout()))
 		},
 	}

@@ -83,8 +83,22 @@ func verify(cert *x509.Certificate, roots *x509.CertPool, now time.Time) (ID, er
 	return FromCertificate(cert)
 }
 
-// verifyPeer is what both ends of a link ask of the other's certificate.
-func (c *Credentials) verifyPeer(raw [][]byte, _ [][]*x509.Certificate) error {
+// Replaces reports whether these credentials may take the place of others of the same
+// node while it runs: the identity and the site's key are the same. The error wraps
+// [ErrCredentials] and says what differs.
+func (c *Credentials) Replaces(old *Credentials) error {
+	if c.ID != old.ID {
+		return fmt.Errorf("%w: they are of %s, this node is %s", ErrCredentials, c.ID, old.ID)
+	}
+	if !c.SiteKey.Equal(old.SiteKey) {
+		return fmt.Errorf("%w: %s is another key than the one that the site signs with", ErrCredentials, fileSiteKey)
+	}
+	return nil
+}
+
+// VerifyPeer is what both ends of a link ask of the other's certificate; see
+// [tls.Config.VerifyPeerCertificate]. The error wraps one of the sentinels.
+func (c *Credentials) VerifyPeer(raw [][]byte, _ [][]*x509.Certificate) error {
 	if len(raw) == 0 {
 		return fmt.Errorf("%w: the peer sent no certificate", ErrNoIdentity)
 	}
@@ -111,9 +125,9 @@ func (c *Credentials) TLS(protocol string) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		Certificates:           []tls.Certificate{c.Certificate},
-		ClientAuth:             tls.RequireAnyClientCert, // verifyPeer checks it, with an error that says what is wrong
+		ClientAuth:             tls.RequireAnyClientCert, // VerifyPeer checks it, with an error that says what is wrong
 		InsecureSkipVerify:     true,                     //nolint:gosec // likewise: host names play no part
-		VerifyPeerCertificate:  c.verifyPeer,
+		VerifyPeerCertificate:  c.VerifyPeer,
 		NextProtos:             []string{protocol},
 		SessionTicketsDisabled: true, // every link proves its certificate anew
 	}
