@@ -65,13 +65,14 @@ type Server struct {
 	bounds   *bounds
 
 	ending sync.Once
+	ended  chan struct{} // closed when the end has come
 	endErr error
 }
 
 // Open starts listening. The error wraps [ErrBusy] or [ErrAddress] and names
 // the address.
 func Open(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, bounds: newBounds(cfg.Bounds, cfg.Registerer)}
+	s := &Server{cfg: cfg, bounds: newBounds(cfg.Bounds, cfg.Registerer), ended: make(chan struct{})}
 	s.lns = []net.Listener{steadyListener{cfg.Inner, s.bounds}}
 	if cfg.Listen != "" {
 		ln, err := listen(cfg.Listen)
@@ -171,7 +172,13 @@ func (s *Server) Run(ctx context.Context) error {
 // Close lets requests under way finish, for a few seconds, and stops. It is
 // idempotent and never returns early.
 func (s *Server) Close() error {
-	s.ending.Do(func() { s.endErr = s.end() })
+	first := false
+	s.ending.Do(func() { first = true })
+	if first {
+		s.endErr = s.end()
+		close(s.ended)
+	}
+	<-s.ended
 	return s.endErr
 }
 
