@@ -16,6 +16,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/dispatch"
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/indicator"
+	"github.com/tiermesh/tiermesh/tiers/track"
 )
 
 // area is the sites that a number is of.
@@ -249,15 +250,14 @@ func (n *Node) rowsByType(a area, tracks bool) ([]api.OverviewRow, error) {
 	}
 	rows := map[string]*api.OverviewRow{}
 	at := func(typeCode string) *api.Numbers {
-		key := typeCode
+		key, name := typeCode, ""
 		if tracks {
-			key = n.trackOf(typeCode, categories)
+			key, name = n.trackOf(typeCode, categories)
+		} else {
+			name = n.typeEntry(typeCode)["name"]
 		}
 		if rows[key] == nil {
-			rows[key] = &api.OverviewRow{Key: key}
-			if !tracks {
-				rows[key].Name = categories[typeCode]
-			}
+			rows[key] = &api.OverviewRow{Key: key, Name: name}
 		}
 		return &rows[key].Numbers
 	}
@@ -275,16 +275,37 @@ func (n *Node) rowsByType(a area, tracks bool) ([]api.OverviewRow, error) {
 	return inOrder(rows), err
 }
 
-// trackOf is the track that the catalog in force names for a type of event. Of a type
-// without one the board, or else the category, stands for it.
-func (n *Node) trackOf(typeCode string, categories map[string]string) string {
-	var of catalog.Fields
+// typeEntry is what the catalog in force holds of a type of event; nil where it has none.
+func (n *Node) typeEntry(typeCode string) catalog.Fields {
 	if c, ok := catalog.Find(catalog.Types); ok {
 		if e, found, err := n.lookup(c, typeCode); found && err == nil {
-			of = e.Fields
+			return e.Fields
 		}
 	}
-	return cmp.Or(of["track"], of["board"], categories[typeCode], noTrack)
+	return nil
+}
+
+// trackOf is the track that the catalog in force names for a type of event, and what it
+// is called. Of a type without one the board, or else the category, stands for it.
+func (n *Node) trackOf(typeCode string, categories map[string]string) (key, name string) {
+	of := n.typeEntry(typeCode)
+	if code := of["track"]; code != "" {
+		return code, n.trackName(track.Kind, code)
+	}
+	if code := of["board"]; code != "" {
+		return code, n.trackName(track.KindBoard, code)
+	}
+	return cmp.Or(categories[typeCode], noTrack), ""
+}
+
+// trackName is what a board or track is called in the nearest catalog that has it; empty
+// where none has.
+func (n *Node) trackName(kind, code string) string {
+	v, err := n.nearest(n.catalogSites(), tiers.NewDocID(kind, code))
+	if err != nil {
+		return "" // the code alone is shown
+	}
+	return v.Get(track.FieldName)
 }
 
 // rowsByState makes a row for each state of events and of tasks.

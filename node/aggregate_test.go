@@ -22,6 +22,7 @@ import (
 	"github.com/tiermesh/tiermesh/tiers/event"
 	"github.com/tiermesh/tiermesh/tiers/indicator"
 	"github.com/tiermesh/tiermesh/tiers/review"
+	"github.com/tiermesh/tiermesh/tiers/track"
 )
 
 // passed says when a time has gone by.
@@ -180,6 +181,51 @@ func TestOverviewByTrack(t *testing.T) {
 	m.wait("a row for the track", shows(map[string]int64{"water-supply": 2, "c": 1}))
 	types("2", "gas")
 	m.wait("a row for the new track", shows(map[string]int64{"gas": 2, "c": 1}))
+}
+
+// TestOverviewNames: a row by type has the name of the type, not its category; one by
+// track what the track, or the board in its place, is called; a track that no catalog
+// has has none.
+func TestOverviewNames(t *testing.T) {
+	m := newMesh(t)
+	r := api.TracksRequest{
+		Key: "tracks", Boards: []track.Board{{Code: "b1", Name: "安全"}},
+		Tracks: []track.Track{{Code: "water-supply", Board: "b1", Name: "供水保障"}},
+	}
+	if _, err := m.Node(city).Backend().PublishTracks(limited(t), r); err != nil {
+		t.Fatal(err)
+	}
+	_, err := m.Node(city).Backend().PutEntries(limited(t), api.EntriesRequest{Key: "types", Catalog: catalog.Types, Entries: []catalog.Row{
+		{Row: 1, Fields: catalog.Fields{"code": "01001", "category": "市政", "name": "水管爆裂", "track": "water-supply"}},
+		{Row: 2, Fields: catalog.Fields{"code": "01002", "category": "市政", "name": "路灯不亮", "board": "b1"}},
+		{Row: 3, Fields: catalog.Fields{"code": "01003", "category": "市容", "name": "占道经营"}},
+		{Row: 4, Fields: catalog.Fields{"code": "01004", "category": "市容", "name": "乱贴", "track": "no-such-track"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.wait("catalogs arrive", m.agreed)
+	for i, code := range []string{"01001", "01002", "01003", "01004"} {
+		m.reportTo(township, fmt.Sprintf("t%d", i), code, 3)
+	}
+	for by, want := range map[string]map[string]string{
+		api.ByType:  {"01001": "水管爆裂", "01002": "路灯不亮", "01003": "占道经营", "01004": "乱贴"},
+		api.ByTrack: {"water-supply": "供水保障", "b1": "安全", "市容": "", "no-such-track": ""},
+	} {
+		for _, site := range []tiers.SiteID{city, township} {
+			var got map[string]string
+			m.wait("names by "+by+" at "+string(site), func() bool {
+				got = map[string]string{}
+				for _, r := range m.overview(site, api.OverviewQuery{By: by}).Rows {
+					got[r.Key] = r.Name
+				}
+				return len(got) == len(want)
+			})
+			if !maps.Equal(got, want) {
+				t.Errorf("by %s at %s: %v, want %v", by, site, got, want)
+			}
+		}
+	}
 }
 
 // TestRollUp: an area's roll-up is of the last value of each site's series.
