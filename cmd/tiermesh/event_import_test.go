@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,7 +185,8 @@ func TestProfiles(t *testing.T) {
 }
 
 // TestImportAddsUp: however rows of a real file are damaged, each is an event, in
-// quarantine or named, the counts add up, and rows that were not touched are events.
+// quarantine or named, the counts add up, and rows that were not touched are events,
+// but for those that two quotes made the text of a well-formed row.
 func TestImportAddsUp(t *testing.T) {
 	b, err := os.ReadFile("../../testbed/data/nyc311.csv")
 	if err != nil {
@@ -234,8 +236,9 @@ func TestImportAddsUp(t *testing.T) {
 		if sum := i.counts[api.OutcomeDone] + i.counts[api.OutcomeQuarantined] + i.counts[api.OutcomeRejected]; sum != i.rows || read != i.rows {
 			t.Fatalf("%d rows, %d sent: %v", i.rows, read, i.counts)
 		}
+		quoted := overLines(t, lines[0]+"\n"+strings.Join(rows, "\n"))
 		for key := range whole {
-			if !events[key] {
+			if !events[key] && !strings.Contains(quoted, key+",") {
 				t.Fatalf("row %s is lost:\n%s", key, strings.Join(rows, "\n"))
 			}
 		}
@@ -246,6 +249,27 @@ func TestImportAddsUp(t *testing.T) {
 			t.Fatal(fmt.Errorf("%d rows of %d", i.rows, len(rows)))
 		}
 	})
+}
+
+// overLines is the text of the rows of CSV that go over lines. The standard library
+// reads each of them as a row, too.
+func overLines(t *rapid.T, text string) (out string) {
+	r, err := input.Open(strings.NewReader(text), input.Options{Format: input.CSV})
+	for err == nil {
+		var row input.Row
+		if row, err = r.Next(); err != nil || row.Err != nil || row.Lines == 1 {
+			continue
+		}
+		cells, bad := csv.NewReader(bytes.NewReader(row.Raw)).ReadAll()
+		if bad != nil || len(cells) != 1 || len(cells[0]) != len(r.Header()) {
+			t.Fatalf("%q is no row: %v", row.Raw, bad)
+		}
+		out += string(row.Raw)
+	}
+	if !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // FuzzEventRows: no file ends the readers, and each row that they find stands on one

@@ -26,12 +26,13 @@ func (r *Reader) readHeader() error {
 			return err
 		}
 	}
+	header := r.wholeHeader(first.text)
 	if r.comma = r.options.Delimiter; r.comma == 0 {
-		if r.comma, err = r.delimiter(first.text); err != nil {
+		if r.comma, err = r.delimiter(header); err != nil {
 			return err
 		}
 	}
-	cells, open, err := r.cells(nil, first.text)
+	cells, open, err := r.cells(nil, header)
 	if err != nil || open {
 		return fmt.Errorf("%w: header, line %d: %w", ErrFile, first.n, errors.Join(err, map[bool]error{true: errOpen}[open]))
 	}
@@ -68,6 +69,24 @@ func (r *Reader) headerLine() (line, error) {
 			return l, nil
 		}
 	}
+}
+
+// wholeHeader is the header that begins with a line: a name in quotes may go over
+// lines. One whose quotes do not end is that line alone.
+func (r *Reader) wholeHeader(first string) string {
+	text := first
+	for n := range r.options.LinesMax {
+		if strings.Count(text, `"`)%2 == 0 {
+			r.lines.take(n)
+			return text
+		}
+		l, err := r.lines.at(n)
+		if err != nil || l.err != nil || len(text)+l.size > lineBytesMax {
+			break
+		}
+		text += "\n" + l.text
+	}
+	return first
 }
 
 // delimiter is the one that the header has. Where it has several, it is the one that
@@ -181,7 +200,7 @@ func (r *Reader) nextCSV() (Row, error) {
 		if err != nil {
 			return Row{}, err
 		}
-		if l.err == nil && strings.TrimSpace(l.text) == "" {
+		if l.err == nil && r.isBlank(l.text) {
 			r.lines.take(1)
 			continue
 		}
@@ -223,9 +242,9 @@ func (r *Reader) fields(cells []string) []Field {
 }
 
 // over reads a row whose quoted field goes over lines, and how many; 0 if it does not
-// end, or what it would swallow are rows.
+// end, or damaged rows seem to have made it: it goes over rows, and none follows.
 func (r *Reader) over(row Row, cells []string, first line) (Row, int) {
-	own := r.isOwn(first.text)
+	own, rows := r.isOwn(first.text), false
 	size := first.size
 	for n := 1; n < r.options.LinesMax; n++ {
 		l, err := r.lines.at(n)
@@ -235,17 +254,15 @@ func (r *Reader) over(row Row, cells []string, first line) (Row, int) {
 		size += l.size
 		cells[len(cells)-1] += "\n"
 		var open bool
-		if cells, open, err = r.cells(cells, l.text); err != nil {
+		if cells, open, err = r.cells(cells, l.text); err != nil || len(cells) > len(r.header) {
 			return row, 0
 		}
 		own = own && r.isOwn(l.text)
 		if open {
-			if r.isGood(l.text) {
-				return row, 0
-			}
+			rows = rows || r.isGood(l.text)
 			continue
 		}
-		if len(cells) != len(r.header) || own {
+		if len(cells) != len(r.header) || (own || rows) && !r.begins(n+1) {
 			return row, 0
 		}
 		row.Lines, row.Fields, row.Size = n+1, r.fields(cells), size
@@ -258,6 +275,27 @@ func (r *Reader) over(row Row, cells []string, first line) (Row, int) {
 		return row, n + 1
 	}
 	return row, 0
+}
+
+// begins reports whether a row begins behind so many lines, or the file ends.
+func (r *Reader) begins(n int) bool {
+	for ; n < r.options.LinesMax; n++ {
+		l, err := r.lines.at(n)
+		if err != nil || l.err != nil {
+			return errors.Is(err, io.EOF)
+		}
+		if !r.isBlank(l.text) {
+			cells, open, err := r.cells(nil, l.text)
+			return err == nil && (len(cells) == len(r.header) || open && len(cells) < len(r.header))
+		}
+	}
+	return true
+}
+
+// isBlank reports whether a line between rows is none. A row of one column may be of
+// spaces alone.
+func (r *Reader) isBlank(text string) bool {
+	return text == "" || len(r.header) > 1 && strings.TrimSpace(text) == ""
 }
 
 // isOwn reports whether a line alone has all columns, whatever its quotes mean.

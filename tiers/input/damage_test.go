@@ -2,6 +2,7 @@ package input_test
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"io"
@@ -96,9 +97,10 @@ func TestDamagedCSV(t *testing.T) {
 		text := header + "\n" + strings.Join(rows, rapid.SampledFrom([]string{"\n", "\r\n"}).Draw(t, "end"))
 		got := readAll(t, text, input.Options{Format: input.CSV})
 		good := tally(t, text, 1, got)
+		inside := insideRows(t, got)
 		for i, row := range rows {
 			r, ok := good[i+2]
-			if harmed[i+2] {
+			if harmed[i+2] || inside[i+2] {
 				continue
 			}
 			if !ok || r.Lines != 1 || len(r.Fields) != columns {
@@ -111,6 +113,30 @@ func TestDamagedCSV(t *testing.T) {
 			}
 		}
 	})
+}
+
+// insideRows are the lines that rows go over. The standard library reads such a row as
+// the same cells.
+func insideRows(t *rapid.T, rows []input.Row) map[int]bool {
+	out := map[int]bool{}
+	for _, r := range rows {
+		if r.Err != nil || r.Lines == 1 {
+			continue
+		}
+		cells, err := csv.NewReader(bytes.NewReader(r.Raw)).ReadAll()
+		if err != nil || len(cells) != 1 || len(cells[0]) != len(r.Fields) {
+			t.Fatalf("line %d: %q is no row: %v", r.Line, r.Raw, err)
+		}
+		for i, f := range r.Fields {
+			if f.Text != cells[0][i] {
+				t.Fatalf("line %d, column %d: %q, want %q", r.Line, i+1, f.Text, cells[0][i])
+			}
+		}
+		for n := range r.Lines {
+			out[r.Line+n] = true
+		}
+	}
+	return out
 }
 
 func readAll(t *rapid.T, text string, o input.Options) (rows []input.Row) {

@@ -12,11 +12,14 @@
 // out: the bytes of all rows are the bytes of the file, but for the header, empty
 // lines, and what stands between elements of a JSON array.
 //
+// CSV that is well-formed (RFC 4180) is read as it stands, whatever its quoted fields
+// go over, the header's too.
+//
 // After a row that cannot be read, reading goes on with the next line. A quoted field
-// of CSV may go over lines; one that does not end costs the line where it begins, and
-// no other: it does not end if no quote does so within [Options.LinesMax], if what is
-// read so has another number of columns than the header, or if the lines that it would
-// swallow are rows of their own, by [Options.Good] or since each of them has all
+// that does not end costs the line where it begins, and no other: it does not end if no
+// quote does so within [Options.LinesMax], if what is read so has another number of
+// columns than the header, or if it would go over rows and no row begins behind it.
+// Such rows are lines that are some by [Options.Good], or that each have all
 // columns. An element of a JSON array that is broken goes as far as the next line that
 // begins with { and is indented no deeper; on a line with several, as far as the next
 // },{.

@@ -1,14 +1,17 @@
 package input_test
 
 import (
+	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"golang.org/x/text/encoding/unicode"
+	"pgregory.net/rapid"
 
 	"github.com/tiermesh/tiermesh/tiers/input"
 )
@@ -55,16 +58,21 @@ func shown(rows []input.Row) string {
 // TestCSV: each row stands for itself.
 func TestCSV(t *testing.T) {
 	for name, c := range map[string]struct{ in, want string }{
-		"plain":               {"a,b\n1,2\r\n\n3,\n", "2 a=\"1\" b=\"2\"\n4 a=\"3\" b=\"\"\n"},
-		"a mark, and spaces":  {"\ufeffa, b \n1, 2\n", "2 a=\"1\" b=\" 2\"\n"},
-		"quotes":              {"a,b\n\"x,\"\"y\"\"\",\"\"\n", "2 a=\"x,\\\"y\\\"\" b=\"\"\n"},
-		"over lines":          {"a,b\n1,\"x\r\ny\n\nz\"\n3,4", "2+3 a=\"1\" b=\"x\\ny\\n\\nz\"\n6 a=\"3\" b=\"4\"\n"},
-		"columns":             {"a,b\n1\n1,2,3\n4,5\n", "2 !1 columns: want 2, as the header has|\"1\"\n3 !3 columns: want 2, as the header has|\"1,2,3\"\n4 a=\"4\" b=\"5\"\n"},
-		"an open quote":       {"a,b\n1,\"x\n2,y\n3,z\n", "2 !a quote is opened and not closed|\"1,\\\"x\"\n3 a=\"2\" b=\"y\"\n4 a=\"3\" b=\"z\"\n"},
-		"two open quotes":     {"a,b\n1,\"x\n2,y\n3,\"z\n4,w\n", "2 !a quote is opened and not closed|\"1,\\\"x\"\n3 a=\"2\" b=\"y\"\n4 !a quote is opened and not closed|\"3,\\\"z\"\n5 a=\"4\" b=\"w\"\n"},
-		"one that closes far": {"a,b,c,d\n1,\"x,y,z\n2,x,y,z\n3,x\",y,z\n", "2 !a quote is opened and not closed|\"1,\\\"x,y,z\"\n3 a=\"2\" b=\"x\" c=\"y\" d=\"z\"\n4 !a quote inside a field that has none around it|\"3,x\\\",y,z\"\n"},
-		"bare quotes":         {"a,b\n6\" pipe,x\n\"a\"b,x\n5,6\n", "2 !a quote inside a field that has none around it|\"6\\\" pipe,x\"\n3 !text behind a closing quote|\"\\\"a\\\"b,x\"\n4 a=\"5\" b=\"6\"\n"},
-		"a zero byte":         {"a,b\n1,\x00\n3,4\n", "2 !a zero byte|\"1,\\x00\"\n3 a=\"3\" b=\"4\"\n"},
+		"plain":                 {"a,b\n1,2\r\n\n3,\n", "2 a=\"1\" b=\"2\"\n4 a=\"3\" b=\"\"\n"},
+		"a mark, and spaces":    {"\ufeffa, b \n1, 2\n", "2 a=\"1\" b=\" 2\"\n"},
+		"quotes":                {"a,b\n\"x,\"\"y\"\"\",\"\"\n", "2 a=\"x,\\\"y\\\"\" b=\"\"\n"},
+		"over lines":            {"a,b\n1,\"x\r\ny\n\nz\"\n3,4", "2+3 a=\"1\" b=\"x\\ny\\n\\nz\"\n6 a=\"3\" b=\"4\"\n"},
+		"columns":               {"a,b\n1\n1,2,3\n4,5\n", "2 !1 columns: want 2, as the header has|\"1\"\n3 !3 columns: want 2, as the header has|\"1,2,3\"\n4 a=\"4\" b=\"5\"\n"},
+		"an open quote":         {"a,b\n1,\"x\n2,y\n3,z\n", "2 !a quote is opened and not closed|\"1,\\\"x\"\n3 a=\"2\" b=\"y\"\n4 a=\"3\" b=\"z\"\n"},
+		"two open quotes":       {"a,b\n1,\"x\n2,y\n3,\"z\n4,w\n", "2 !a quote is opened and not closed|\"1,\\\"x\"\n3 a=\"2\" b=\"y\"\n4 !a quote is opened and not closed|\"3,\\\"z\"\n5 a=\"4\" b=\"w\"\n"},
+		"one that closes far":   {"a,b,c,d\n1,\"x,y,z\n2,x,y,z\n3,x\",y,z\n", "2+2 a=\"1\" b=\"x,y,z\\n2,x,y,z\\n3,x\" c=\"y\" d=\"z\"\n"},
+		"... and no row behind": {"a,b,c,d\n1,\"x,y,z\n2,x,y,z\n3,x\",y,z\n4\n", "2 !a quote is opened and not closed|\"1,\\\"x,y,z\"\n3 a=\"2\" b=\"x\" c=\"y\" d=\"z\"\n4 !a quote inside a field that has none around it|\"3,x\\\",y,z\"\n5 !1 columns: want 4, as the header has|\"4\"\n"},
+		"text, and no row":      {"a,b\n1,\"x\ny\"\n4\n", "2+1 a=\"1\" b=\"x\\ny\"\n4 !1 columns: want 2, as the header has|\"4\"\n"},
+		"commas over lines":     {"a,b,c,d\n-,\",,\n,\",,\n1,2,3,4\n", "2+1 a=\"-\" b=\",,\\n,\" c=\"\" d=\"\"\n4 a=\"1\" b=\"2\" c=\"3\" d=\"4\"\n"},
+		"a header over lines":   {"\"a\nb\";\"c\n\"\n1;2\n", "4 a\nb=\"1\" c=\"2\"\n"},
+		"spaces alone":          {"a\n \n\n\"\"\n", "2 a=\" \"\n4 a=\"\"\n"},
+		"bare quotes":           {"a,b\n6\" pipe,x\n\"a\"b,x\n5,6\n", "2 !a quote inside a field that has none around it|\"6\\\" pipe,x\"\n3 !text behind a closing quote|\"\\\"a\\\"b,x\"\n4 a=\"5\" b=\"6\"\n"},
+		"a zero byte":           {"a,b\n1,\x00\n3,4\n", "2 !a zero byte|\"1,\\x00\"\n3 a=\"3\" b=\"4\"\n"},
 		"GBK among UTF-8": {"a,b\n1,\xbe\xae\xb8\xc7\n3,\u4e95\n", "2 !not UTF-8: byte 0xbe at 3; it may be GBK: --encoding gb18030 reads that|\"1,\\xbe\\xae\\xb8\\xc7\"\n" +
 			"3 a=\"3\" b=\"\u4e95\"\n"},
 		"semicolons":           {"a;b\n1;2,5\n", "2 a=\"1\" b=\"2,5\"\n"},
@@ -204,16 +212,72 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// TestGood: lines that a quoted field would go over come through if they are rows; text
-// that only looks like some does not.
+// TestGood: lines that a quoted field would go over come through if they are rows and
+// none follows; text that only looks like some does not, and what is well-formed is read
+// as it is.
 func TestGood(t *testing.T) {
 	good := func(r input.Row) bool { return strings.HasPrefix(r.Fields[0].Text, "0") }
-	rows, err := read(t, "type,title\n01,\"a\n02,b\n03,\"\n", input.Options{Good: good})
-	if err != nil || len(rows) != 3 || rows[0].Err == nil || rows[1].Err != nil || rows[1].Line != 3 || rows[2].Err == nil {
+	rows, err := read(t, "type,title\n01,\"a\n02,b\n03,\"\n04\n", input.Options{Good: good})
+	if err != nil || len(rows) != 4 || rows[0].Err == nil || rows[1].Err != nil || rows[1].Line != 3 || rows[2].Err == nil || rows[3].Err == nil {
 		t.Errorf("rows: %s, %v", shown(rows), err)
 	}
-	rows, err = read(t, "type,title\n01,\"a\nbed, table\nb\"\n", input.Options{Good: good})
-	if err != nil || len(rows) != 1 || rows[0].Err != nil || rows[0].Lines != 3 {
-		t.Errorf("text: %s, %v", shown(rows), err)
+	for _, text := range []string{"01,\"a\nbed, table\nb\"\n04\n", "01,\"a\n02,b\n03,\"\n\n04,\"b\n\"\n"} {
+		rows, err = read(t, "type,title\n"+text, input.Options{Good: good})
+		if err != nil || len(rows) != 2 || rows[0].Err != nil || rows[0].Lines != 3 {
+			t.Errorf("text: %s, %v", shown(rows), err)
+		}
 	}
+}
+
+// TestWellFormedCSV: a file that is as RFC 4180 has it is read as the standard library
+// reads it, whatever stands in its quotes.
+func TestWellFormedCSV(t *testing.T) {
+	cell := rapid.Custom(func(t *rapid.T) string {
+		text := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", " ", "0", "井", ",", ";", "\"", "\n", "\r\n", "1,2", "a,b,c\n"}), 0, 6).Draw(t, "text"), "")
+		if strings.ContainsAny(text, ",\"\r\n") || text == "" || rapid.Bool().Draw(t, "quoted") {
+			return `"` + strings.ReplaceAll(text, `"`, `""`) + `"`
+		}
+		return text
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		columns := rapid.IntRange(1, 6).Draw(t, "columns")
+		var header []string
+		for i := range columns {
+			header = append(header, fmt.Sprintf(rapid.SampledFrom([]string{"c%d", `"c%d"`, "\"c\n%d\"", `"c,""%d"`}).Draw(t, "name"), i))
+		}
+		text := strings.Join(header, ",")
+		for range rapid.IntRange(0, 12).Draw(t, "rows") {
+			text += rapid.SampledFrom([]string{"\n", "\r\n", "\n\n"}).Draw(t, "end") + strings.Join(rapid.SliceOfN(cell, columns, columns).Draw(t, "cells"), ",")
+		}
+		text += rapid.SampledFrom([]string{"", "\n", "\r\n"}).Draw(t, "last")
+		want, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := input.Open(strings.NewReader(text), input.Options{
+			Format: input.CSV, Delimiter: ',', Good: func(input.Row) bool { return rapid.Bool().Draw(t, "good") },
+		})
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		if !slices.Equal(r.Header(), want[0]) {
+			t.Fatalf("%q: columns %q, want %q", text, r.Header(), want[0])
+		}
+		for _, cells := range want[1:] {
+			row, err := r.Next()
+			if err != nil || row.Err != nil {
+				t.Fatalf("%q: %v, %v", text, err, row.Err)
+			}
+			var got []string
+			for _, f := range row.Fields {
+				got = append(got, f.Text)
+			}
+			if !slices.Equal(got, cells) {
+				t.Fatalf("%q: %q, want %q", text, got, cells)
+			}
+		}
+		if row, err := r.Next(); !errors.Is(err, io.EOF) {
+			t.Fatalf("%q: one more, %+v, %v", text, row, err)
+		}
+	})
 }
