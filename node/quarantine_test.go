@@ -2,9 +2,11 @@ package node_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tiermesh/tiermesh/api"
 	"github.com/tiermesh/tiermesh/node"
@@ -288,7 +290,7 @@ func TestTypeComes(t *testing.T) {
 func TestHeldByOlderBuild(t *testing.T) {
 	m := newMesh(t)
 	m.publishType("01001")
-	h, err := event.Hold([]byte(`{"type":"77","title":"x","priority":3}`), "type", "event: invalid: type", 1)
+	h, err := event.Hold([]byte(`{"type":"77","title":"x","priority":3}`), "type", "event: invalid: type", time.Now().UnixMilli())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,6 +306,10 @@ func TestHeldByOlderBuild(t *testing.T) {
 	m.heldBy(township, event.QuarantineHeld, api.QuarantineFilter{})
 	if old, err := m.Node(township).HeldBefore(); err != nil || len(old) != 1 || old["77"] != 1 {
 		t.Errorf("%v, %v", old, err)
+	}
+	// Such a build ended before this one began.
+	if err := errors.Join(m.Crash(township), m.Start(limited(t), township)); err != nil {
+		t.Fatal(err)
 	}
 	m.publishType("77")
 	m.wait("it is let in", func() bool { events, held := m.count(township); return events == 1 && held == 0 })
