@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
@@ -61,6 +63,10 @@ type BatchRequest struct {
 	First int
 	// DryRun only says what would become of each, and writes nothing.
 	DryRun bool
+	// Places are where in a file each report stands, of a client whose key follows from
+	// the file's bytes: a report is then the one of its place, whatever it says, and its
+	// own key does not follow from its bytes. Nil for none.
+	Places []string
 	Items  []event.Item
 }
 
@@ -298,8 +304,10 @@ func (s *Server) reportBatch(r *http.Request) (any, error) {
 				return nil, fmt.Errorf("%w: dry_run %.40q: want true or false", ErrInvalid, values[0])
 			}
 			req.DryRun = dry
+		case "places":
+			req.Places = strings.Split(values[0], ",")
 		default:
-			return nil, fmt.Errorf("%w: unknown parameter %q: want key, first or dry_run", ErrInvalid, name)
+			return nil, fmt.Errorf("%w: unknown parameter %q: want key, first, dry_run or places", ErrInvalid, name)
 		}
 	}
 	if err := checkKey(req.Key); err != nil {
@@ -312,7 +320,34 @@ func (s *Server) reportBatch(r *http.Request) (any, error) {
 	if req.Items, err = event.ParseBatch(b, r.Header.Get("Content-Type") == ndjson); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
+	if err := checkPlaces(req); err != nil {
+		return nil, err
+	}
 	return s.cfg.Backend.ReportBatch(r.Context(), req)
+}
+
+// placeForm is a line of a file, and which it is of those that begin on the line.
+var placeForm = regexp.MustCompile(`^[1-9][0-9]{0,11}(\.[1-9][0-9]{0,11})?$`)
+
+// checkPlaces checks that each report has a place of its own.
+func checkPlaces(r BatchRequest) error {
+	if r.Places == nil {
+		return nil
+	}
+	if len(r.Places) != len(r.Items) {
+		return fmt.Errorf("%w: %d places of %d reports: want one for each", ErrInvalid, len(r.Places), len(r.Items))
+	}
+	seen := map[string]bool{}
+	for _, p := range r.Places {
+		if !placeForm.MatchString(p) {
+			return fmt.Errorf("%w: places: %.40q: want a line from 1, as 12, or 12.1 for the next one on it", ErrInvalid, p)
+		}
+		if seen[p] {
+			return fmt.Errorf("%w: places: %s comes twice", ErrInvalid, p)
+		}
+		seen[p] = true
+	}
+	return nil
 }
 
 // tooLarge is the error of a body that was not read to its end.

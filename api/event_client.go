@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/tiermesh/tiermesh/tiers"
 	"github.com/tiermesh/tiermesh/tiers/event"
@@ -18,15 +19,25 @@ func eventPath(id tiers.DocID, rest string) string {
 	return "/v1/events/" + url.PathEscape(string(id)) + rest
 }
 
-// ReportBatch reports a batch of JSON lines; see [BatchRequest] for
-// key and first.
-func (c *Client) ReportBatch(ctx context.Context, key string, first int, body []byte) (BatchResult, error) {
-	return c.reportBatch(ctx, url.Values{"key": {key}, "first": {strconv.Itoa(first)}}, body)
+// ReportBatch reports a batch of JSON lines; see [BatchRequest] for key, first and
+// places.
+func (c *Client) ReportBatch(ctx context.Context, key string, first int, places []string, body []byte) (BatchResult, error) {
+	return c.reportBatch(ctx, batchValues(key, first, places), body)
 }
 
 // RehearseBatch says what [Client.ReportBatch] would do; nothing is written.
-func (c *Client) RehearseBatch(ctx context.Context, key string, first int, body []byte) (BatchResult, error) {
-	return c.reportBatch(ctx, url.Values{"key": {key}, "first": {strconv.Itoa(first)}, "dry_run": {"true"}}, body)
+func (c *Client) RehearseBatch(ctx context.Context, key string, first int, places []string, body []byte) (BatchResult, error) {
+	v := batchValues(key, first, places)
+	v.Set("dry_run", "true")
+	return c.reportBatch(ctx, v, body)
+}
+
+func batchValues(key string, first int, places []string) url.Values {
+	v := url.Values{"key": {key}, "first": {strconv.Itoa(first)}}
+	if places != nil {
+		v.Set("places", strings.Join(places, ","))
+	}
+	return v
 }
 
 func (c *Client) reportBatch(ctx context.Context, v url.Values, body []byte) (out BatchResult, err error) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -209,7 +210,7 @@ func TestEvents(t *testing.T) {
 	discard := api.DiscardRequest{Key: "k", ID: "quarantine:1", Reason: "r", Who: "w"}
 	_, err = c.Discard(ctx, discard)
 	asked("discard", discard, err)
-	out, err := c.ReportBatch(ctx, "k", 500, []byte("{\"type\":\"x\"}\n{\n"))
+	out, err := c.ReportBatch(ctx, "k", 500, nil, []byte("{\"type\":\"x\"}\n{\n"))
 	batch, ok := b.events.got.(api.BatchRequest)
 	if err != nil || !ok || out.Counts["done"] != 2 || batch.Key != "k" || batch.First != 500 || batch.DryRun || batch.Items[0].Report.Type != "x" || batch.Items[1].Err == nil {
 		t.Errorf("%+v, %v; %+v", out, err, b.events.got)
@@ -253,6 +254,9 @@ func TestEventBadInput(t *testing.T) {
 		{"POST", "/v1/events:batch", "{}", "makes a retry safe"},
 		{"POST", "/v1/events:batch?key=k&first=-1", "{}", "first"},
 		{"POST", "/v1/events:batch?key=k&dry_run=perhaps", "{}", "dry_run"},
+		{"POST", "/v1/events:batch?key=k&places=1,2", "{}", "2 places of 1 reports"},
+		{"POST", "/v1/events:batch?key=k&places=0", "{}", "want a line from 1"},
+		{"POST", "/v1/events:batch?key=k&places=2.1,2.1", "[{},{}]", "2.1 comes twice"},
 		{"POST", "/v1/events:batch?key=k&colour=red", "{}", "unknown parameter"},
 		{"POST", "/v1/events:batch?key=k", many, "batch of 1001 reports: want 1 to 1000"},
 		{"POST", "/v1/events:batch?key=k", "", "batch of 0 reports"},
@@ -275,10 +279,10 @@ func TestEventBadInput(t *testing.T) {
 func TestRehearsal(t *testing.T) {
 	b := &backend{}
 	c, _ := serve(t, b)
-	if _, err := c.RehearseBatch(t.Context(), "k", 7, []byte("{}")); err != nil {
+	if _, err := c.RehearseBatch(t.Context(), "k", 7, []string{"9.1"}, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
-	if dry, ok := b.events.got.(api.BatchRequest); !ok || !dry.DryRun || dry.First != 7 || dry.Key != "k" {
+	if dry, ok := b.events.got.(api.BatchRequest); !ok || !dry.DryRun || dry.First != 7 || dry.Key != "k" || !slices.Equal(dry.Places, []string{"9.1"}) {
 		t.Errorf("%+v", b.events.got)
 	}
 }

@@ -63,12 +63,12 @@ func TestWritesSayThatTheyWait(t *testing.T) {
 			}
 			check("task", moved.Waits)
 			line := []byte(`{"type":"1","title":"x","priority":3}`)
-			many, err := c.ReportBatch(limited(t), "k", 0, line)
+			many, err := c.ReportBatch(limited(t), "k", 0, nil, line)
 			if err != nil {
 				t.Fatal(err)
 			}
 			check("batch", many.Waits)
-			if many, err = c.RehearseBatch(limited(t), "k", 0, line); err != nil || many.Waits != nil || len(noted) > 0 {
+			if many, err = c.RehearseBatch(limited(t), "k", 0, nil, line); err != nil || many.Waits != nil || len(noted) > 0 {
 				t.Errorf("a rehearsal: %+v, told %+v, %v", many, noted, err)
 			}
 			in, err := c.ImportReadings(limited(t), api.ReadingsRequest{Key: "k", Readings: []api.ReadingRow{{Series: "a"}}})

@@ -51,10 +51,14 @@ func (b backend) ReportBatch(ctx context.Context, r api.BatchRequest) (api.Batch
 
 // incoming is a report of a batch.
 func incoming(r api.BatchRequest, i int, at int64) Incoming {
-	return Incoming{
+	in := Incoming{
 		Key: "batch:" + itemKey(r.Key, r.First+i, r.Items[i]), Item: r.Items[i],
 		Origin: event.Origin{Batch: r.Key, Row: r.First + i + 1}, AtMS: at, Quarantine: true,
 	}
+	if r.Places != nil {
+		in.Place, in.byContent, in.Key = r.Places[i], in.Key, "batch:"+r.Key+":@"+r.Places[i]
+	}
+	return in
 }
 
 // itemOutcome tells of a report what became of it.

@@ -26,6 +26,11 @@ type Incoming struct {
 	event.Item
 	// Origin is its place in a batch; the zero value for none.
 	Origin event.Origin
+	// Place is its place in the file whose bytes the batch's key follows from; empty for
+	// none. With one, what came before from this place is this, whatever it says now.
+	Place string
+	// byContent is the key that builds before gave to one with a place.
+	byContent string
 	// AtMS is when it came, in Unix milliseconds; 0 for now.
 	AtMS int64
 	// Quarantine keeps what is no event; without it only an unknown type is kept,
@@ -57,10 +62,14 @@ func (n *Node) Report(ctx context.Context, key string, r event.Report) (replicat
 
 // TakeIn takes in what was reported, durably: as an event, or in quarantine. With an
 // identifier of the client's, that takes the key's place: the same report again is
-// the first one, another report with it is refused, or kept in quarantine. What is held
+// the first one, another report with it is refused, or kept in quarantine. An event
+// that came from the same place of a file is this one. What is held
 // already, under this key or of this origin, is tried again: it becomes an event now,
 // or stays the one that is held. The error is as [Node.Report]'s.
 func (n *Node) TakeIn(ctx context.Context, in Incoming) (TakenIn, error) {
+	if done, there, err := n.placedBefore(in); there || err != nil {
+		return done, err
+	}
 	r, err := n.assess(&in)
 	k, v, held, lookErr := n.heldBefore(in)
 	if lookErr != nil {
@@ -77,6 +86,23 @@ func (n *Node) TakeIn(ctx context.Context, in Incoming) (TakenIn, error) {
 		return done, err
 	}
 	return n.hold(ctx, in, err)
+}
+
+// placedBefore finds the event that an earlier import made of a place in a file.
+func (n *Node) placedBefore(in Incoming) (TakenIn, bool, error) {
+	if in.Place == "" {
+		return TakenIn{}, false, nil
+	}
+	for _, key := range []string{in.Key, in.byContent} {
+		done, err := n.group.Earlier(key)
+		if err != nil {
+			return TakenIn{}, false, err
+		}
+		if len(done) == 1 && done[0].Doc.Kind() == event.Kind {
+			return TakenIn{Written: done[0], Again: true}, true, nil
+		}
+	}
+	return TakenIn{}, false, nil
 }
 
 // assess checks what came in and returns the report as it is to be written. What is of
@@ -133,11 +159,17 @@ func (n *Node) create(ctx context.Context, key string, k store.DocKey, ops []crd
 	if err != nil {
 		return TakenIn{}, err
 	}
-	out := TakenIn{Written: done[0], Again: done[0].Doc != k.Doc}
+	return taken(done[0], k), nil
+}
+
+// taken is the outcome of a write of a new document, which an earlier one may have been
+// in the place of.
+func taken(w replication.Written, k store.DocKey) TakenIn {
+	out := TakenIn{Written: w, Again: w.Doc != k.Doc}
 	if out.Doc.Kind() == event.KindQuarantine {
 		out.Held = "it was taken into quarantine under this key"
 	}
-	return out, nil
+	return out
 }
 
 // takeInNamed writes a report under the client's identifier.
@@ -160,6 +192,9 @@ func (n *Node) takeInNamed(ctx context.Context, in Incoming, r event.Report) (Ta
 	// Two reports with one identifier that come at once share the key: one writes,
 	// the other is told of it, and compares.
 	key := "event-id:" + string(id)
+	if in.Place != "" {
+		key = in.Key
+	}
 	earlier, err := n.group.Earlier(key)
 	if err != nil {
 		return TakenIn{}, err
@@ -170,6 +205,9 @@ func (n *Node) takeInNamed(ctx context.Context, in Incoming, r event.Report) (Ta
 	}
 	if err != nil {
 		return TakenIn{}, err
+	}
+	if done[0].Doc != id { // this place came twice at once
+		return taken(done[0], k), nil
 	}
 	out := TakenIn{Written: done[0], Again: len(earlier) > 0}
 	held := docKey(done[0].Stream.Site, done[0].Stream.Class, done[0].Doc)
@@ -291,7 +329,7 @@ func (n *Node) hold(ctx context.Context, in Incoming, why error) (TakenIn, error
 	if err != nil {
 		return TakenIn{}, err
 	}
-	doc := heldID(in.Origin, h.SourceKey)
+	doc := in.heldID(h.SourceKey)
 	if in.Origin.None() {
 		id, err := uuid.NewV7FromReader(n.opts.Random)
 		if err != nil {
@@ -317,9 +355,9 @@ func (n *Node) hold(ctx context.Context, in Incoming, why error) (TakenIn, error
 }
 
 // holdKey is the idempotency key under which something is held. With an identifier of
-// the client's its own key is the identifier's.
+// the client's, and no place in a file, its own key is the identifier's.
 func holdKey(in Incoming, raw []byte) string {
-	if in.ID == "" {
+	if in.ID == "" || in.Place != "" {
 		return in.Key
 	}
 	sum := sha256.Sum256(raw)
@@ -330,7 +368,19 @@ func holdKey(in Incoming, raw []byte) string {
 // in whichever encoding it comes. Two rows that have source keys are one only if these
 // are equal.
 func heldID(o event.Origin, sourceKey string) tiers.DocID {
-	sum := sha256.Sum256(fmt.Appendf(nil, "tiermesh held v1\x00%s\x00%d\x00%s", o.Batch, o.Row, sourceKey))
+	return heldDoc(fmt.Appendf(nil, "tiermesh held v1\x00%s\x00%d\x00%s", o.Batch, o.Row, sourceKey))
+}
+
+// heldID is the document that something is held in: of a place in a file one, too.
+func (in Incoming) heldID(sourceKey string) tiers.DocID {
+	if in.Place == "" {
+		return heldID(in.Origin, sourceKey)
+	}
+	return heldDoc(fmt.Appendf(nil, "tiermesh held v2\x00%s\x00%s", in.Origin.Batch, in.Place))
+}
+
+func heldDoc(of []byte) tiers.DocID {
+	sum := sha256.Sum256(of)
 	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
 	id, _ := uuid.FromBytes(sum[:16]) // of 16 bytes
 	return tiers.NewDocID(event.KindQuarantine, id.String())

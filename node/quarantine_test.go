@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,69 @@ func TestHeldIsTriedAgain(t *testing.T) {
 	}
 	if last := m.items(township, "file", good("a"), good("井盖"), good("路灯"), good("x")).Items[3]; last.Outcome != api.OutcomeDuplicate || !strings.Contains(last.Message, "测试") {
 		t.Errorf("%+v", last)
+	}
+}
+
+// TestRowsAreTheirPlaces: a row of a file is its place there, whatever another mapping
+// makes of it and however many rows it finds before it: none makes two events, what is
+// held is tried again, and rows that were never taken in are. A dry run says the same.
+func TestRowsAreTheirPlaces(t *testing.T) {
+	m := newMesh(t)
+	m.publishType("01001")
+	row := func(fields string) event.Item {
+		return event.ParseItem([]byte(`{"type":"01001","priority":3,` + fields + `}`))
+	}
+	const id = "0190f1c2-0000-7000-8000-00000000000"
+	send := func(places string, items ...event.Item) (out []string) {
+		t.Helper()
+		r := api.BatchRequest{Key: "file", Items: items, Places: strings.Split(places, " ")}
+		if places == "" {
+			r.Places = nil
+		}
+		for _, dry := range []bool{true, false} {
+			r.DryRun = dry
+			done, err := m.Node(township).Backend().ReportBatch(limited(t), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var outcomes []string
+			for _, it := range done.Items {
+				outcomes = append(outcomes, it.Outcome)
+			}
+			if !dry && !slices.Equal(out, outcomes) {
+				t.Errorf("rehearsed %v, then %v", out, outcomes)
+			}
+			out = outcomes
+		}
+		return out
+	}
+	for i, step := range []struct {
+		places string
+		items  []event.Item
+		want   string
+	}{
+		// As builds before sent it: the first two rows alone.
+		{"", []event.Item{row(`"title":"a"`), row(`"title":" "`)}, "done quarantined"},
+		{"2 3 4 5 6.1 7", []event.Item{
+			row(`"title":"a"`), row(`"title":" "`), unreadable("\xbe\xae"), row(`"title":"b","source_key":"s"`), row(`"title":"c","id":"` + id + `1"`), row(`"title":" ","source_key":"t"`),
+		}, "duplicate quarantined quarantined done done quarantined"},
+		// Another mapping: two rows are one now, and there is one more behind them.
+		{"2 3 5 6.1 7 8", []event.Item{
+			row(`"title":"a"`), row(`"title":"x"`), row(`"title":"B"`), row(`"title":"C","id":"` + id + `2"`), row(`"title":"t","id":"` + id + `3"`), row(`"title":"new"`),
+		}, "duplicate done duplicate duplicate done done"},
+		// What was an event is there before, also if it cannot be read now.
+		{"2 3 4 5 6.1 7 8", []event.Item{
+			row(`"title":"a"`), unreadable("x"), row(`"title":"井盖"`), unreadable("x"), row(`"title":"D"`), unreadable("x"), unreadable("x"),
+		}, "duplicate duplicate done duplicate duplicate duplicate duplicate"},
+		// With a key of one's own, other bytes are another report.
+		{"", []event.Item{row(`"title":"z"`)}, "done"},
+	} {
+		if got := strings.Join(send(step.places, step.items...), " "); got != step.want {
+			t.Errorf("step %d: %s, want %s", i+1, got, step.want)
+		}
+	}
+	if events, held := m.count(township); events != 8 || held != 0 {
+		t.Errorf("%d events, %d held", events, held)
 	}
 }
 

@@ -24,6 +24,9 @@ func (n *Node) rehearse() *rehearsal {
 // writes nothing.
 func (p *rehearsal) takeIn(in Incoming) (TakenIn, error) {
 	n := p.n
+	if done, there, err := n.placedBefore(in); there || err != nil {
+		return done, err
+	}
 	_, err := n.assess(&in)
 	k, v, held, lookErr := n.heldBefore(in)
 	if lookErr != nil {

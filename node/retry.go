@@ -17,6 +17,13 @@ import (
 // earlier write with its key made, or what is held of its origin, also when its bytes
 // are others now. It looks at what the state machine says, no index.
 func (n *Node) heldBefore(in Incoming) (k store.DocKey, v event.QuarantineView, found bool, err error) {
+	if in.Place != "" {
+		k = docKey(n.creds.ID.Site, tiers.ClassRoutine, in.heldID(""))
+		if k, v, found, err = n.readIfHeld(k); found || err != nil {
+			return k, v, found, err
+		}
+		in.Place, in.Key = "", in.byContent // as builds before held it
+	}
 	raw := in.Raw
 	if in.ID != "" { // then its key is of the bytes
 		if raw, err = rawOf(in); err != nil {
@@ -37,13 +44,21 @@ func (n *Node) heldBefore(in Incoming) (k store.DocKey, v event.QuarantineView, 
 	}
 	for _, own := range slices.Compact([]string{in.Report.SourceKey, ""}) {
 		k = docKey(n.creds.ID.Site, tiers.ClassRoutine, heldID(in.Origin, own))
-		if _, err := n.group.Store().Changes(k); err == nil {
-			return n.readHeld(k)
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return k, v, false, err
+		if k, v, found, err = n.readIfHeld(k); found || err != nil {
+			return k, v, found, err
 		}
 	}
 	return k, v, false, nil
+}
+
+// readIfHeld reads what is held in a document, if it is there.
+func (n *Node) readIfHeld(k store.DocKey) (store.DocKey, event.QuarantineView, bool, error) {
+	if _, err := n.group.Store().Changes(k); errors.Is(err, store.ErrNotFound) {
+		return k, event.QuarantineView{}, false, nil
+	} else if err != nil {
+		return k, event.QuarantineView{}, false, err
+	}
+	return n.readHeld(k)
 }
 
 func (n *Node) readHeld(k store.DocKey) (store.DocKey, event.QuarantineView, bool, error) {

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -54,10 +55,11 @@ event quarantine list), with its bytes and the reason, or is left out and named;
 last line adds up. A row that cannot be read costs no other. The command ends with
 exit code 3 when rows are in quarantine or left out.
 
-The same file may be imported again: rows that were taken in are told from new
-ones by the file's bytes, or by --key, and rows in quarantine are tried again. With
-a --key of your own a file that grew at its end, or whose rows have source keys, may
-be imported again, too. --dry-run asks the node what would become of each row.`,
+The same file may be imported again, with another mapping or encoding, too: a row
+is its line in a file of these bytes. Rows that became events are there before, and
+rows in quarantine are tried again. With a --key of your own a file that grew at its
+end, or whose rows have source keys, may be imported again; there a row is the same
+only if the mapping makes the same report of it. --dry-run asks the node what would become of each row.`,
 		Example: `  tiermesh event import events.csv --dry-run
   tiermesh event import events.csv --encoding gb18030 --set channel=12345
   tiermesh event import 311.csv --profile nyc311 --map-values type=types.csv
@@ -95,8 +97,12 @@ type eventImport struct {
 	counts map[string]int
 	types  map[string]bool // of good rows
 	body   bytes.Buffer
-	lines  []int // of the rows in body
-	first  int   // the place of the first of them
+	lines  []int    // of the rows in body
+	places []string // of them in the file, if the key follows from its bytes
+	first  int      // how many rows were sent before them
+	placed bool
+	last   int // the line of the last row, and how many began on it
+	onLast int
 }
 
 func (i *eventImport) run(path string) error {
@@ -149,7 +155,20 @@ func (i *eventImport) all(r *input.Reader, send func() error) error {
 		i.body.Write(raw)
 		i.body.WriteByte('\n')
 		i.lines = append(i.lines, row.Line)
+		if place := i.place(row); i.placed {
+			i.places = append(i.places, place)
+		}
 	}
+}
+
+// place is the line that a row begins on, and which it is of those on it: how the rest
+// of the file is read does not change it.
+func (i *eventImport) place(row input.Row) string {
+	if i.onLast++; row.Line != i.last {
+		i.last, i.onLast = row.Line, 0
+		return strconv.Itoa(row.Line)
+	}
+	return fmt.Sprintf("%d.%d", row.Line, i.onLast)
 }
 
 // item is a row as a batch has it: a report, or what came and why it is none.
@@ -210,6 +229,12 @@ func checkItem(raw []byte, now time.Time) event.Item {
 	return it
 }
 
+// fileKey begins the keys that follow from a file's bytes; so many of the sum follow.
+const (
+	fileKey  = "import-"
+	keyBytes = 16
+)
+
 // open opens the file; its key follows from its bytes.
 func (i *eventImport) open(path string) (io.Reader, func(), error) {
 	if path == "-" {
@@ -222,7 +247,7 @@ func (i *eventImport) open(path string) (io.Reader, func(), error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", errInput, err)
 	}
-	if i.key == "" {
+	if i.key == "" || strings.HasPrefix(i.key, fileKey) && len(i.key) == len(fileKey)+2*keyBytes {
 		sum := sha256.New()
 		if _, err := io.Copy(sum, f); err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("%w: %w", errInput, err), f.Close())
@@ -230,7 +255,10 @@ func (i *eventImport) open(path string) (io.Reader, func(), error) {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil, nil, errors.Join(fmt.Errorf("%w: %s cannot be read twice: give a --key: %w", errInput, path, err), f.Close())
 		}
-		i.key = "import-" + hex.EncodeToString(sum.Sum(nil)[:16])
+		own := fileKey + hex.EncodeToString(sum.Sum(nil)[:keyBytes])
+		if i.key = cmp.Or(i.key, own); i.key == own {
+			i.placed = true
+		}
 	}
 	return f, func() { _ = f.Close() }, nil
 }
@@ -364,7 +392,7 @@ func (i *eventImport) check() error {
 func (i *eventImport) clear() {
 	i.first += len(i.lines)
 	i.body.Reset()
-	i.lines = i.lines[:0]
+	i.lines, i.places = i.lines[:0], nil
 }
 
 func (i *eventImport) send(ctx context.Context, c *api.Client, moved func()) error {
@@ -375,7 +403,7 @@ func (i *eventImport) send(ctx context.Context, c *api.Client, moved func()) err
 	if i.dry {
 		send = c.RehearseBatch
 	}
-	out, err := send(ctx, i.key, i.first, i.body.Bytes())
+	out, err := send(ctx, i.key, i.first, i.places, i.body.Bytes())
 	if err != nil {
 		return fmt.Errorf("lines %d to %d, --key %s: %w", i.lines[0], i.lines[len(i.lines)-1], i.key, err)
 	}
