@@ -250,11 +250,9 @@ func (n *Node) rowsByType(a area, tracks bool) ([]api.OverviewRow, error) {
 	}
 	rows := map[string]*api.OverviewRow{}
 	at := func(typeCode string) *api.Numbers {
-		key, name := typeCode, ""
+		key, name := typeCode, n.typeEntry(typeCode)["name"]
 		if tracks {
 			key, name = n.trackOf(typeCode, categories)
-		} else {
-			name = n.typeEntry(typeCode)["name"]
 		}
 		if rows[key] == nil {
 			rows[key] = &api.OverviewRow{Key: key, Name: name}

@@ -184,8 +184,8 @@ func TestOverviewByTrack(t *testing.T) {
 }
 
 // TestOverviewNames: a row by type has the name of the type, not its category; one by
-// track what the track, or the board in its place, is called; a track that no catalog
-// has has none.
+// track what the track, or the board in its place, is called; a track of no catalog
+// has none.
 func TestOverviewNames(t *testing.T) {
 	m := newMesh(t)
 	r := api.TracksRequest{

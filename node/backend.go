@@ -202,7 +202,7 @@ func (b backend) Repair(ctx context.Context, r api.RepairRequest) (api.RepairRep
 }
 
 // newestFirst are the kinds whose index is by time.
-var newestFirst = map[string]bool{"event": true, "task": true, responder.KindRequest: true}
+var newestFirst = map[string]bool{"event": true, "task": true, responder.KindRequest: true, command.KindSilence: true}
 
 // List implements [api.Backend].
 func (b backend) List(_ context.Context, q api.ListQuery) (api.Page, error) {

@@ -1,9 +1,11 @@
 package node_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -291,8 +293,10 @@ func TestSilenceOfDistrict(t *testing.T) {
 			t.Errorf("after the heal: %+v", v)
 		}
 	}
-	if n := len(m.silences(city)); n != 3 {
-		t.Errorf("%d alerts, want 3", n)
+	all := m.silences(city)
+	newestFirst := func(x, y command.SilenceView) int { return cmp.Compare(y.RaisedMS, x.RaisedMS) }
+	if len(all) != 3 || all[0].Alert.Site != neighbour || !slices.IsSortedFunc(all, newestFirst) {
+		t.Errorf("want 3 alerts, the newest first: %+v", all)
 	}
 	for want, l := range map[string]command.Limit{
 		`site "500000": want one below`: {Site: city, AfterMS: 60_000}, "tier district: want one below": {Tier: tiers.TierDistrict, AfterMS: 60_000}, "after 1 ms": {Site: township, AfterMS: 1},

@@ -40,8 +40,8 @@ the same by itself once a day, and raises an alarm that says what to run.`,
 					}
 				} else {
 					printFindings(w, r.Findings)
-					fmt.Fprintf(w, "%d chains, %d records, %d checkpoints, %d documents read in %.1f s: %d findings\n",
-						r.Chains, r.Records, r.Checkpoints, r.Documents, r.TookS, len(r.Findings))
+					fmt.Fprintf(w, "%s, %s, %s, %s read in %.1f s: %s\n",
+						count(r.Chains, "chain"), count(r.Records, "record"), count(r.Checkpoints, "checkpoint"), count(r.Documents, "document"), r.TookS, count(len(r.Findings), "finding"))
 				}
 				if len(r.Findings) > 0 {
 					return errFindings
@@ -178,8 +178,8 @@ the site's code, so that this is never done to another site by mistake.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "site %s recovered: %d records, %d of the log's entries replayed, incarnation %d; the old state is in %s\n",
-				confirm, info.Records, info.Replayed, info.Incarnation, info.Old)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "site %s recovered: %s, %d of the log's entries replayed, incarnation %d; the old state is in %s\n",
+				confirm, count(info.Records, "record"), info.Replayed, info.Incarnation, info.Old)
 			return err
 		},
 	}

@@ -51,8 +51,8 @@ case; views_behind_s is how long after the last write the last view was ready.`,
 				if asJSON {
 					return json.NewEncoder(w).Encode(c)
 				}
-				_, err := fmt.Fprintf(w, "%s, %d clients: %.0f/s, p50 %.2f ms, p99 %.2f ms, baseline %.0f/s, ratio %.2f, views %.2f s behind\n",
-					c.Workload, c.Clients, c.OpsS, c.P50MS, c.P99MS, c.BaselineOpsS, c.Ratio, c.ViewsS)
+				_, err := fmt.Fprintf(w, "%s, %s: %.0f/s, p50 %.2f ms, p99 %.2f ms, baseline %.0f/s, ratio %.2f, views %.2f s behind\n",
+					c.Workload, count(c.Clients, "client"), c.OpsS, c.P50MS, c.P99MS, c.BaselineOpsS, c.Ratio, c.ViewsS)
 				return err
 			})
 		},

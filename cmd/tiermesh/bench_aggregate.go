@@ -34,8 +34,8 @@ benchmark fails.`,
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(c)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d events of %d sites, %d open: a view of the city p50 %.2f ms, p99 %.2f ms; reading all %.0f ms, the same numbers\n",
-				c.N, c.Sites, c.Open, c.P50MS, c.P99MS, c.BaselineMS)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s of %s, %d open: a view of the city p50 %.2f ms, p99 %.2f ms; reading all %.0f ms, the same numbers\n",
+				count(c.N, "event"), count(c.Sites, "site"), c.Open, c.P50MS, c.P99MS, c.BaselineMS)
 			return err
 		},
 	}

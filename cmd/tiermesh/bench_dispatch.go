@@ -39,7 +39,7 @@ Each rule is an expression, of which on average half are evaluated for an event.
 				if asJSON {
 					return json.NewEncoder(w).Encode(c)
 				}
-				_, err := fmt.Fprintf(w, "%s, %d clients: %.0f/s, p50 %.2f ms, p99 %.2f ms\n", c.Workload, c.Clients, c.OpsS, c.P50MS, c.P99MS)
+				_, err := fmt.Fprintf(w, "%s, %s: %.0f/s, p50 %.2f ms, p99 %.2f ms\n", c.Workload, count(c.Clients, "client"), c.OpsS, c.P50MS, c.P99MS)
 				return err
 			})
 		},

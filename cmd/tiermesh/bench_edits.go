@@ -41,8 +41,8 @@ edit after both sites were started again, which reads the whole history once.`,
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(c)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d edits of one document: processor %.2f ms an edit at first, %.2f ms at last, ratio %.2f; p50 %.2f ms, p99 %.2f ms\n",
-				c.N, c.FirstMS, c.LastMS, c.Ratio, c.P50MS, c.P99MS)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s of one document: processor %.2f ms an edit at first, %.2f ms at last, ratio %.2f; p50 %.2f ms, p99 %.2f ms\n",
+				count(c.N, "edit"), c.FirstMS, c.LastMS, c.Ratio, c.P50MS, c.P99MS)
 			return err
 		},
 	}

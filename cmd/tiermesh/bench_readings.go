@@ -32,8 +32,8 @@ With --vital the series are watched against thresholds meanwhile.`,
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(c)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d readings of %d series in batches of %d: %.0f/s, a batch p50 %.2f ms, p99 %.2f ms; a day of %d readings rolled up in p50 %.2f ms, p99 %.2f ms, one of 86400 in %.2f ms; %.1f bytes of disk each\n",
-				c.N, c.Series, c.Batch, c.OpsS, c.P50MS, c.P99MS, c.DayReadings, c.DayP50MS, c.DayP99MS, c.FullDayMS, c.BytesReading)
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s of %d series in batches of %d: %.0f/s, a batch p50 %.2f ms, p99 %.2f ms; a day of %s rolled up in p50 %.2f ms, p99 %.2f ms, one of 86400 in %.2f ms; %.1f bytes of disk each\n",
+				count(c.N, "reading"), c.Series, c.Batch, c.OpsS, c.P50MS, c.P99MS, count(c.DayReadings, "reading"), c.DayP50MS, c.DayP99MS, c.FullDayMS, c.BytesReading)
 			return err
 		},
 	}

@@ -49,8 +49,8 @@ takes a write, the memory then, and the disk bytes per document.`,
 			if asJSON {
 				return json.NewEncoder(w).Encode(c)
 			}
-			_, err = fmt.Fprintf(w, "%d documents: filled at %.0f/s, serving after %.2f s (%.2f s after a crash), %.0f MB resident, %.0f bytes of disk each\n",
-				c.N, c.FillOpsS, c.CleanStartS, c.CrashStartS, c.RSSMB, c.DiskBytesDoc)
+			_, err = fmt.Fprintf(w, "%s: filled at %.0f/s, serving after %.2f s (%.2f s after a crash), %.0f MB resident, %.0f bytes of disk each\n",
+				count(c.N, "document"), c.FillOpsS, c.CleanStartS, c.CrashStartS, c.RSSMB, c.DiskBytesDoc)
 			return err
 		},
 	}
@@ -83,7 +83,7 @@ func runSiteStep(cmd *cobra.Command, cfg bench.SiteConfig, step string) (err err
 func benchSite(cmd *cobra.Command, cfg bench.SiteConfig) (bench.SiteCase, error) {
 	c := bench.SiteCase{Peer: "tiermesh", Workload: "site", N: cfg.N}
 	if cfg.N < 1 {
-		return c, fmt.Errorf("%w: %d documents", bench.ErrConfig, cfg.N)
+		return c, fmt.Errorf("%w: %s", bench.ErrConfig, count(cfg.N, "document"))
 	}
 	// The start before the last ends without a flush; the last one finds that.
 	for _, s := range []struct {

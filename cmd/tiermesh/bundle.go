@@ -194,14 +194,14 @@ func (g *global) printImport(w io.Writer, r api.ImportReport) error {
 		return json.NewEncoder(w).Encode(r)
 	}
 	for _, m := range r.Gaps {
-		fmt.Fprintf(w, "gap: %s by %s: this site holds %d records, the bundle begins at %d: records %d to %d are missing. Import the bundle that holds them first, or ask for one: tiermesh bundle request --from %s FILE\n",
-			m.Stream, m.Author, m.Holds, m.Starts, m.Holds+1, m.Starts-1, r.From)
+		fmt.Fprintf(w, "gap: %s by %s: this site holds %s, the bundle begins at %d: records %d to %d are missing. Import the bundle that holds them first, or ask for one: tiermesh bundle request --from %s FILE\n",
+			m.Stream, m.Author, count(m.Holds, "record"), m.Starts, m.Holds+1, m.Starts-1, r.From)
 	}
 	for _, m := range r.Refused {
 		fmt.Fprintf(w, "refused: %s by %s: %s\n", m.Stream, m.Author, m.Reason)
 	}
-	_, err := fmt.Fprintf(w, "bundle of site %s made %s: %d new records, %d were here, %d left out\n",
-		r.From, localTime(r.TimeMS), r.New, r.Held, r.Skipped)
+	_, err := fmt.Fprintf(w, "bundle of site %s made %s: %s, %d were here, %d left out\n",
+		r.From, localTime(r.TimeMS), count(r.New, "new record"), r.Held, r.Skipped)
 	return err
 }
 
@@ -293,9 +293,9 @@ func (g *global) printBundle(w io.Writer, s bundleShown) error {
 	if s.Signed {
 		checked = "whole, every signature checked"
 	}
-	fmt.Fprintf(w, "bundle of federation %s from site %s for site %s, made %s, topology %d: %d records of %s in %d ranges: %s\n",
+	fmt.Fprintf(w, "bundle of federation %s from site %s for site %s, made %s, topology %d: %s of %s in %s: %s\n",
 		s.Federation, s.From, s.For, localTime(s.TimeMS), s.TopologyVersion,
-		s.Records, size(s.Bytes, false), len(s.Ranges), checked)
+		count(s.Records, "record"), size(s.Bytes, false), count(len(s.Ranges), "range"), checked)
 	if len(s.Ranges) == 0 {
 		return nil
 	}

@@ -231,9 +231,9 @@ func printCredentials(w io.Writer, d identity.Description, now time.Time) {
 func untilText(end, now time.Time) string {
 	left := end.Sub(now)
 	if left < 0 {
-		return fmt.Sprintf("ended %d days ago", int(-left/day))
+		return fmt.Sprintf("ended %s ago", count(int(-left/day), "day"))
 	}
-	return fmt.Sprintf("%d days left", int(left/day))
+	return fmt.Sprintf("%s left", count(int(left/day), "day"))
 }
 
 const day = 24 * time.Hour

@@ -340,7 +340,7 @@ func (g *global) printChanges(w io.Writer, d api.CatalogDiff, all []catalog.Chan
 	if err := table(w, []string{"CODE", "WHAT", "FIELD", "FROM", "TO"}, rows); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%d entries of catalog %s of site %s differ between versions %d and %d\n", len(all), d.Catalog, d.Site, d.From, d.To)
+	_, err := fmt.Fprintf(w, "%s of catalog %s of site %s differ between versions %d and %d\n", count(len(all), "entry"), d.Catalog, d.Site, d.From, d.To)
 	return err
 }
 

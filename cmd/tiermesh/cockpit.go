@@ -65,16 +65,16 @@ By track, an event counts in the track that the catalog of types names for its t
 func printOverview(w io.Writer, o api.Overview, wide bool) error {
 	now := time.UnixMilli(o.AtMS)
 	t := o.Total
-	say(w, "%s  %s  %d events open, %d of them urgent; %d tasks open, %d overdue; %s\n",
-		o.Area, o.AreaName, t.Events, t.Urgent, t.Tasks, t.Overdue, coverageText(o.Coverage, now))
+	say(w, "%s  %s  %s open, %d of them urgent; %s open, %d overdue; %s\n",
+		o.Area, o.AreaName, count(t.Events, "event"), t.Urgent, count(t.Tasks, "task"), t.Overdue, coverageText(o.Coverage, now))
 	if o.Recounting {
 		sayln(w, "counters are being made for the first time: numbers are too low until that is done")
 	}
 	if o.Behind > 0 {
-		say(w, "%d documents changed that are not counted yet\n", o.Behind)
+		say(w, "%s changed and not counted yet\n", count(o.Behind, "document"))
 	}
 	if o.Elsewhere > 0 {
-		say(w, "%d open events of sites that ended or moved away are not counted\n", o.Elsewhere)
+		say(w, "not counted: %s of sites that ended or moved away\n", count(o.Elsewhere, "open event"))
 	}
 	title := strings.ToUpper(o.By)
 	header := []string{title, "NAME", "EVENTS", "URGENT", "TASKS", "OVERDUE"}
@@ -105,7 +105,7 @@ func printOverview(w io.Writer, o api.Overview, wide bool) error {
 
 // coverageText is such as "5 of 6 sites, oldest data 43m0s".
 func coverageText(c aggregate.Coverage, now time.Time) string {
-	text := fmt.Sprintf("%d of %d sites", c.Covered, c.Sites)
+	text := fmt.Sprintf("%d of %s", c.Covered, count(c.Sites, "site"))
 	if c.OldestMS > 0 {
 		text += ", oldest data " + now.Sub(time.UnixMilli(c.OldestMS)).Round(time.Second).String()
 	}
@@ -166,7 +166,7 @@ lacking here.`,
 
 func printRollUp(w io.Writer, r api.RollUp) error {
 	now := time.UnixMilli(r.AtMS)
-	say(w, "%s  %s  %s  defined by %s; %d series at %d sites report; %s\n", r.Code, r.Name, dash(r.Unit), r.DefinedBy, r.Series, r.Reporting, coverageText(r.Coverage, now))
+	say(w, "%s  %s  %s  defined by %s; %d series at %s report; %s\n", r.Code, r.Name, dash(r.Unit), r.DefinedBy, r.Series, count(r.Reporting, "site"), coverageText(r.Coverage, now))
 	if r.Series == 0 {
 		return nil
 	}

@@ -163,9 +163,9 @@ this site takes its place. --dry-run checks them and writes nothing.`,
 				return c.PublishRules(ctx, r)
 			}, func(x api.RulesResult) string {
 				if x.Published {
-					return fmt.Sprintf("%d rules published", x.Rules)
+					return fmt.Sprintf("%s published", count(x.Rules, "rule"))
 				}
-				return fmt.Sprintf("%d rules are good; nothing was written", x.Rules)
+				return fmt.Sprintf("%s checked, no fault found; nothing was written", count(x.Rules, "rule"))
 			})
 		},
 	}

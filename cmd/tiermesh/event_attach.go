@@ -78,7 +78,7 @@ func (g *global) attach(ctx context.Context, cmd *cobra.Command, c *api.Client, 
 	if g.output == "json" {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(out)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %d bytes  %s\n", event.AttachmentID(r.Attachment.SHA256), r.Attachment.Name, r.Attachment.Bytes, r.Attachment.Type)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %s  %s\n", event.AttachmentID(r.Attachment.SHA256), r.Attachment.Name, count(r.Attachment.Bytes, "byte"), r.Attachment.Type)
 	return err
 }
 
@@ -176,7 +176,7 @@ func newAttachment(g *global) *cobra.Command {
 
 // here says how much of an attachment a site has.
 func here(a api.AttachmentState) string {
-	text := fmt.Sprintf("%d of %d parts are here", a.PartsHere, len(a.Parts))
+	text := fmt.Sprintf("%d of %s are here", a.PartsHere, count(len(a.Parts), "part"))
 	switch {
 	case a.URL != "":
 		return "at " + a.URL

@@ -176,7 +176,7 @@ func (i *eventImport) item(row input.Row) ([]byte, error) {
 	if row.Err != nil {
 		reason := row.Err.Error()
 		if row.Size > len(row.Raw) {
-			reason += fmt.Sprintf("; of %d bytes the first %d are kept", row.Size, len(row.Raw))
+			reason += fmt.Sprintf("; of %s the first %d are kept", count(row.Size, "byte"), len(row.Raw))
 		}
 		return unreadable(row.Raw, "row", reason)
 	}
@@ -291,9 +291,9 @@ func (i *eventImport) end(err error) error {
 	case err != nil:
 		return err
 	case i.counts[api.OutcomeUnknown] > 0:
-		return fmt.Errorf("%w: of %d rows: import the file again with --key %s", api.ErrUnknownOutcome, i.counts[api.OutcomeUnknown], i.key)
+		return fmt.Errorf("%w: of %s: import the file again with --key %s", api.ErrUnknownOutcome, count(i.counts[api.OutcomeUnknown], "row"), i.key)
 	case bad > 0:
-		return fmt.Errorf("%w: %d of %d rows are no events", errInput, bad, i.rows)
+		return fmt.Errorf("%w: %d of %s are no events", errInput, bad, count(i.rows, "row"))
 	}
 	return nil
 }
@@ -306,6 +306,9 @@ func (i *eventImport) sum(unsent int) string {
 			text := w.done
 			if i.dry {
 				text = w.would
+			}
+			if n == 1 {
+				text = strings.NewReplacer("be events", "be an event", "events", "event").Replace(text)
 			}
 			parts = append(parts, fmt.Sprintf("%d %s", n, text))
 		}
@@ -328,7 +331,7 @@ func (i *eventImport) hints() {
 	w := i.cmd.ErrOrStderr()
 	for _, field := range slices.Sorted(maps.Keys(i.m.unmapped)) {
 		values := i.m.unmapped[field]
-		fmt.Fprintf(w, "%s: %d values are not in the file of --map-values: %s\n", field, len(values), mostly(values))
+		fmt.Fprintf(w, "%s: %s not in the file of --map-values: %s\n", field, count(len(values), "value"), mostly(values))
 	}
 	if len(i.m.unknown) > 0 {
 		names := slices.Sorted(maps.Keys(i.m.unknown))
@@ -420,7 +423,7 @@ func (i *eventImport) send(ctx context.Context, c *api.Client, moved func()) err
 	}
 	full := len(i.lines) == importRows
 	if i.clear(); full {
-		fmt.Fprintf(i.cmd.ErrOrStderr(), "%d rows sent\n", i.first)
+		fmt.Fprintf(i.cmd.ErrOrStderr(), "%s sent\n", count(i.first, "row"))
 	}
 	return nil
 }

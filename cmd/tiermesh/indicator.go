@@ -147,7 +147,7 @@ func (g *global) defineFile(cmd *cobra.Command, file, key string) error {
 			}
 		}
 		if bad > 0 {
-			return fmt.Errorf("%w: %d definitions were left out", errInput, bad)
+			return fmt.Errorf("%w: %s left out", errInput, count(bad, "definition"))
 		}
 		return nil
 	})
@@ -250,9 +250,9 @@ func printIndicator(w io.Writer, s api.IndicatorState) error {
 	for _, m := range d.Missing {
 		say(w, "missing %q: %s\n", m.Mark, cmp.Or(m.Reason, indicator.NoValue))
 	}
-	say(w, "readings are kept for %d days, minutes for %d\n", d.ReadingDays, d.MinuteDays)
+	say(w, "readings are kept for %s, minutes for %d\n", count(d.ReadingDays, "day"), d.MinuteDays)
 	if s.Late > 0 {
-		say(w, "%d readings came too late\n", s.Late)
+		say(w, "%s came too late\n", count(s.Late, "reading"))
 	}
 	var rows [][]string
 	for _, x := range s.Series {

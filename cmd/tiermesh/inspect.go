@@ -54,7 +54,7 @@ func printStatus(w io.Writer, s api.Status, now time.Time, wide bool) error {
 	fmt.Fprintf(w, "%s %s (%s) node %d of federation %s: %s, incarnation %d, topology %d, up %s\n",
 		s.Site, s.Name, s.Tier, s.Node, s.Federation, s.Role, s.Incarnation, s.TopologyVersion,
 		time.Duration(s.UptimeS*float64(time.Second)).Round(time.Second))
-	fmt.Fprintf(w, "%d records, %d views behind, %d records refused\n", s.Records, s.ViewsDirty, s.Refused)
+	fmt.Fprintf(w, "%s, %s behind, %s refused\n", count(s.Records, "record"), count(s.ViewsDirty, "view"), count(s.Refused, "record"))
 	printExpiry(w, s, now)
 	fmt.Fprintln(w)
 	titles := []string{"PEER", "NAME", "LINK", "SINCE", "CONTACT", "OWED OUT", "OWED IN", "NOW", "PROVEN", "RTT"}
@@ -88,14 +88,14 @@ func printStatus(w io.Writer, s api.Status, now time.Time, wide bool) error {
 			fmt.Fprintf(w, "network to %s: %s\n", l.Peer, l.Path)
 		}
 		for _, reason := range slices.Sorted(maps.Keys(l.Refused)) {
-			fmt.Fprintf(w, "refused from %s: %s, %d times\n", l.Peer, reason, l.Refused[reason])
+			fmt.Fprintf(w, "refused from %s: %s, %s\n", l.Peer, reason, count(l.Refused[reason], "time"))
 		}
 		for _, c := range l.Disputed {
 			fmt.Fprintf(w, "forked: %s, the two ends hold different records and go on without it\n", c)
 		}
 	}
 	for _, f := range s.Forks {
-		fmt.Fprintf(w, "forked: %s of %s, %d records from %d on are set aside as evidence\n", f.Stream, f.Author, f.Aside, f.Kept+1)
+		fmt.Fprintf(w, "forked: %s of %s, %s from %d on set aside as evidence\n", f.Stream, f.Author, count(f.Aside, "record"), f.Kept+1)
 	}
 	for _, a := range s.Alarms {
 		sayln(w, "alarm:", alarmText(a))

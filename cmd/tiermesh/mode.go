@@ -145,7 +145,7 @@ unless a site above says otherwise.`,
 		{title: "BEHIND", path: "alert.behind"}, {title: "EVENT", path: "alert.event"},
 	})
 	list := subcommand(alerts, "list")
-	list.Use, list.Short, list.Example = "alerts", "List the alerts that were raised, also those that have ended", "  tiermesh silence alerts"
+	list.Use, list.Short, list.Example = "alerts", "List the alerts that were raised, the newest first, also those that have ended", "  tiermesh silence alerts"
 	cmd.AddCommand(newSilenceList(g), newSilenceSet(g), list)
 	return cmd
 }
@@ -176,7 +176,7 @@ home it is, EVENTS its undispatched ones.`,
 }
 
 func printSilence(to io.Writer, r api.SilenceReport) error {
-	say(to, "%d of %d sites are silent; listening since %s\n\n", r.Silent, r.Sites, stamp(r.SinceMS))
+	say(to, "%d of %s are silent; listening since %s\n\n", r.Silent, count(r.Sites, "site"), stamp(r.SinceMS))
 	var rows [][]string
 	for _, s := range r.Rows {
 		contact := stamp(s.Contact.AtMS)

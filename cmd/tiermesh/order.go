@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -189,24 +190,25 @@ func (g *global) printTargets(to io.Writer, rows []api.TargetRow, which bool) er
 	if g.output == "json" {
 		return jsonLines(to, rows)
 	}
-	header := []string{"TARGET", "NAME", "STATE", "STORED", "DELIVERED", "ACKNOWLEDGED", "EXECUTED", "AGE", "BY", "LAST CONTACT", "NOTE"}
+	header := []string{"TARGET", "NAME", "STATE"}
 	if which {
-		header = append([]string{"ORDER", "TITLE"}, header...)
+		header = []string{"ORDER", "TITLE", "TARGET", "NAME", "STATE", "ISSUED BY", "DEADLINE"}
 	}
+	header = append(header, "STORED", "DELIVERED", "ACKNOWLEDGED", "EXECUTED", "AGE", "BY", "LAST CONTACT", "NOTE")
 	if g.output == "wide" {
-		header = append(header, "状态", "DEADLINE", "REMINDED", "CANCELLED")
+		header = append(header, "状态", "REMINDED", "CANCELLED")
 	}
 	var out [][]string
 	for _, r := range rows {
-		row := []string{
-			string(r.Site), orDash(r.Name), r.State, stamp(r.StoredMS), stamp(r.DeliveredMS), stamp(r.AcknowledgedMS), stamp(r.ExecutedMS),
-			span(r.AgeMS), orDash(string(r.Hop)), stamp(r.HopContactMS), orDash(targetNote(r)),
-		}
+		row := []string{string(r.Site), orDash(r.Name), r.State}
 		if which {
-			row = append([]string{string(r.Brief.Order), r.Brief.Title}, row...)
+			by := strings.TrimSpace(string(r.Brief.Issuer) + " " + r.Brief.Who)
+			row = slices.Concat([]string{string(r.Brief.Order), r.Brief.Title}, row, []string{orDash(by), stamp(r.Brief.DeadlineMS)})
 		}
+		row = append(row, stamp(r.StoredMS), stamp(r.DeliveredMS), stamp(r.AcknowledgedMS), stamp(r.ExecutedMS),
+			span(r.AgeMS), orDash(string(r.Hop)), stamp(r.HopContactMS), orDash(targetNote(r)))
 		if g.output == "wide" {
-			row = append(row, orderStates[r.State], stamp(r.Brief.DeadlineMS), stamp(r.RemindedMS), stamp(r.CancelledMS))
+			row = append(row, orderStates[r.State], stamp(r.RemindedMS), stamp(r.CancelledMS))
 		}
 		out = append(out, row)
 	}

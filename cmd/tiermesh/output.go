@@ -307,9 +307,12 @@ func orTemporary(dir *string) (remove func(), err error) {
 	return func() { _ = os.RemoveAll(tmp) }, nil
 }
 
-// count writes how many things there are: 1 row, 2 rows.
-func count(n int, thing string) string {
+// count writes how many things there are: 1 row, 2 rows, 2 entries.
+func count[N int | int32 | int64 | uint | uint32 | uint64](n N, thing string) string {
 	if n != 1 {
+		if stem, ok := strings.CutSuffix(thing, "ry"); ok {
+			thing = stem + "rie"
+		}
 		thing += "s"
 	}
 	return fmt.Sprint(n, " ", thing)

@@ -17,8 +17,8 @@ import (
 func bareName(kind, id string) string { return strings.TrimPrefix(id, kind+":") }
 
 func poolLine(p responder.PoolView) string {
-	return fmt.Sprintf("%s  %s  %d units  until %s (sent until %s, taken back from %s)",
-		p.ID, p.State, len(p.Pool.Units), localTime(p.UntilMS), localTime(p.AssignUntilMS), localTime(p.TakeFromMS))
+	return fmt.Sprintf("%s  %s  %s  until %s (sent until %s, taken back from %s)",
+		p.ID, p.State, count(len(p.Pool.Units), "unit"), localTime(p.UntilMS), localTime(p.AssignUntilMS), localTime(p.TakeFromMS))
 }
 
 func newPool(g *global) *cobra.Command {

@@ -126,7 +126,7 @@ func (g *global) proposal(w io.Writer, s api.ProposalStatus, err error) error {
 	say(w, "%s  %s  %s %s of %s\n", s.ID, s.State, c.Do, c.Code, c.Site)
 	say(w, "by %s, %s: %s\n", s.Site, localTime(s.DraftedAtMS), c.Reason)
 	if t := c.Track; t != nil {
-		say(w, "  %s, board %s, parent %s, owner %s, target %s, %d days\n", t.Name, t.Board, dashed(t.Parent), dashed(t.Owner), dashed(t.Target), t.DeadlineDays)
+		say(w, "  %s, board %s, parent %s, owner %s, target %s, %s\n", t.Name, t.Board, dashed(t.Parent), dashed(t.Owner), dashed(t.Target), count(t.DeadlineDays, "day"))
 	}
 	for _, name := range sortedKeys(c.Sets()) {
 		say(w, "  %s: %q, was %q\n", name, c.Sets()[name], c.Base[name])

@@ -195,7 +195,7 @@ func (g *global) decideMany(cmd *cobra.Command, r api.ManyRequest, done string, 
 	case sum.Unknown > 0:
 		return fmt.Errorf("%w: of %d: give the command again with --key %s", api.ErrUnknownOutcome, sum.Unknown, r.Key)
 	case sum.Invalid > 0:
-		return fmt.Errorf("%w: %d are still no events", errInput, sum.Invalid)
+		return fmt.Errorf("%w: %s refused still", errInput, count(sum.Invalid, "report"))
 	}
 	return nil
 }

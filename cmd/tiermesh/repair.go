@@ -72,8 +72,8 @@ func printRepair(w io.Writer, g *global, r api.RepairReport) error {
 			fmt.Fprintf(w, "nothing is damaged: nothing was done\n")
 			return nil
 		}
-		fmt.Fprintf(w, "repaired from %s as of entry %d: %d findings before, %d after, %d records; what was damaged is in %s\n",
-			r.From, r.Index, len(r.Before), len(r.After), r.Records, r.Kept)
+		fmt.Fprintf(w, "repaired from %s as of entry %d: %s before, %d after, %s; what was damaged is in %s\n",
+			r.From, r.Index, count(len(r.Before), "finding"), len(r.After), count(r.Records, "record"), r.Kept)
 		printFindings(w, r.After)
 	}
 	if len(r.After) > 0 {
@@ -173,8 +173,8 @@ func printSalvage(w io.Writer, g *global, info replication.SalvageInfo) error {
 			_, err := fmt.Fprintf(w, "mended from the node's own snapshot and log, nothing is lost: start the node; what was damaged is in %s\n", info.Kept)
 			return err
 		}
-		fmt.Fprintf(w, "salvaged %d records of %d chains, %d outcomes, %d claims; incarnation %d: start the node, and its peers give back what they hold; what was damaged is in %s\n",
-			info.Records, info.Chains, info.Outcomes, info.Claims, info.Incarnation, info.Kept)
+		fmt.Fprintf(w, "salvaged %s of %s, %s, %s; incarnation %d: start the node, and its peers give back what they hold; what was damaged is in %s\n",
+			count(info.Records, "record"), count(info.Chains, "chain"), count(info.Outcomes, "outcome"), count(info.Claims, "claim"), info.Incarnation, info.Kept)
 	}
 	if len(info.Gaps)+len(info.Unread) > 0 {
 		return errLost

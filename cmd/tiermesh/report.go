@@ -85,7 +85,7 @@ func (g *global) reportFile(cmd *cobra.Command, c *api.Client, file, encoding st
 		return read
 	}
 	if bad > 0 {
-		return fmt.Errorf("%w: %d lines were set aside", errInput, bad)
+		return fmt.Errorf("%w: %s set aside", errInput, count(bad, "line"))
 	}
 	return nil
 }

@@ -179,7 +179,7 @@ func wholeReview(q api.ReviewQuery, ask func(api.ReviewQuery) (api.Review, error
 func printReview(w io.Writer, r api.Review, wide bool) error {
 	at := localTime(r.AtMS)
 	if r.Basis == api.BasisExact {
-		say(w, "site %s at %s: held %d records of the %d that it holds now", r.Site, at, r.Held, r.Now)
+		say(w, "site %s at %s: held %s of the %d that it holds now", r.Site, at, count(r.Held, "record"), r.Now)
 		if r.Unsure > 0 {
 			say(w, "; of %d nobody noted when they came in", r.Unsure)
 		}
@@ -197,7 +197,7 @@ func printReview(w io.Writer, r api.Review, wide bool) error {
 		if err := table(w, []string{"KIND", "KNOWN", "CHANGED SINCE", "NOT KNOWN"}, rows); err != nil {
 			return err
 		}
-		say(w, "counted: all %d documents that site %s holds and was asked about\n", all, r.By)
+		say(w, "counted: all %s that site %s holds and was asked about\n", count(all, "document"), r.By)
 	}
 	if wide && r.Counted {
 		if err := printAuthors(w, r); err != nil {
@@ -216,7 +216,7 @@ func printReview(w io.Writer, r api.Review, wide bool) error {
 		}
 	}
 	if r.Next != "" {
-		say(w, "%d documents are shown; more: --after %s, or --all\n", len(r.Documents), r.Next)
+		say(w, "%s shown; more: --after %s, or --all\n", count(len(r.Documents), "document"), r.Next)
 	}
 	return nil
 }

@@ -159,8 +159,8 @@ func printCertificate(w io.Writer, c *federation.Certificate) error {
 			records += h.Seq
 		}
 	}
-	_, err := say(w, "sites %s and %s of federation %s held the same: %d streams, %d records, asked %s, signed %s, topology %d\n",
-		c.Asker, c.Peer, c.Federation, len(c.Vectors), records, localTime(c.AskedMS),
+	_, err := say(w, "sites %s and %s of federation %s held the same: %s, %s, asked %s, signed %s, topology %d\n",
+		c.Asker, c.Peer, c.Federation, count(len(c.Vectors), "stream"), count(records, "record"), localTime(c.AskedMS),
 		localTime(c.AnsweredMS), c.TopologyVersion)
 	return err
 }

@@ -46,8 +46,8 @@ Prints how long each lasts, and in which modes it can be played.`,
 					continue
 				}
 				least, most := s.Takes()
-				fmt.Fprintf(cmd.OutOrStdout(), "%s: %d sites, %d steps, waits %s to %s, modes %s\n",
-					file, len(s.Federation.Sites), len(s.Steps), least, most, strings.Join(modesOf(s), " "))
+				fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s, waits %s to %s, modes %s\n",
+					file, count(len(s.Federation.Sites), "site"), count(len(s.Steps), "step"), least, most, strings.Join(modesOf(s), " "))
 			}
 			return errors.Join(errs...)
 		},
@@ -160,8 +160,8 @@ func printRun(w io.Writer, d *report.Data, dir string) {
 	if !d.Holds() {
 		verdict = "DOES NOT HOLD"
 	}
-	fmt.Fprintf(w, "%-14s %s: %d sites, %d of %d acknowledged, converged in %.1f s, %.0f s played in %.1f s; %s\n",
-		verdict, d.File, d.Count.Sites, d.Count.Acknowledged, d.Count.Reported, d.Count.ConvergeS, d.WorldS, d.TookS,
+	fmt.Fprintf(w, "%-14s %s: %s, %d of %d acknowledged, converged in %.1f s, %.0f s played in %.1f s; %s\n",
+		verdict, d.File, count(d.Count.Sites, "site"), d.Count.Acknowledged, d.Count.Reported, d.Count.ConvergeS, d.WorldS, d.TookS,
 		filepath.Join(dir, "report.html"))
 	if d.Failure != "" {
 		fmt.Fprintf(w, "  %s\n", strings.ReplaceAll(d.Failure, "\n", "\n  "))

@@ -52,7 +52,7 @@ func newTopologyCheck() *cobra.Command {
 					fmt.Fprintf(&missing, "site %s has children and no node address: they cannot reach it\n", s.ID)
 				}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "federation %s, version %d, %d sites\n", t.Federation(), t.Version(), len(t.Sites()))
+			fmt.Fprintf(cmd.OutOrStdout(), "federation %s, version %d, %s\n", t.Federation(), t.Version(), count(len(t.Sites()), "site"))
 			_, err = missing.WriteTo(cmd.OutOrStdout())
 			return err
 		},
@@ -83,7 +83,7 @@ can be edited and published. -o wide adds former parents and keys.`,
 }
 
 func (g *global) printTopology(w io.Writer, t *tiers.Topology) error {
-	fmt.Fprintf(w, "federation %s, version %d, %d sites\n", t.Federation(), t.Version(), len(t.Sites()))
+	fmt.Fprintf(w, "federation %s, version %d, %s\n", t.Federation(), t.Version(), count(len(t.Sites()), "site"))
 	header := []string{"SITE", "TIER", "NAME", "PARENT", "STATE", "ADDRESSES"}
 	if g.output == "wide" {
 		header = append(header, "FORMER PARENTS", "KEY")

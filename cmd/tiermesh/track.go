@@ -261,7 +261,7 @@ func (g *global) publishTracks(cmd *cobra.Command, r api.TracksRequest) error {
 		if g.output == "json" {
 			return json.NewEncoder(cmd.OutOrStdout()).Encode(out)
 		}
-		_, err = say(cmd.OutOrStdout(), "%d boards and %d tracks added\n", out.Boards, out.Tracks)
+		_, err = say(cmd.OutOrStdout(), "%s and %s added\n", count(out.Boards, "board"), count(out.Tracks, "track"))
 		return err
 	})
 }

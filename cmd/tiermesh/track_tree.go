@@ -193,7 +193,7 @@ func leafNotes(l track.Leaf) string {
 		notes = append(notes, fmt.Sprintf("origin changed %s: theirs %q, ours %q", d.Field, d.Theirs, d.Ours))
 	}
 	for _, c := range l.Conflicts {
-		notes = append(notes, fmt.Sprintf("conflict: %s has %d values", c.Field, len(c.Values)))
+		notes = append(notes, fmt.Sprintf("conflict: %s has %s", c.Field, count(len(c.Values), "value")))
 	}
 	for _, p := range l.Proposals {
 		notes = append(notes, fmt.Sprintf("%s %s: %s by %s", p.State, p.ID, p.Do, p.Site))

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -70,6 +72,7 @@ func TestMainJob(t *testing.T) {
 		if err != nil || !table.Holds() {
 			t.Fatalf("run %d: %+v, %v\n%s", run, table, err, strings.Join(q.lines, "\n"))
 		}
+		checkOrderLine(t, q.lines)
 		if table.Sites != 7 || table.Reported != 200 || table.Acknowledged != 200 || table.Dispatched != 200 {
 			t.Errorf("run %d: %+v", run, table)
 		}
@@ -93,6 +96,30 @@ func TestMainJob(t *testing.T) {
 	if _, cluster, err := demo.Run(limited(t), cfg); !errors.Is(err, demo.ErrConfig) || cluster != nil {
 		t.Errorf("a directory of other sites: %v", err)
 	}
+}
+
+// orderLine is what the demo says of who has the order, with the four numbers in it.
+var orderLine = regexp.MustCompile(`townships \((\d+)\) an order.* At once: (\d+); out of reach: (\d+); .*: (\d+)$`)
+
+// checkOrderLine: of the townships that were given an order, each is said to have it, to
+// be out of reach, or to get it later, and none is counted twice.
+func checkOrderLine(t *testing.T, lines []string) {
+	t.Helper()
+	for _, line := range lines {
+		m := orderLine.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		var n [4]int
+		for i := range n {
+			n[i], _ = strconv.Atoi(m[i+1])
+		}
+		if n[0] != 4 || n[1]+n[2]+n[3] != n[0] || n[3] > 1 {
+			t.Errorf("%s", line)
+		}
+		return
+	}
+	t.Errorf("nothing was said of the order:\n%s", strings.Join(lines, "\n"))
 }
 
 // TestTableCanFail plants each defect that the closing table is there to find.

@@ -31,7 +31,8 @@ func (d *player) command(ctx context.Context) error {
 		return err
 	}
 	there, _, err := d.undelivered(ctx, away)
-	d.p.Line(fmt.Sprintf("%s gives %d townships an order, %q: %d have it at once, %d are out of reach", d.cast.city, len(o.Targets), o.Title, there, len(away)))
+	d.p.Line(fmt.Sprintf("%s gives townships (%d) an order, %q. At once: %d; out of reach: %d; once the city stands in for their district: %d",
+		d.cast.city, len(o.Targets), o.Title, there, len(away), len(o.Targets)-there-len(away)))
 	return err
 }
 
