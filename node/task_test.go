@@ -224,14 +224,14 @@ func TestDispatchByPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := dispatch.Brief{Event: "event:1", Title: "x", Organ: "o", Limit: twoHours, Plan: plan.Code}
-	planned, err := m.Node(district).FannedOut(township, "task:1", b)
-	if err != nil || len(planned) != 1 || planned[0].ID != "task:1" || planned[0].Brief.By != district || planned[0].Brief.ByTier != tiers.TierDistrict {
+	planned, err := m.Node(district).FannedOut(township, "event:1", b)
+	if err != nil || len(planned) != 1 || planned[0].ID != dispatch.TaskID("event:1") || planned[0].Brief.By != district || planned[0].Brief.ByTier != tiers.TierDistrict {
 		t.Errorf("%+v, %v", planned, err)
 	}
 	if alarms := m.Node(district).Alarms(); !strings.Contains(strings.Join(alarms, "\n"), "not in force") {
 		t.Errorf("%v", alarms)
 	}
-	planned, err = m.Node(township).FannedOut(township, "task:1", b)
+	planned, err = m.Node(township).FannedOut(township, "event:1", b)
 	if err != nil || len(planned) != len(plan.Steps) || planned[0].Brief.By != "" || planned[1].Brief.Organ != plan.Steps[1].Organ {
 		t.Errorf("%+v, %v", planned, err)
 	}
