@@ -38,7 +38,7 @@ func (n *Node) importBundle(ctx context.Context, r io.Reader) (api.ImportReport,
 		})
 	}
 	if err != nil && out.New > 0 {
-		err = fmt.Errorf("%w (%d new records of verified ranges before that came in and stay)", err, out.New)
+		err = fmt.Errorf("%w (new records of verified ranges before that stay: %d)", err, out.New)
 	}
 	return out, err
 }
