@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tiermesh/tiermesh/testbed/relay"
@@ -28,6 +29,8 @@ type Out struct {
 	Cut bool
 	// Loss is the share that is dropped, 0 to 1.
 	Loss float64
+	// PayloadMax is the size of the largest that passes, in bytes; zero means no bound.
+	PayloadMax int
 	relay.Shape
 }
 
@@ -138,7 +141,8 @@ func (g *Gate) WriteTo(p []byte, addr net.Addr) (int, error) {
 		g.sent.Add(uint64(len(p)))
 		return g.UDPConn.WriteTo(p, addr)
 	}
-	if !o.Cut && (o.Loss == 0 || rand.Float64() >= o.Loss) { //nolint:gosec // noise, not a secret
+	fits := o.PayloadMax == 0 || len(p) <= o.PayloadMax
+	if !o.Cut && fits && (o.Loss == 0 || rand.Float64() >= o.Loss) { //nolint:gosec // noise, not a secret
 		o.send(p, addr)
 	}
 	return len(p), nil
@@ -189,13 +193,15 @@ func port(addr net.Addr) uint16 {
 }
 
 // packetConn hides the methods of *net.UDPConn with which QUIC would bypass
-// ReadFrom and WriteTo, and keeps those that size its buffers.
+// ReadFrom and WriteTo, and keeps those that size its buffers and forbid fragments,
+// without which packets would never grow.
 type packetConn struct {
 	net.PacketConn
-	bufferSizer
+	socket
 }
 
-type bufferSizer interface {
+type socket interface {
+	syscall.Conn
 	SetReadBuffer(bytes int) error
 	SetWriteBuffer(bytes int) error
 }

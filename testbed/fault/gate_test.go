@@ -50,7 +50,15 @@ func TestGate(t *testing.T) {
 	if !arrives(a, b) || !arrives(b, a) {
 		t.Error("a heal does not heal")
 	}
-	if sent, received := a.Bytes(); sent != 15 || received != 10 {
+	for most, want := range map[int]bool{4: false, 5: true, 0: true} {
+		if err := a.Shape(b.Port(), fault.Out{PayloadMax: most}); err != nil {
+			t.Fatal(err)
+		}
+		if got := arrives(a, b); got != want {
+			t.Errorf("5 bytes over a path that carries %d: %v", most, got)
+		}
+	}
+	if sent, received := a.Bytes(); sent != 25 || received != 10 {
 		t.Errorf("%d bytes out, %d in", sent, received)
 	}
 }

@@ -132,7 +132,7 @@ func (w *World) shape(from, to tiers.SiteID) error {
 			a, b := place{from, i + 1}, place{to, j + 1}
 			w.mu.Lock()
 			out := fault.Out{
-				Cut: cut || w.paused[a] || w.paused[b], Loss: l.Loss,
+				Cut: cut || w.paused[a] || w.paused[b], Loss: l.Loss, PayloadMax: max(l.MTU-scenario.HeaderBytes, 0),
 				Shape: relay.Shape{Delay: l.Delay, BytesPerS: float64(l.BitsPerSecond) / 8},
 			}
 			w.mu.Unlock()

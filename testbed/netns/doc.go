@@ -14,7 +14,8 @@
 // routes and rules are inside namespaces.
 //
 // A cut drops by source and destination address, one way; loss drops by chance,
-// datagram by datagram (segmentation offload is off); an isolation drops by either
+// datagram by datagram (segmentation offload is off); an MTU drops what is larger and
+// answers no ICMP, while the nodes' own interfaces stay at 1500; an isolation drops by either
 // address. Nodes of one site always reach each other. What is dropped is dropped
 // behind the sender, whose kernel would otherwise tell it.
 //

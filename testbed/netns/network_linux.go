@@ -20,8 +20,6 @@ import (
 const (
 	gateway  = "169.254.1.1"
 	hostsMax = 1<<16 - 2
-	// headerBytes are those of IPv4 and UDP, around a datagram's payload.
-	headerBytes = 28
 )
 
 // network is the hub and what is set there.
@@ -190,7 +188,7 @@ func (n *network) sentBytes() (uint64, error) {
 		if f[i] == "packets" && i+3 < len(f) && f[i+2] == "bytes" {
 			packets, err1 := strconv.ParseUint(f[i+1], 10, 64)
 			bytes, err2 := strconv.ParseUint(f[i+3], 10, 64)
-			return bytes - min(bytes, packets*headerBytes), errors.Join(err1, err2)
+			return bytes - min(bytes, packets*scenario.HeaderBytes), errors.Join(err1, err2)
 		}
 	}
 	return 0, fmt.Errorf("read counter: %q", text)

@@ -25,6 +25,9 @@ const baseRules = `table ip lines {
 	set alone {
 		type ipv4_addr
 	}
+	map narrow {
+		type ipv4_addr . ipv4_addr : verdict
+	}
 	map lossy {
 		type ipv4_addr . ipv4_addr : verdict
 	}
@@ -39,6 +42,7 @@ const baseRules = `table ip lines {
 		ip saddr @alone drop
 		ip daddr @alone drop
 		iifname "s*" accept
+		ip saddr . ip daddr vmap @narrow
 		ip saddr . ip daddr vmap @lossy
 		meta mark set ip saddr . ip daddr map @shaped
 	}
@@ -69,6 +73,11 @@ func (s state) rules() string {
 		if l.Cut {
 			elements["set cut"] = append(elements["set cut"], pairs...)
 		}
+		if l.MTU > 0 {
+			chain := fmt.Sprint("mtu", l.MTU)
+			fmt.Fprintf(&b, "add chain ip lines %s\nflush chain ip lines %s\nadd rule ip lines %s ip length > %d drop\n", chain, chain, chain, l.MTU)
+			elements["map narrow"] = append(elements["map narrow"], suffixed(pairs, " : jump "+chain)...)
+		}
 		if loss := int(l.Loss*lossUnits + 0.5); loss > 0 {
 			chain := fmt.Sprint("loss", loss)
 			fmt.Fprintf(&b, "add chain ip lines %s\nflush chain ip lines %s\n", chain, chain)
@@ -91,7 +100,7 @@ func (s state) rules() string {
 			}
 		}
 	}
-	for _, kind := range []string{"set siblings", "set cut", "set alone", "map lossy", "map shaped"} {
+	for _, kind := range []string{"set siblings", "set cut", "set alone", "map narrow", "map lossy", "map shaped"} {
 		what, name, _ := strings.Cut(kind, " ")
 		fmt.Fprintf(&b, "flush %s ip lines %s\n", what, name)
 		if all := elements[kind]; len(all) > 0 {

@@ -48,7 +48,16 @@ type Line struct {
 	Delay time.Duration
 	// Loss is the share of datagrams that are dropped, 0 to 1.
 	Loss float64
+	// MTU is the largest packet that passes, with its headers; larger ones vanish, and
+	// nothing tells the sender. Zero means what any sender's own interface takes.
+	MTU int
 }
+
+// HeaderBytes are those of IPv4 and UDP, around a datagram's payload.
+const HeaderBytes = 28
+
+// Fits reports whether a datagram is no larger than the line's MTU.
+func (l Line) Fits(payloadBytes int) bool { return l.MTU == 0 || payloadBytes+HeaderBytes <= l.MTU }
 
 // Step is one command of a script.
 type Step struct {

@@ -27,7 +27,7 @@ var verbs = map[string]verb{
 	"isolate":    {"isolate SITES", parseIsolate},
 	"rejoin":     {"rejoin SITES", parseRejoin},
 	"flap":       {"flap A B every DURATION down DURATION for DURATION", parseFlap},
-	"slow":       {"slow A B [RATE] [DELAY] [loss=N%]", parseSlow},
+	"slow":       {"slow A B [RATE] [DELAY] [loss=N%] [mtu=N]", parseSlow},
 	"clock":      {"clock SITE +DURATION|-DURATION", parseClock},
 	"reparent":   {"reparent SITE under PARENT", parseReparent},
 	"reorganise": {"reorganise", bare(Reorganise{})},

@@ -17,7 +17,7 @@
 //	site CODE city|district|township [NAME] [under PARENT]
 //	chongqing [districts NUMBER|CODE…] [townships NUMBER]
 //	nodes 1|3|5 at SITES                          1
-//	line [RATE] [DELAY] [loss=N%]                 every line at the start: fast, without loss
+//	line [RATE] [DELAY] [loss=N%] [mtu=N]         every line at the start: fast, without loss, 1500
 //
 // Load goes on while the script does, but for reports that are counted: those are
 // waited for, as far as their site is up.
@@ -57,7 +57,7 @@
 //	heal [A B]       ends what cut and slow did to a line; alone, all cuts and isolations
 //	isolate SITES    from everything; rejoin SITES ends that
 //	flap A B every DURATION down DURATION for DURATION
-//	slow A B [RATE] [DELAY] [loss=N%]
+//	slow A B [RATE] [DELAY] [loss=N%] [mtu=N]
 //	outages power|flood at SITES DURATION within DURATION
 //	kill, start, pause, resume SITE               or of one node: kill 2 of SITE
 //	disk-full, fsync-error, bitrot SITE           the first two until start
@@ -74,6 +74,10 @@
 //	until MEASURE of NAME [to SITES] [at SITES] [<|<=|=|>=|>] VALUE within DURATION
 //	expect MEASURE [of NAME [to SITES] [at SITES]] [<|<=|=|>=|>] VALUE
 //	expect linked|unlinked A B
+//
+// An mtu is of packets with their 28 bytes of IPv4 and UDP, on a hop between the sites,
+// whose own interfaces stay at 1500: what is larger vanishes and nobody is told. Below
+// 1228 no link is possible.
 //
 // SITES is a code, all, city, districts, townships, or "townships of CODE". A
 // DURATION is 500ms, 30s, 5m, 2h or 72d; a RATE 500kbit, 100mbit. The measures are

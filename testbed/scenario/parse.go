@@ -151,7 +151,7 @@ var heads = map[string]head{
 	"site":      {"site CODE city|district|township [NAME] [under PARENT]", (*parser).site},
 	"chongqing": {"chongqing [districts NUMBER|CODE…] [townships NUMBER]", (*parser).chongqing},
 	"nodes":     {"nodes 1|3|5 at SITES", (*parser).nodesAt},
-	"line":      {"line [RATE] [DELAY] [loss=N%]", (*parser).baseLine},
+	"line":      {"line [RATE] [DELAY] [loss=N%] [mtu=N]", (*parser).baseLine},
 }
 
 var (

@@ -56,7 +56,7 @@ func TestRoundTrip(t *testing.T) {
 			b.WriteString(rapid.SampledFrom([]string{
 				"publish", "hush", "reorganise", "claim 90/m at " + at() + " for " + d(), "report 20 at " + at(), "report 7/h at " + at(), "report 2.5/s urgent from made at " + at() + " for " + d(),
 				"cut " + a + " " + other, "cut " + a + "->" + other, "heal", "heal " + a + " " + other, "isolate " + at(), "rejoin " + at(),
-				"flap " + a + " " + other + " every 5d down " + d() + " for " + d(), "slow " + a + " " + other + " 500kbit 300ms loss=2.5%",
+				"flap " + a + " " + other + " every 5d down " + d() + " for " + d(), "slow " + a + " " + other + " 500kbit 300ms loss=2.5%", "slow " + a + " " + other + " mtu=1280", "slow " + a + " " + other + " 2s mtu=68 loss=1%",
 				"kill " + a, "pause 2 of t", "start t", "clock " + a + " -" + d(), "reparent t under " + rapid.SampledFrom([]string{"c", "e"}).Draw(rt, "under"),
 				"backup t\nrestore-backup t\nclone t", "outages flood at " + at() + " 72d within " + d(), "after " + d(),
 				"task leak sign at " + site(), "task leak delegate to t at " + site(), "work 2/s at " + at(), "work 2/s on orders at " + at() + " for " + d(), "work 3/m on mode at " + a, "aid 90/m at " + at() + " for " + d(),
@@ -121,7 +121,7 @@ func TestChongqing(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add("chongqing districts 2 townships 3\nreport 20/s at townships of 500101 for 5s\ncut 500101->500000\nafter 30s\nheal\nuntil converged within 60s\nexpect lost 0\n")
 	f.Add("site c city\nsite t township under c\nevent leak at t\ntask leak override at c\nunit p skill s at c\nlend q p to t for 5h at c\norder o to townships at c\norder o ack at t\nduplicate two of leak at c\nmerge two with leak at c\nmode normal for t at c\nexpect state of o to t at c = issued\nexpect mode of t normal\nrefused take-back q\nexpect holder of p = q")
-	f.Add("site c city\nsite d district under c\nslow c d 1kbit 1s loss=99%\nclock d +1h\nexpect urgent p99 < 1s")
+	f.Add("site c city\nsite d district under c\nslow c d 1kbit 1s loss=99%\nslow d c mtu=1280 20ms\nclock d +1h\nexpect urgent p99 < 1s")
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := scenario.Parse("x", strings.NewReader(text))
 		if err != nil {

@@ -73,10 +73,10 @@ func formatRate(bits int64) string {
 	return ""
 }
 
-// parseLine reads what a line is: a rate, a delay and a loss, in any order.
+// parseLine reads what a line is: a rate, a delay, a loss and an MTU, in any order.
 func parseLine(words []string) (l Line, err error) {
 	if len(words) == 0 {
-		return l, fmt.Errorf("want a rate, a delay or a loss, such as: 500kbit 300ms loss=5%%")
+		return l, fmt.Errorf("want a rate, a delay, a loss or an MTU, such as: 500kbit 300ms loss=5%% mtu=1280")
 	}
 	for _, w := range words {
 		if bits, ok := parseRate(w); ok {
@@ -88,8 +88,12 @@ func parseLine(words []string) (l Line, err error) {
 				return l, fmt.Errorf("%q: want a loss of 0%% to below 100%%, such as loss=5%%", w)
 			}
 			l.Loss = v / 100
+		} else if size, ok := strings.CutPrefix(w, "mtu="); ok {
+			if l.MTU, err = strconv.Atoi(size); err != nil || l.MTU < mtuMin || l.MTU > mtuMax {
+				return l, fmt.Errorf("%q: want an MTU of %d to %d bytes, such as mtu=1280", w, mtuMin, mtuMax)
+			}
 		} else if l.Delay, err = parseDuration(w); err != nil || l.Delay > delayMax {
-			return l, fmt.Errorf("%q: want a rate (500kbit), a delay of at most %s (300ms) or a loss (loss=5%%)", w, formatDuration(delayMax))
+			return l, fmt.Errorf("%q: want a rate (500kbit), a delay of at most %s (300ms), a loss (loss=5%%) or an MTU (mtu=1280)", w, formatDuration(delayMax))
 		}
 	}
 	return l, nil
@@ -97,6 +101,13 @@ func parseLine(words []string) (l Line, err error) {
 
 // delayMax bounds the delay of a line: beyond it no handshake succeeds.
 const delayMax = 2 * time.Second
+
+// The MTU of a line: what IPv4 asks of every path at least (RFC 791), and what the
+// interfaces of all worlds have.
+const (
+	mtuMin = 68
+	mtuMax = 1500
+)
 
 // String writes what parseLine reads.
 func (l Line) String() string {
@@ -106,6 +117,9 @@ func (l Line) String() string {
 	}
 	if l.Delay > 0 {
 		parts = append(parts, formatDuration(l.Delay))
+	}
+	if l.MTU > 0 {
+		parts = append(parts, "mtu="+strconv.Itoa(l.MTU))
 	}
 	if l.Loss > 0 || len(parts) == 0 {
 		parts = append(parts, "loss="+strconv.FormatFloat(l.Loss*100, 'g', 10, 64)+"%")

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go/testutils/simnet"
@@ -80,8 +81,22 @@ func (n *network) open(site tiers.SiteID, addr netip.AddrPort) net.PacketConn {
 	n.mu.Lock()
 	n.ports[addr] = &port{site: site, up: true}
 	n.mu.Unlock()
-	return simnet.NewBlockingSimConn(net.UDPAddrFromAddrPort(addr), n)
+	return whole{simnet.NewBlockingSimConn(net.UDPAddrFromAddrPort(addr), n)}
 }
+
+// whole is a connection whose datagrams are never broken into fragments, which is what
+// QUIC asks a socket for before it tries larger packets.
+type whole struct{ *simnet.SimConn }
+
+// SyscallConn answers whatever is set on the connection with success.
+func (whole) SyscallConn() (syscall.RawConn, error) { return noSocket{}, nil }
+
+// noSocket is a system's handle of something that is none.
+type noSocket struct{}
+
+func (noSocket) Control(func(fd uintptr)) error    { return nil }
+func (noSocket) Read(func(fd uintptr) bool) error  { return nil }
+func (noSocket) Write(func(fd uintptr) bool) error { return nil }
 
 // AddNode implements [simnet.Router].
 func (n *network) AddNode(addr net.Addr, to simnet.PacketReceiver) {
@@ -207,6 +222,9 @@ func (w *cable) admit(now time.Time, size int) (due time.Time, ok bool) {
 		due = w.free
 	}
 	// What is lost has taken its time on the line all the same.
+	if !w.line.Fits(size) {
+		return due, false
+	}
 	if w.line.Loss > 0 && w.rng.Float64() < w.line.Loss {
 		return due, false
 	}

@@ -26,6 +26,8 @@ func TestLine(t *testing.T) {
 		{"rate", scenario.Line{BitsPerSecond: 1e6}, 20, 20, 20, 11 * time.Millisecond, 201 * time.Millisecond},
 		{"queue", scenario.Line{BitsPerSecond: 1e6}, 1000, 20, 22, 11 * time.Millisecond, 221 * time.Millisecond},
 		{"loss", scenario.Line{Loss: 0.3}, 1000, 620, 780, time.Millisecond, time.Millisecond},
+		{"fits", scenario.Line{MTU: 1278}, 10, 10, 10, time.Millisecond, time.Millisecond},
+		{"too large", scenario.Line{MTU: 1277}, 10, 0, 0, 0, 0},
 		{"cut", scenario.Line{Cut: true}, 10, 0, 0, 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
