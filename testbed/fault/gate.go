@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/tiermesh/tiermesh/testbed/relay"
@@ -193,15 +192,14 @@ func port(addr net.Addr) uint16 {
 }
 
 // packetConn hides the methods of *net.UDPConn with which QUIC would bypass
-// ReadFrom and WriteTo, and keeps those that size its buffers and forbid fragments,
-// without which packets would never grow.
+// ReadFrom and WriteTo, and keeps those that size its buffers. Packets keep QUIC's
+// smallest size: it tries larger ones only on a socket that forbids fragments.
 type packetConn struct {
 	net.PacketConn
-	socket
+	bufferSizer
 }
 
-type socket interface {
-	syscall.Conn
+type bufferSizer interface {
 	SetReadBuffer(bytes int) error
 	SetWriteBuffer(bytes int) error
 }
