@@ -73,7 +73,7 @@ func fromCode(code string) error {
 // packageName matches the name that a sentinel of ours begins with, where a part of an
 // error's text begins. A test holds it together with the sentinels of the tree.
 var packageName = regexp.MustCompile(`(^|: |\(|; |\n)(?:` + strings.Join([]string{
-	"api", "archive", "bench", "bundle", "catalog", "change", "city", "command", "crdt", "demo", "dispatch", "engine", "event", "federation",
+	"api", "archive", "bench", "bundle", "catalog", "change", "city", "command", "crdt", "demo", "dispatch", "document", "engine", "event", "federation",
 	"identity", "indicator", "input", "instant", "local", "netns", "node", "outage", "reading", "relay", "replication", "report", "responder", "review", "run", "scenario",
 	"sim", "store", "strictjson", "tiers", "track", "transport", "view", "wire",
 }, "|") + `): `)

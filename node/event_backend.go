@@ -33,16 +33,28 @@ func (b backend) ReportBatch(ctx context.Context, r api.BatchRequest) (api.Batch
 		}
 		return out, nil
 	}
+	take := func(i int) {
+		done, err := b.n.TakeIn(ctx, incoming(r, i, at))
+		out.Items[i] = itemOutcome(i, done, translate(err))
+	}
 	var g errgroup.Group // ends with the batch
 	g.SetLimit(batchWriters)
-	for i := range r.Items {
+	named, again := map[string]bool{}, []int(nil)
+	for i, it := range r.Items {
+		if it.ID != "" && named[it.ID] {
+			again = append(again, i) // of two reports with one identifier the first has it
+			continue
+		}
+		named[it.ID] = true
 		g.Go(func() error {
-			done, err := b.n.TakeIn(ctx, incoming(r, i, at))
-			out.Items[i] = itemOutcome(i, done, translate(err))
+			take(i)
 			return nil
 		})
 	}
 	_ = g.Wait() // each says what became of it
+	for _, i := range again {
+		take(i)
+	}
 	for _, it := range out.Items {
 		out.Counts[it.Outcome]++
 	}

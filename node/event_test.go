@@ -519,3 +519,18 @@ func TestEventWithoutTasks(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// TestFirstOfAnIdentifierHasIt: of reports of one batch with one identifier the first is
+// the event, whatever their priorities; the others are held.
+func TestFirstOfAnIdentifierHasIt(t *testing.T) {
+	m := newMesh(t)
+	for i := range 20 {
+		id := fmt.Sprintf("01a22ed1-1111-7111-8111-0000000000%02d", i)
+		out := m.batch(township, fmt.Sprint("b", i),
+			fmt.Sprintf(`{"id":%q,"type":"01001","title":"first","priority":3}`, id),
+			fmt.Sprintf(`{"id":%q,"type":"01001","title":"second","priority":1}`, id))
+		if out.Items[0].Outcome != api.OutcomeDone || out.Items[1].Outcome != api.OutcomeQuarantined {
+			t.Fatalf("%+v", out.Items)
+		}
+	}
+}

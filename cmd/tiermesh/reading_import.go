@@ -155,8 +155,8 @@ func (i *readingImport) all(ctx context.Context, c *api.Client, rows *input.Read
 		if errors.Is(err, io.EOF) {
 			return i.send(ctx, c)
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", errInput, err)
+		if err != nil { // what came before it is whole
+			return errors.Join(fmt.Errorf("%w: %w", errInput, err), i.send(ctx, c))
 		}
 		r, err := i.reading(row)
 		if err != nil {

@@ -26,7 +26,7 @@ func withShortIDs(g *global, parent *cobra.Command) {
 	for _, cmd := range parent.Commands() {
 		withShortIDs(g, cmd)
 		_, words, _ := strings.Cut(cmd.Use, " ")
-		word, _, _ := strings.Cut(words, " ")
+		word, _, _ := strings.Cut(strings.Trim(words, "[]"), " ") // brackets mark what may be left out
 		if word == "ID" {
 			word = parent.Name()
 		}

@@ -107,13 +107,24 @@ func (h Held) TypeCode() string {
 	return r.Type
 }
 
-// Matches reports whether it is held for a reason, of which the text is a part or names
-// the field, and is of a type; what is empty matches all.
+// reportFields are the names of a report's fields, which reasons list.
+var reportFields = []string{
+	"id", "source_key", "type", "title", "text", "place", "lat", "lon", "priority", "reporter", "channel", "grid", "reported_at", "reported_at_ms", "extra",
+}
+
+// Matches reports whether it is held for a reason and is of a type; what is empty
+// matches all. A reason that is the name of a field stands for what that field is held
+// for, and no other; another one for what has it in its text.
 func (h Held) Matches(reason, code string) bool {
-	if reason != "" && reason != h.Field && !strings.Contains(h.Reason, reason) && !strings.Contains(ReasonKind(h.Reason), reason) {
+	switch {
+	case code != "" && h.TypeCode() != code:
+		return false
+	case reason == "" || reason == h.Field:
+		return true
+	case slices.Contains(reportFields, reason):
 		return false
 	}
-	return code == "" || h.TypeCode() == code
+	return strings.Contains(h.Reason, reason) || strings.Contains(ReasonKind(h.Reason), reason)
 }
 
 // valuesOf are the values in a reason: quoted text and numbers.

@@ -60,3 +60,19 @@ func TestArea(t *testing.T) {
 		}
 	}
 }
+
+// TestMatchesField: the name of a field stands for what that field is held for, however
+// many other reasons list it.
+func TestMatchesField(t *testing.T) {
+	unknown := event.Held{Reason: `report: unknown field "colour": want id, type, title`, Field: "report"}
+	blank := event.Held{Reason: "title is empty", Field: "title"}
+	for _, c := range []struct {
+		h      event.Held
+		reason string
+		want   bool
+	}{{blank, "title", true}, {unknown, "title", false}, {unknown, "colour", true}, {unknown, "report", true}, {blank, "is empty", true}, {blank, "", true}, {blank, "type", false}} {
+		if got := c.h.Matches(c.reason, ""); got != c.want {
+			t.Errorf("%q of %q: %v", c.reason, c.h.Reason, got)
+		}
+	}
+}
