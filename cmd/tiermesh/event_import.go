@@ -46,9 +46,10 @@ are there. What no field is for is kept with the event, in extra.
 
 Files in another encoding than UTF-8 need --encoding, unless they have a mark:
 --encoding gb18030 reads GBK and GB2312, too. A time is RFC 3339, or local as in
-2026-11-25 08:00, 2026/11/25 8:00, 2026年11月25日 8时 or 20261125, at --time-zone; a
-date that has its day or month first needs --time-format (strptime's letters). An
-hour that a zone has twice, at the end of summer time, is no time.
+2026-11-25 08:00, 2026/11/25 8:00, 2026年11月25日 8时 or 20261125, at --time-zone,
+else the profile's zone, else $TIERMESH_TZ; a date that has its day or month first
+needs --time-format (strptime's letters). An hour that a zone has twice, at the end
+of summer time, is no time.
 
 Each row ends as an event, as one that was there before, in quarantine (tiermesh
 event quarantine list), with its bytes and the reason, or is left out and named; the

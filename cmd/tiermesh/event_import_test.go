@@ -26,6 +26,7 @@ func mappingOf(args ...string) (*mapping, error) {
 	var flags mappingFlags
 	cmd := &cobra.Command{Use: "import", SilenceErrors: true, SilenceUsage: true, RunE: func(cmd *cobra.Command, _ []string) error { return flags.read(cmd, &m) }}
 	flags.add(cmd, &m)
+	cmd.Flags().String("time-zone", "", "")
 	cmd.SetArgs(append([]string{}, args...))
 	return &m, cmd.Execute()
 }

@@ -71,7 +71,7 @@ func (f *mappingFlags) read(cmd *cobra.Command, m *mapping) error {
 		for name, put := range map[string]func(){
 			"format": func() { m.Format = flags.Format }, "encoding": func() { m.Encoding = flags.Encoding },
 			"delimiter": func() { m.Delimiter = flags.Delimiter }, "time-format": func() { m.TimeFormat = flags.TimeFormat },
-			"time-zone": func() { m.TimeZone = flags.TimeZone }, "drop-extra": func() { m.DropExtra = flags.DropExtra },
+			"drop-extra":       func() { m.DropExtra = flags.DropExtra },
 			"default-priority": func() { m.DefaultPriority = flags.DefaultPriority },
 		} {
 			if cmd.Flags().Changed(name) {
@@ -111,7 +111,7 @@ func (f *mappingFlags) read(cmd *cobra.Command, m *mapping) error {
 			return err
 		}
 	}
-	return m.check()
+	return m.check(cmd)
 }
 
 // splitMap splits at the commas that another field stands behind: a column's name may
@@ -129,7 +129,7 @@ func splitMap(text string) (out []string) {
 }
 
 // check checks the names of fields and reads the flags of times.
-func (m *mapping) check() (err error) {
+func (m *mapping) check(cmd *cobra.Command) (err error) {
 	for _, names := range []struct {
 		flag string
 		of   []string
@@ -146,7 +146,7 @@ func (m *mapping) check() (err error) {
 		return usagef("--default-priority %d: want 1 (highest) to 4, or 0 for none", m.DefaultPriority)
 	}
 	m.unmapped, m.unknown, m.formats = map[string]map[string]int{}, map[string]bool{}, map[string]int{}
-	m.times, err = m.fileFlags.times()
+	m.times, err = m.fileFlags.times(cmd)
 	return err
 }
 

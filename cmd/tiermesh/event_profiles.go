@@ -57,6 +57,9 @@ func loadProfile(name string, into *mapping) error {
 
 // saveProfile writes a mapping, for loadProfile.
 func saveProfile(file string, m *mapping) error {
+	if m.TimeZone == "Local" {
+		return usagef("--save-profile: zone Local is another one on other machines: name the zone with --time-zone")
+	}
 	b, err := encodeJSON(m)
 	if err != nil {
 		return fmt.Errorf("profile: %w", err)

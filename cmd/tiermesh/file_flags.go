@@ -28,7 +28,6 @@ func (f *fileFlags) add(cmd *cobra.Command) {
 	f.addEncoding(cmd)
 	flags.StringVar(&f.Delimiter, "delimiter", "", `what separates the columns of CSV: , ; | or \t; by the header when left out`)
 	flags.StringVar(&f.TimeFormat, "time-format", "", `how times are written, such as "%m/%d/%Y %I:%M:%S %p"; or unix, unix_ms, unix_us`)
-	flags.StringVar(&f.TimeZone, "time-zone", "", "zone of times without an offset, such as America/New_York; UTC+8 when left out")
 }
 
 // addEncoding adds the flag of the encoding alone.
@@ -57,11 +56,15 @@ func (f *fileFlags) open(in io.Reader, name string, good func(input.Row) bool) (
 	return r, nil
 }
 
-// times returns the reader of the file's times. The error is one of the command line.
-func (f *fileFlags) times() (*instant.Parser, error) {
-	zone, err := instant.Zone(f.TimeZone)
+// times returns the reader of the file's times: in the zone of the command line, else
+// of the profile, else of $TIERMESH_TZ. The error is one of the command line.
+func (f *fileFlags) times(cmd *cobra.Command) (*instant.Parser, error) {
+	if flag := cmd.Flag("time-zone"); flag.Changed || f.TimeZone == "" {
+		f.TimeZone = flag.Value.String()
+	}
+	zone, err := zoneOf(f.TimeZone)
 	if err != nil {
-		return nil, usagef("--time-zone: %v", err)
+		return nil, err
 	}
 	p, err := instant.New(instant.Options{Format: f.TimeFormat, Zone: zone})
 	if err != nil {

@@ -42,7 +42,7 @@ was there before, or is left out. A retry with the same file is safe.`,
 			if i.batch < 1 || i.batch > api.ReadingsMax {
 				return usagef("--batch %d: want 1 to %d", i.batch, api.ReadingsMax)
 			}
-			if i.times, err = i.flags.times(); err != nil {
+			if i.times, err = i.flags.times(cmd); err != nil {
 				return err
 			}
 			in, err := openInput(cmd, args[0])

@@ -113,21 +113,25 @@ func sayError(w io.Writer, err error) {
 // or $TIERMESH_TZ names another. It is set before a command runs.
 var zone = instant.Shanghai
 
-// setZone sets the zone by its name, that of the machine for "Local".
+// setZone sets the zone by its name.
 func setZone(name string) error {
-	if name == "" {
-		return nil
+	z, err := zoneOf(name)
+	if err == nil {
+		zone = z
 	}
+	return err
+}
+
+// zoneOf is the zone of a name, that of the machine for "Local".
+func zoneOf(name string) (*time.Location, error) {
 	if name == "Local" {
-		zone = time.Local
-		return nil
+		return time.Local, nil
 	}
 	z, err := instant.Zone(name)
 	if err != nil {
-		return usagef("--time-zone: %s", strings.TrimPrefix(err.Error(), instant.ErrFormat.Error()+": "))
+		return nil, usagef("--time-zone: %s", strings.TrimPrefix(err.Error(), instant.ErrFormat.Error()+": "))
 	}
-	zone = z
-	return nil
+	return z, nil
 }
 
 // clock shows a time with the offset of its zone, such as 2026-12-01 11:09:25+08:00,
