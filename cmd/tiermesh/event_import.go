@@ -17,7 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/tiermesh/tiermesh/api"
@@ -57,7 +56,8 @@ last line adds up. A row that cannot be read costs no other. The command ends wi
 exit code 3 when rows are in quarantine or left out.
 
 The same file may be imported again, with another mapping or encoding, too: a row
-is its line in a file of these bytes. Rows that became events are there before, and
+is its line in a file of these bytes, whatever its name, or from standard input, of
+which a copy is kept until it was sent. Rows that became events are there before, and
 rows in quarantine are tried again. With a --key of your own a file that grew at its
 end, or whose rows have source keys, may be imported again; there a row is the same
 only if the mapping makes the same report of it. --dry-run asks the node what would become of each row.`,
@@ -238,30 +238,60 @@ const (
 
 // open opens the file; its key follows from its bytes.
 func (i *eventImport) open(path string) (io.Reader, func(), error) {
-	if path == "-" {
-		if i.key == "" {
-			i.key = uuid.NewString()
-		}
+	own := i.key == "" || strings.HasPrefix(i.key, fileKey) && len(i.key) == len(fileKey)+2*keyBytes
+	if path == "-" && !own {
 		return i.cmd.InOrStdin(), func() {}, nil
+	}
+	f, done, err := i.twice(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !own {
+		return f, done, nil
+	}
+	sum := sha256.New()
+	if _, err = io.Copy(sum, f); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		done()
+		return nil, nil, fmt.Errorf("%w: %s cannot be read twice: give a --key, or - and the file as standard input: %w", errInput, path, err)
+	}
+	bytes := fileKey + hex.EncodeToString(sum.Sum(nil)[:keyBytes])
+	if i.key = cmp.Or(i.key, bytes); i.key == bytes {
+		i.placed = true
+	}
+	return f, done, nil
+}
+
+// twice opens what can be read twice: a file, or a copy of standard input.
+func (i *eventImport) twice(path string) (*os.File, func(), error) {
+	if path == "-" {
+		return spool(i.cmd.InOrStdin())
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", errInput, err)
 	}
-	if i.key == "" || strings.HasPrefix(i.key, fileKey) && len(i.key) == len(fileKey)+2*keyBytes {
-		sum := sha256.New()
-		if _, err := io.Copy(sum, f); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("%w: %w", errInput, err), f.Close())
-		}
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("%w: %s cannot be read twice: give a --key: %w", errInput, path, err), f.Close())
-		}
-		own := fileKey + hex.EncodeToString(sum.Sum(nil)[:keyBytes])
-		if i.key = cmp.Or(i.key, own); i.key == own {
-			i.placed = true
-		}
-	}
 	return f, func() { _ = f.Close() }, nil
+}
+
+// spool copies what comes once to a file that is gone when it is done with.
+func spool(in io.Reader) (*os.File, func(), error) {
+	f, err := os.CreateTemp("", "tiermesh-import-")
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", errInput, err)
+	}
+	done := func() { _ = errors.Join(f.Close(), os.Remove(f.Name())) }
+	_, err = io.Copy(f, in)
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		done()
+		return nil, nil, fmt.Errorf("%w: standard input: %w", errInput, err)
+	}
+	return f, done, nil
 }
 
 // The words for outcomes, in the order in which they are told.
