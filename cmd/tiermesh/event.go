@@ -57,7 +57,7 @@ States: ` + strings.Join(event.States(), ", ") + `.`,
 					}
 				}
 			}
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+			return g.lists(cmd, &l, func(ctx context.Context, c *api.Client) error {
 				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.ListEvents(ctx, q)

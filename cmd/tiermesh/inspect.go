@@ -156,7 +156,7 @@ func newList(g *global, kind, collection string, cols []column) *cobra.Command {
 		Use: "list", Short: "List " + collection, Args: exactArgs(0),
 		Example: "  tiermesh " + kind + " list --limit 20\n  tiermesh " + kind + " list -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+			return g.lists(cmd, &l, func(ctx context.Context, c *api.Client) error {
 				q := api.ListQuery{Site: tiers.SiteID(site)}
 				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after

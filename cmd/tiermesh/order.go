@@ -111,7 +111,7 @@ heard of. States: ` + strings.Join(command.States(), ", ") + ".",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site = tiers.SiteID(site)
 			targets := q.Undelivered || q.Overdue || q.State != "" || q.Site != ""
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+			return g.lists(cmd, &l, func(ctx context.Context, c *api.Client) error {
 				if targets {
 					rows, err := receipts(ctx, c, q, &l)
 					if err != nil {
@@ -246,7 +246,7 @@ func newOrderInbox(g *global) *cobra.Command {
 		Use: "inbox", Short: "List the orders to this site, the newest first", Args: exactArgs(0),
 		Example: "  tiermesh order inbox\n  tiermesh order inbox --state delivered",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+			return g.lists(cmd, &l, func(ctx context.Context, c *api.Client) error {
 				s, err := c.Status(ctx)
 				if err != nil {
 					return err

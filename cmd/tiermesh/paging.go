@@ -25,6 +25,8 @@ type listing struct {
 	after string
 	all   bool
 
+	moved func() // is called with each page that came; nil does nothing
+
 	rest string // what follows is behind it; empty at the end
 	more int    // how many there are behind it, as far as that was counted
 	open bool   // there are more than that
@@ -36,6 +38,15 @@ func (l *listing) flags(cmd *cobra.Command) {
 	f.StringVar(&l.after, "after", "", "go on behind a page: what the end of that one says")
 	f.BoolVar(&l.all, "all", false, "show all there are")
 	cmd.MarkFlagsMutuallyExclusive("limit", "all")
+}
+
+// lists runs f against the node, as client does. The time-out is that of a page: a list
+// takes as long as it is long.
+func (g *global) lists(cmd *cobra.Command, l *listing, f func(ctx context.Context, c *api.Client) error) error {
+	return g.transfer(cmd, func(ctx context.Context, c *api.Client, moved func()) error {
+		l.moved = moved
+		return f(ctx, c.Reading(g.read))
+	})
 }
 
 // check refuses a limit that shows nothing.
@@ -54,6 +65,14 @@ func pages[T any](l *listing, most int, page func(limit int, after string) ([]T,
 		return nil, err
 	}
 	l.rest, l.more, l.open = l.after, 0, false
+	ask := page
+	page = func(limit int, after string) ([]T, string, error) {
+		some, next, err := ask(limit, after)
+		if err == nil && l.moved != nil {
+			l.moved()
+		}
+		return some, next, err
+	}
 	for {
 		n := most
 		if !l.all {

@@ -27,6 +27,8 @@ func TestListsSayWhatTheyLeaveOut(t *testing.T) {
 		t.Run(fmt.Sprint(row.total, row.args), func(t *testing.T) {
 			var l listing
 			var diagnostics bytes.Buffer
+			asked, moved := 0, 0
+			l.moved = func() { moved++ }
 			cmd := &cobra.Command{}
 			cmd.SetErr(&diagnostics)
 			l.flags(cmd)
@@ -38,6 +40,7 @@ func TestListsSayWhatTheyLeaveOut(t *testing.T) {
 					t.Fatalf("a page of %d", limit)
 				}
 				from := 0
+				asked++
 				if after != "" {
 					if from, err = strconv.Atoi(after); err != nil {
 						return nil, "", err
@@ -59,6 +62,9 @@ func TestListsSayWhatTheyLeaveOut(t *testing.T) {
 			}
 			if err := l.end(cmd, err); err != nil {
 				t.Fatal(err)
+			}
+			if moved != asked {
+				t.Errorf("%d pages came, and the time-out began anew %d times", asked, moved)
 			}
 			if len(rows) != row.shown || diagnostics.String() != row.says {
 				t.Fatalf("%d rows, %q; want %d, %q", len(rows), diagnostics.String(), row.shown, row.says)

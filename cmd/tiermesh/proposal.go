@@ -78,7 +78,7 @@ func newProposalList(g *global) *cobra.Command {
 		Example: "  tiermesh proposal list --waiting\n  tiermesh proposal list --site 500101001 -o wide",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site = tiers.SiteID(site)
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+			return g.lists(cmd, &l, func(ctx context.Context, c *api.Client) error {
 				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.ListProposals(ctx, q)

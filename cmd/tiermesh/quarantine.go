@@ -48,7 +48,7 @@ many there are in all by reason.`,
   tiermesh event quarantine list --state discarded -o wide`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site, q.QuarantineFilter = tiers.SiteID(site), which.filter
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+			return g.lists(cmd, &l, func(ctx context.Context, c *api.Client) error {
 				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.ListQuarantine(ctx, q)

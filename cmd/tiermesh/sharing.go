@@ -109,7 +109,7 @@ func newResourceGrants(g *global) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "grants", Short: "List requests and grants that this site holds", Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+			return g.lists(cmd, &l, func(ctx context.Context, c *api.Client) error {
 				var list api.GrantList
 				grants, err := pages(&l, pageMax, func(limit int, after string) (_ []api.GrantStatus, next string, err error) {
 					list, err = c.Grants(ctx, api.ListQuery{Limit: limit, After: after})

@@ -97,7 +97,7 @@ States: ` + strings.Join(dispatch.States(), ", ") + `.`,
 		Example: "  tiermesh task list --overdue\n  tiermesh task list --due-within 2h --organ 城管\n  tiermesh task list --state returned -o json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			q.Site, q.Custodian, q.DueWithin = tiers.SiteID(site), tiers.SiteID(custodian), time.Duration(within)
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+			return g.lists(cmd, &l, func(ctx context.Context, c *api.Client) error {
 				items, err := pages(&l, pageMax, func(limit int, after string) ([]json.RawMessage, string, error) {
 					q.Limit, q.After = limit, after
 					page, err := c.ListTasks(ctx, q)
