@@ -254,7 +254,7 @@ func TestRoundTrip(t *testing.T) {
 	if err := c.Backup(limited(t), &archive); err != nil || archive.String() != "archive" {
 		t.Errorf("backup: %q, %v", archive.String(), err)
 	}
-	if _, err := c.EditTrack(limited(t), "500101", "flood", "k", map[string]string{"target": "x"}); err != nil ||
+	if _, err := c.EditTrack(limited(t), api.EditRequest{Key: "k", Site: "500101", Code: "flood", Fields: map[string]string{"target": "x"}}); err != nil ||
 		b.edit.Site != "500101" || b.edit.Code != "flood" || b.edit.Key != "k" || b.edit.Fields["target"] != "x" {
 		t.Errorf("edit: %+v, %v", b.edit, err)
 	}
@@ -477,7 +477,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	now, waits := time.Now(), api.WriteResult{Waits: &api.Waits{}}
 	for name, v := range map[string]any{
-		"Page": api.Page{Next: "x"}, "ResolveResult": api.ResolveResult{}, "WriteResult": api.WriteResult{Held: "x", Field: "x", Waits: &api.Waits{}}, "Waits": api.Waits{StandIn: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{},
+		"Page": api.Page{Next: "x"}, "ResolveResult": api.ResolveResult{}, "WriteResult": api.WriteResult{Held: "x", Field: "x", Waits: &api.Waits{}}, "Waits": api.Waits{StandIn: "x"}, "ReportRequest": api.ReportRequest{ID: "x", Quarantine: true}, "EditRequest": api.EditRequest{Confirm: true},
 		"Status": api.Status{Findings: api.Findings{CertificateEnds: &now}}, "ScrubReport": api.ScrubReport{}, "ScrubFinding": api.ScrubFinding{Stream: "x", Author: "x", Seq: 1, Doc: "x", File: "x"},
 		"RepairRequest": api.RepairRequest{From: "x"}, "RepairReport": api.RepairReport{},
 		"NodeInfo": api.NodeInfo{NodeFormats: api.NodeFormats{Format: 1, SiteFormat: 1, ComparedAt: 1, ComparedDigest: "x"}}, "MemberList": api.MemberList{}, "MemberStatus": api.MemberStatus{Info: &api.NodeInfo{}, Error: "x"},

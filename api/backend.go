@@ -116,6 +116,9 @@ type EditRequest struct {
 	Site   tiers.SiteID      `json:"site"`
 	Code   string            `json:"code"`
 	Fields map[string]string `json:"fields"`
+	// Confirm writes fields that have these values already, too: as confirmed by this
+	// site now. Else they are left alone.
+	Confirm bool `json:"confirm,omitempty"`
 }
 
 // WriteResult says where a write stands.

@@ -96,6 +96,8 @@ type EntriesRequest struct {
 	SkipBad bool   `json:"skip_bad"`
 	Resolve bool   `json:"resolve"`
 	Note    string `json:"note"`
+	// Confirm writes fields that have these values already, too; see [EditRequest].
+	Confirm bool `json:"confirm,omitempty"`
 }
 
 // EntriesResult says what became of entries.

@@ -138,7 +138,7 @@ func TestCatalogSchemas(t *testing.T) {
 		"CatalogList": api.CatalogList{}, "CatalogInfo": api.CatalogInfo{Fields: []catalog.Field{{}}}, "CatalogSource": api.CatalogSource{AtMS: 1},
 		"CatalogField": catalog.Field{Required: true, Min: 1, Values: []string{"x"}, Ref: "x", Default: "x"},
 		"CatalogEntry": catalog.Entry{Conflicts: []crdt.Conflict{{}}}, "EntriesPage": api.EntriesPage{Site: "x", Version: 1, Next: "x"},
-		"CatalogRow": catalog.Row{}, "EntriesRequest": api.EntriesRequest{}, "EntriesResult": api.EntriesResult{Repeated: true},
+		"CatalogRow": catalog.Row{}, "EntriesRequest": api.EntriesRequest{Confirm: true}, "EntriesResult": api.EntriesResult{Repeated: true},
 		"RowProblem": catalog.Problem{Code: "x", Want: "x", Why: "x"}, "RetireRequest": api.RetireRequest{}, "CatalogVersion": version,
 		"VersionList": api.VersionList{}, "CatalogDiff": api.CatalogDiff{Next: "x"}, "EntryChange": catalog.Change{},
 		"GrantRequest": api.GrantRequest{}, "GrantStepRequest": api.GrantStepRequest{}, "CatalogStep": step,

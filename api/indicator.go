@@ -148,6 +148,9 @@ type ReadingsPage struct {
 type IndicatorRequest struct {
 	Key       string               `json:"key"`
 	Indicator indicator.Definition `json:"indicator"`
+	// Confirm writes what the definition says already, too, as confirmed now; see
+	// [EditRequest].
+	Confirm bool `json:"confirm,omitempty"`
 }
 
 // IndicatorState is an indicator at a site.

@@ -83,7 +83,7 @@ func TestIndicatorSchemas(t *testing.T) {
 			Unit: "x", Min: new(float64), Max: new(float64), Missing: []indicator.Mark{{}}, Grades: []indicator.Grade{{}}, Levels: []indicator.Level{{}},
 			ReadingDays: 1, MinuteDays: 1,
 		},
-		"IndicatorRequest": api.IndicatorRequest{}, "Crossing": indicator.Crossing{ClearedMS: 1},
+		"IndicatorRequest": api.IndicatorRequest{Confirm: true}, "Crossing": indicator.Crossing{ClearedMS: 1},
 		"SeriesState": api.SeriesState{Grade: "x", Value: new(float64), Missing: &reading.Gap{}, Level: &indicator.Crossing{}}, "IndicatorState": api.IndicatorState{Late: 1},
 	})
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // EditTrack sets fields of a track.
-func (c *Client) EditTrack(ctx context.Context, site tiers.SiteID, code, key string, fields map[string]string) (out WriteResult, err error) {
-	return out, c.do(ctx, http.MethodPatch, trackPath(site, code), EditRequest{Key: key, Site: site, Code: code, Fields: fields}, &out)
+func (c *Client) EditTrack(ctx context.Context, r EditRequest) (out WriteResult, err error) {
+	return out, c.do(ctx, http.MethodPatch, trackPath(r.Site, r.Code), r, &out)
 }
 
 func trackPath(site tiers.SiteID, code string) string {

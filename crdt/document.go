@@ -30,6 +30,22 @@ type Op struct {
 	Value Scalar
 }
 
+// Confirmed returns the operations with each value of the root set anew, also where it
+// is the one that is there: a value is deleted and set again in one change, since
+// setting alone would write nothing. So who confirms a value is its author, at that
+// time, and is in conflict with whoever sets another one without having seen it, as
+// with any edit.
+func Confirmed(ops []Op) []Op {
+	var out []Op
+	for _, op := range ops {
+		if op.Kind == OpPut && op.In == "" {
+			out = append(out, Op{Kind: OpDelete, Key: op.Key})
+		}
+		out = append(out, op)
+	}
+	return out
+}
+
 // ChangeInfo describes one change that a document consists of.
 type ChangeInfo struct {
 	Hash  Hash

@@ -157,6 +157,9 @@ func (b backend) EditTrack(ctx context.Context, r api.EditRequest) (api.WriteRes
 	if err != nil {
 		return api.WriteResult{}, translate(err)
 	}
+	if r.Confirm {
+		ops = crdt.Confirmed(ops)
+	}
 	stream := tiers.StreamID{Site: r.Site, Class: tiers.ClassCatalog}
 	doc := tiers.NewDocID(track.Kind, r.Code)
 	w, err := b.n.Edit(ctx, "api:"+r.Key, stream, doc, ops)

@@ -107,7 +107,7 @@ func (p *publication) check() error {
 		switch {
 		case len(bad) > 0:
 			p.result.Problems = append(p.result.Problems, bad...)
-		case before != nil && before.Equal(after) && (!p.request.Resolve || !p.conflicts(code, r)):
+		case before != nil && before.Equal(after) && !p.request.Confirm && (!p.request.Resolve || !p.conflicts(code, r)):
 			p.result.Unchanged++
 		default:
 			p.rows = append(p.rows, r)
@@ -186,6 +186,13 @@ func (p *publication) entryOps(i int) ([]crdt.Op, error) {
 	}
 	p.after[i] = after
 	ops := catalog.Ops(own.Fields, after)
+	for _, name := range p.c.Columns() {
+		_, given := r.Fields[name]
+		same := own.Fields[name] == after[name] && after[name] != ""
+		if p.request.Confirm && there && given && same {
+			ops = append(ops, crdt.Confirmed([]crdt.Op{{Kind: crdt.OpPut, Key: name, Value: after[name]}})...)
+		}
+	}
 	for _, x := range own.Conflicts {
 		_, given := r.Fields[x.Field]
 		if p.request.Resolve && given && !slices.ContainsFunc(ops, func(o crdt.Op) bool { return o.Key == x.Field }) {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tiermesh/tiermesh/crdt"
 	"github.com/tiermesh/tiermesh/crdt/reading"
 	"github.com/tiermesh/tiermesh/replication"
 	"github.com/tiermesh/tiermesh/replication/store"
@@ -21,9 +22,17 @@ import (
 // Define writes a definition to this site's catalog. The error wraps
 // [indicator.ErrInvalid], or [ErrDefined] when an ancestor defines the code.
 func (n *Node) Define(ctx context.Context, key string, d indicator.Definition) (replication.Written, error) {
+	return n.define(ctx, key, d, false)
+}
+
+// define is [Node.Define]; confirm writes also what the definition says already.
+func (n *Node) define(ctx context.Context, key string, d indicator.Definition, confirm bool) (replication.Written, error) {
 	ops, err := indicator.Ops(d)
 	if err != nil {
 		return replication.Written{}, err
+	}
+	if confirm {
+		ops = crdt.Confirmed(ops)
 	}
 	self := n.creds.ID.Site
 	owner, _, err := n.definitionAt(self, d.Code)

@@ -38,7 +38,7 @@ func (b backend) ImportReadings(ctx context.Context, r api.ReadingsRequest) (api
 
 // DefineIndicator implements [api.Backend].
 func (b backend) DefineIndicator(ctx context.Context, r api.IndicatorRequest) (api.WriteResult, error) {
-	w, err := b.n.Define(ctx, "api:"+r.Key, r.Indicator)
+	w, err := b.n.define(ctx, "api:"+r.Key, r.Indicator, r.Confirm)
 	return api.WriteResult{ID: w.Doc, Stream: w.Stream.String(), Seq: w.Seq}, translate(err)
 }
 

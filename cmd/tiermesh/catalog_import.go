@@ -58,6 +58,7 @@ changed, unchanged, or bad.`,
 	f.BoolVar(&i.request.DryRun, "dry-run", false, "check only")
 	f.BoolVar(&i.request.SkipBad, "skip-bad", false, "import the good rows although others are bad")
 	f.BoolVar(&i.request.Resolve, "resolve", false, "settle conflicts in the fields that the file gives")
+	f.BoolVar(&i.request.Confirm, "confirm", false, "write also what is so already, as confirmed now; see tiermesh track edit")
 	f.StringVar(&i.request.Note, "note", "", "what the version is for; the file's name when left out")
 	f.StringVar(&i.request.Key, "key", "", "idempotency key of the whole file; made up when left out")
 	f.IntVar(&i.batch, "batch", 500, "rows a request, and a version")

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/tiermesh/tiermesh/api"
@@ -44,6 +43,7 @@ func newIndicatorDefine(g *global) *cobra.Command {
 	var d indicator.Definition
 	var key, file string
 	var levels, grades, missing []string
+	confirm := false
 	cmd := &cobra.Command{
 		Use: "define", Short: "Define an indicator in this site's catalog, or change it", Args: exactArgs(0),
 		Long: `Defines an indicator from flags, or several from a file of JSON lines, each a
@@ -68,11 +68,9 @@ definition says now.`,
     --min 0 --max 20 --missing -9999 --missing NA --missing M=maintenance
   tiermesh indicator define --code on_time --name 按时办结率 --kind kpi --unit % --grade 'good>=95' --grade 'fair>=85'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if key == "" {
-				key = uuid.NewString()
-			}
+			keyOr(&key)
 			if file != "" {
-				return g.defineFile(cmd, file, key)
+				return g.defineFile(cmd, file, key, confirm)
 			}
 			d.Missing = parseMarks(missing)
 			for _, text := range levels {
@@ -89,11 +87,14 @@ definition says now.`,
 				}
 				d.Grades = append(d.Grades, indicator.Grade{Name: name, Op: op, Target: limit})
 			}
-			return g.client(cmd, func(ctx context.Context, c *api.Client) error { return g.define(ctx, cmd, c, key, d) })
+			return g.client(cmd, func(ctx context.Context, c *api.Client) error {
+				return g.define(ctx, cmd, c, api.IndicatorRequest{Key: key, Indicator: d, Confirm: confirm})
+			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&key, "key", "", "idempotency key; made up when left out")
+	f.BoolVar(&confirm, "confirm", false, "write also what is so already, as confirmed now; see tiermesh track edit")
 	f.StringVar(&file, "file", "", "file of JSON lines, or - for standard input")
 	f.StringVar(&d.Code, "code", "", "code, that of its series")
 	f.StringVar(&d.Name, "name", "", "name")
@@ -109,8 +110,8 @@ definition says now.`,
 	return cmd
 }
 
-func (g *global) define(ctx context.Context, cmd *cobra.Command, c *api.Client, key string, d indicator.Definition) error {
-	w, err := c.DefineIndicator(ctx, api.IndicatorRequest{Key: key, Indicator: d})
+func (g *global) define(ctx context.Context, cmd *cobra.Command, c *api.Client, r api.IndicatorRequest) error {
+	w, err := c.DefineIndicator(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (g *global) define(ctx context.Context, cmd *cobra.Command, c *api.Client, 
 }
 
 // defineFile defines one indicator a JSON value; a bad one is named and left out.
-func (g *global) defineFile(cmd *cobra.Command, file, key string) error {
+func (g *global) defineFile(cmd *cobra.Command, file, key string, confirm bool) error {
 	in, err := openInput(cmd, file)
 	if err != nil {
 		return err
@@ -137,7 +138,7 @@ func (g *global) defineFile(cmd *cobra.Command, file, key string) error {
 			if err := dec.Decode(&d); err != nil {
 				return fmt.Errorf("%w: definition %d: %w", errInput, n, err)
 			}
-			err := g.define(ctx, cmd, c, fmt.Sprintf("%s:%d", key, n), d)
+			err := g.define(ctx, cmd, c, api.IndicatorRequest{Key: fmt.Sprintf("%s:%d", key, n), Indicator: d, Confirm: confirm})
 			if code := exitCode(err); err != nil && code != exitInvalid && code != exitRejected {
 				return fmt.Errorf("definition %d: %w", n, err)
 			}

@@ -132,33 +132,38 @@ func pairs(args []string) (map[string]string, error) {
 
 func newTrackEdit(g *global) *cobra.Command {
 	var site, key string
+	var confirm bool
 	edit := &cobra.Command{
 		Use: "edit CODE FIELD=VALUE…", Short: "Set fields of a track", Args: cobra.MinimumNArgs(2),
 		Long: `Sets fields of the track in the catalog stream of --site, which this site or
 one below it must be. Writing a field again resolves its conflict.
+
+A field that has the value already is left alone: nothing says that you saw it.
+--confirm writes it all the same, as seen by this site now, so that another site's
+edit that was made without having seen it becomes a conflict and not the last word.
 Fields: name, owner, target, description, deadline_days, state (active or retired).`,
-		Example: "  tiermesh track edit flood-control target=15分钟到场 --site 500101",
+		Example: "  tiermesh track edit flood-control target=15分钟到场 --site 500101\n  tiermesh track edit flood-control state=retired --confirm",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			fields, err := pairs(args[1:])
 			if err != nil {
 				return err
 			}
-			return g.editTrack(cmd, site, args[0], key, fields)
+			return g.editTrack(cmd, api.EditRequest{Key: key, Site: tiers.SiteID(site), Code: args[0], Fields: fields, Confirm: confirm})
 		},
 	}
 	edit.Flags().StringVar(&site, "site", "", "whose catalog stream; this node's site when left out")
 	edit.Flags().StringVar(&key, "key", "", "idempotency key; made up when left out")
+	edit.Flags().BoolVar(&confirm, "confirm", false, "write also what has that value already, as confirmed now")
 	return edit
 }
 
-func (g *global) editTrack(cmd *cobra.Command, site, code, key string, fields map[string]string) error {
-	keyOr(&key)
-	return g.client(cmd, func(ctx context.Context, c *api.Client) error {
-		at, err := siteOr(ctx, c, site)
-		if err != nil {
+func (g *global) editTrack(cmd *cobra.Command, r api.EditRequest) error {
+	keyOr(&r.Key)
+	return g.client(cmd, func(ctx context.Context, c *api.Client) (err error) {
+		if r.Site, err = siteOr(ctx, c, string(r.Site)); err != nil {
 			return err
 		}
-		w, err := c.EditTrack(ctx, at, code, key, fields)
+		w, err := c.EditTrack(ctx, r)
 		return g.written(cmd, w, err)
 	})
 }
@@ -172,7 +177,9 @@ func newTrackRetire(g *global) *cobra.Command {
 retired by a proposal.`,
 		Example: "  tiermesh track retire flood-control",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return g.editTrack(cmd, site, args[0], key, map[string]string{track.FieldState: track.StateRetired})
+			return g.editTrack(cmd, api.EditRequest{
+				Key: key, Site: tiers.SiteID(site), Code: args[0], Fields: map[string]string{track.FieldState: track.StateRetired},
+			})
 		},
 	}
 	cmd.Flags().StringVar(&site, "site", "", "whose catalog stream; this node's site when left out")

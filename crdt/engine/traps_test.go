@@ -104,3 +104,40 @@ func TestReadTakesAnyOrderOfSides(t *testing.T) {
 		}
 	}
 }
+
+// TestConfirm: a value that is deleted and set again in one change is a write like
+// any other, also where it is the one that was there: it has an author and a time,
+// and is in conflict with what another side sets at the same time. Without that the
+// other side's value wins, and nobody sees that it was seen otherwise.
+func TestConfirm(t *testing.T) {
+	e := engine.New()
+	build := func(base [][]byte, actor crdt.Actor, ops ...crdt.Op) []byte {
+		t.Helper()
+		b, err := e.Build(base, actor, 7, ops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Raw
+	}
+	put := func(v string) crdt.Op { return crdt.Op{Kind: crdt.OpPut, Key: "state", Value: v} }
+	first := build(nil, alice, put("closed"))
+	confirmed := build([][]byte{first}, alice, crdt.Op{Kind: crdt.OpDelete, Key: "state"}, put("closed"))
+	reopened := build([][]byte{first}, bob, put("active"))
+	for _, order := range [][][]byte{{first, confirmed, reopened}, {first, reopened, confirmed}} {
+		doc, err := e.Read(order)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := doc.Root.Field("state")
+		if len(values) != 2 || values[0].Node.Scalar == values[1].Node.Scalar {
+			t.Errorf("%v", values)
+		}
+	}
+	alone, err := e.Read([][]byte{first, confirmed})
+	if err != nil || len(alone.Root.Field("state")) != 1 || alone.Root.String("state") != "closed" {
+		t.Errorf("%v, %v", alone, err)
+	}
+	if _, err := e.Build([][]byte{first}, bob, 7, []crdt.Op{{Kind: crdt.OpDelete, Key: "nothing"}, put("x")}); err != nil {
+		t.Error("a key that is not there:", err)
+	}
+}

@@ -94,7 +94,7 @@ func (s site) EditTrack(ctx context.Context, r api.EditRequest) (api.WriteResult
 	if err != nil {
 		return api.WriteResult{}, err
 	}
-	return c.EditTrack(ctx, r.Site, r.Code, r.Key, r.Fields)
+	return c.EditTrack(ctx, r)
 }
 
 // PublishTopology implements [run.Site]. Lines that the topology brings are as all
