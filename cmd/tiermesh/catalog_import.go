@@ -254,7 +254,10 @@ func (i *catalogImport) report() error {
 	if !d.Written {
 		verb = "nothing written"
 	}
-	_, err := fmt.Fprintf(i.cmd.OutOrStdout(), "%s: %d added, %d changed, %d unchanged, %d bad; catalog %s of site %s is at version %d\n",
-		verb, d.Added, d.Changed, d.Unchanged, len(bad), d.Catalog, d.Site, d.Version)
+	at := "" // of a file without a good row the node was not asked
+	if d.Site != "" {
+		at = fmt.Sprintf("; catalog %s of site %s is at version %d", d.Catalog, d.Site, d.Version)
+	}
+	_, err := fmt.Fprintf(i.cmd.OutOrStdout(), "%s: %d added, %d changed, %d unchanged, %d bad%s\n", verb, d.Added, d.Changed, d.Unchanged, len(bad), at)
 	return errors.Join(err, failed)
 }
