@@ -129,32 +129,14 @@ func (b *builds) packed() (n int) {
 func TestRollingUpgrade(t *testing.T) {
 	b := newBuilds(t)
 	h := newHistory()
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	for i := range 4 {
-		clients.Go(func() { // ends with stop
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				for _, g := range b.all() {
-					if g.Leads() && g.Linearize(context.Background()) == nil {
-						casOnce(t, g, h, fmt.Sprintf("%d-%d", i, n))
-					}
-				}
-			}
-		})
-	}
+	stop := b.clients(h)
 	for i, step := range []struct{ node, format uint32 }{{1, 2}, {2, 2}, {2, 1}, {3, 2}, {1, 1}, {1, 2}, {2, 2}} {
 		h.grow(t, 40)
 		b.wordy(fmt.Sprintf("step-%d", i))
 		b.replace(step.node, step.format)
 	}
 	h.grow(t, 40)
-	close(stop)
-	clients.Wait()
+	stop()
 	h.check(t)
 	if n := b.packed(); n > 0 {
 		t.Fatalf("%d packed entries before the format rose", n)
@@ -225,38 +207,11 @@ func TestUnreadableCommandEndsTheNode(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := open(t, dir).Close(); err != nil {
-				t.Fatal(err)
-			}
 			entry, err := cbor.Marshal(c)
-			if err == nil {
-				err = replication.LogEntry(dir, entry)
-			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := config(t, dir)
-			fatal := make(chan error, 8)
-			cfg.Fatal = func(err error) {
-				select {
-				case fatal <- err:
-				default:
-				}
-			}
-			g, err := replication.Open(cfg)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = g.Abandon() }()
-			select {
-			case err := <-fatal:
-				if !errors.Is(err, replication.ErrFormat) {
-					t.Error(err)
-				}
-			case <-limited(t).Done():
-				t.Error("the node goes on")
-			}
+			ends(t, entry)
 		})
 	}
 }
