@@ -3,6 +3,7 @@ package legible
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -123,7 +124,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 		}
 		return w.to.Write(p)
 	}
-	data := append(w.rest, p...)
+	data := slices.Concat(w.rest, p)
 	whole := len(data)
 	for i := 1; i < utf8.UTFMax && i <= len(data); i++ {
 		if tail := data[len(data)-i:]; utf8.RuneStart(tail[0]) {
