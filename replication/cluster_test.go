@@ -485,33 +485,6 @@ func TestSnapshotToFollower(t *testing.T) {
 	c.agree()
 }
 
-// clients begins clients of one document, which read linearizably and write on top of
-// what they read, and returns what ends them.
-func (c *cluster) clients(h *history) (stop func()) {
-	end := make(chan struct{})
-	var all sync.WaitGroup
-	for i := range 4 {
-		all.Go(func() { // ends with end
-			for n := 0; ; n++ {
-				select {
-				case <-end:
-					return
-				default:
-				}
-				for _, g := range c.all() {
-					if g.Leads() && g.Linearize(context.Background()) == nil {
-						casOnce(c.t, g, h, fmt.Sprintf("%d-%d", i, n))
-					}
-				}
-			}
-		})
-	}
-	return func() {
-		close(end)
-		all.Wait()
-	}
-}
-
 // TestLinearizableThreeNodes: clients of one document at a site of three, whose
 // leaders are cut off and killed under them, give a history that Porcupine
 // accepts. A client reads linearizably and writes on top of what it read.

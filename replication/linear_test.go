@@ -153,3 +153,30 @@ func read(g *replication.Group) (*store.Changes, string, error) {
 	}
 	return history, doc.Root.String("k"), nil
 }
+
+// clients begins clients of one document, which read linearizably and write on top of
+// what they read, and returns what ends them.
+func (c *cluster) clients(h *history) (stop func()) {
+	end := make(chan struct{})
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() { // ends with end
+			for n := 0; ; n++ {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				for _, g := range c.all() {
+					if g.Leads() && g.Linearize(context.Background()) == nil {
+						casOnce(c.t, g, h, fmt.Sprintf("%d-%d", i, n))
+					}
+				}
+			}
+		})
+	}
+	return func() {
+		close(end)
+		all.Wait()
+	}
+}
