@@ -215,6 +215,13 @@ func (e *unending) add(n int) {
 	e.most = max(e.most, e.now)
 }
 
+// counts returns how many are under way, and the most that were.
+func (e *unending) counts() (now, most int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.now, e.most
+}
+
 func (e *unending) Backup(_ context.Context, w io.Writer) error {
 	e.add(1)
 	defer e.add(-1)
@@ -239,8 +246,8 @@ func TestUnreadBackups(t *testing.T) {
 			conns[i] = c.ask("GET", "/v1/backup", "")
 		}
 		synctest.Wait()
-		if b.now != 4 || b.most != 4 {
-			t.Errorf("%d backups for other nodes are under way: want half of 8", b.now)
+		if now, most := b.counts(); now != 4 || most != 4 {
+			t.Errorf("%d backups for other nodes are under way: want half of 8", now)
 		}
 		one := make([]byte, 1)
 		for range 40 { // ten minutes, a byte at a time
@@ -250,8 +257,8 @@ func TestUnreadBackups(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if b.now != 1 {
-			t.Errorf("%d backups are under way, beside the one that is read", b.now-1)
+		if now, _ := b.counts(); now != 1 {
+			t.Errorf("%d backups are under way, beside the one that is read", now-1)
 		}
 		for i, conn := range conns {
 			if status, _, _ := c.end(conn); status != 0 {
@@ -262,8 +269,8 @@ func TestUnreadBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if b.now != 0 {
-			t.Errorf("%d backups go on without a reader", b.now)
+		if now, _ := b.counts(); now != 0 {
+			t.Errorf("%d backups go on without a reader", now)
 		}
 	})
 }
