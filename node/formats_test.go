@@ -12,9 +12,9 @@ import (
 	"github.com/tiermesh/tiermesh/tiers"
 )
 
-// TestNodesCompare: a node of a site that holds something else than the others at one
-// log entry is named, with what to do, and is not given the leadership; another is.
-func TestNodesCompare(t *testing.T) {
+// threeVoters is a city of three nodes that all have a vote.
+func threeVoters(t *testing.T) *mesh {
+	t.Helper()
 	c, err := local.Open(limited(t), local.Config{Dir: t.TempDir(), Federation: "cq", Nodes: 3, API: true, Sites: []tiers.Site{
 		{ID: city, Tier: tiers.TierCity, Name: "重庆市"},
 	}}, nil)
@@ -28,12 +28,20 @@ func TestNodesCompare(t *testing.T) {
 		}
 	})
 	m.voters(city, 3)
+	return m
+}
+
+// TestNodesCompare: a node of a site that holds something else than the others at one
+// log entry is named, with what to do, and is not given the leadership; another is.
+func TestNodesCompare(t *testing.T) {
+	m := threeVoters(t)
 	m.report3(city, 3)
 	var found []string
+	var err error
 	compare := func() {
 		t.Helper()
 		m.wait("nodes to compare", func() bool {
-			found, err = c.Node(city).CompareNodes(limited(t))
+			found, err = m.Node(city).CompareNodes(limited(t))
 			if err != nil && !errors.Is(err, replication.ErrNotLeader) && !errors.Is(err, replication.ErrUnknown) && !errors.Is(err, replication.ErrFormat) {
 				t.Fatal(err)
 			}
@@ -45,11 +53,11 @@ func TestNodesCompare(t *testing.T) {
 	}
 	leader := m.leader(city)
 	wrong, right := leader%3+1, (leader+1)%3+1
-	forge(t, c.NodeOf(city, wrong).Group().Store())
+	forge(t, m.NodeOf(city, wrong).Group().Store())
 	if compare(); len(found) != 1 || !strings.Contains(found[0], fmt.Sprintf("node %d ", wrong)) || !strings.Contains(found[0], "tiermesh repair") {
 		t.Errorf("found %q, want node %d", found, wrong)
 	}
-	client := api.NewClient(c.APIOf(city, m.leader(city)))
+	client := api.NewClient(m.APIOf(city, m.leader(city)))
 	defer client.Close()
 	_, err = client.ChangeMember(limited(t), api.MemberChange{Do: api.MemberTransfer, ID: fmt.Sprint(wrong)})
 	if !errors.Is(err, api.ErrRejected) || !strings.Contains(err.Error(), "other data") {
@@ -59,7 +67,7 @@ func TestNodesCompare(t *testing.T) {
 		t.Errorf("transfer to whoever may: %v", err)
 	}
 	m.wait("a node that holds what most do to lead", func() bool {
-		lead := c.Node(city)
+		lead := m.Node(city)
 		return lead.Group().Leads() && lead.ID().Node == right
 	})
 }
@@ -67,20 +75,8 @@ func TestNodesCompare(t *testing.T) {
 // TestUpgradeAtOnce: a site whose nodes all have the newest build has the newest format,
 // and an upgrade says so again without harm; each node tells which formats it reads.
 func TestUpgradeAtOnce(t *testing.T) {
-	c, err := local.Open(limited(t), local.Config{Dir: t.TempDir(), Federation: "cq", Nodes: 3, API: true, Sites: []tiers.Site{
-		{ID: city, Tier: tiers.TierCity, Name: "重庆市"},
-	}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &mesh{Cluster: c, t: t}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	m.voters(city, 3)
-	client := api.NewClient(c.APIOf(city, m.leader(city)))
+	m := threeVoters(t)
+	client := api.NewClient(m.APIOf(city, m.leader(city)))
 	defer client.Close()
 	if _, err := client.ChangeMember(limited(t), api.MemberChange{Do: api.MemberUpgrade}); err != nil {
 		t.Fatal(err)
